@@ -1,0 +1,99 @@
+//! Clusters (`envoy.config.cluster.v3.Cluster`).
+
+use super::Name;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+/// One upstream cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// `name`, not empty, unique.
+    pub name: Name,
+    /// Where its endpoints come from.
+    pub kind: ClusterKind,
+    /// `lb_policy`.
+    pub lb_policy: LbPolicy,
+    /// `connect_timeout`; Envoy's default is 5 s. Never zero.
+    pub connect_timeout: Duration,
+    /// `upstream_bind_config`: source addresses of upstream connections.
+    pub bind: BindConfig,
+    /// `circuit_breakers`, the thresholds of the default priority.
+    pub circuit_breakers: CircuitBreakers,
+    /// `HttpProtocolOptions.common_http_protocol_options.idle_timeout`: how long a pooled
+    /// connection may idle; Envoy's default is 1 h, `None` = for ever (0 in the configuration).
+    pub idle_timeout: Option<Duration>,
+    /// `max_requests_per_connection`; `None` = no limit.
+    pub max_requests_per_connection: Option<u32>,
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Debug, Clone)]
+pub enum ClusterKind {
+    /// `STATIC`: the addresses in `load_assignment`. May be empty (a black hole).
+    Static(Vec<Endpoint>),
+    /// `ORIGINAL_DST`: the address that the downstream connection was made to.
+    /// `port_override`: `original_dst_lb_config.upstream_port_override`.
+    OriginalDst {
+        /// Port to use instead of the original one, 1..=65535.
+        port_override: Option<u16>,
+    },
+}
+
+/// One endpoint of a static cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Address and port (port never 0).
+    pub address: SocketAddr,
+    /// `health_status` is neither `UNHEALTHY`, `DRAINING` nor `TIMEOUT`.
+    pub healthy: bool,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LbPolicy {
+    /// `ROUND_ROBIN`.
+    RoundRobin,
+    /// `CLUSTER_PROVIDED`: an `ORIGINAL_DST` cluster has one endpoint per connection.
+    ClusterProvided,
+}
+
+/// Source address of upstream connections, by family; `None` = the kernel chooses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BindConfig {
+    /// Source for IPv4 upstreams.
+    pub v4: Option<Ipv4Addr>,
+    /// Source for IPv6 upstreams.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl BindConfig {
+    /// The source to bind for an upstream of this family, or `None`.
+    pub fn for_upstream(&self, upstream: IpAddr) -> Option<IpAddr> {
+        match upstream {
+            IpAddr::V4(_) => self.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.v6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// Limits of one cluster, for the whole process (`CircuitBreakers.Thresholds`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitBreakers {
+    /// `max_connections`.
+    pub max_connections: u32,
+    /// `max_pending_requests`.
+    pub max_pending_requests: u32,
+    /// `max_requests`.
+    pub max_requests: u32,
+}
+
+impl Default for CircuitBreakers {
+    /// Envoy's defaults: 1024 each.
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_pending_requests: 1024,
+            max_requests: 1024,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Validated configuration, as the data path understands it.
+//!
+//! On the way of configuration this stands between a source (`shunt-xds`) and the compiled
+//! snapshot. Values are typed and checked once, at the edge: what is here can be served. Names
+//! follow the Envoy v3 field they come from.
+
+mod access_log;
+mod cluster;
+mod listener;
+mod network;
+mod route;
+
+pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
+pub use cluster::{BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy};
+pub use listener::{
+    FilterChain, FilterChainMatch, Listener, ListenerFilter, TrafficDirection, TransportProtocol,
+};
+pub use network::{
+    HttpConnectionManager, HttpFilter, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
+};
+pub use route::{
+    ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,
+    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
+    VirtualHost, WeightedClusters,
+};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Why a value cannot be served. The caller knows the path of the field and adds it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+impl Invalid {
+    /// An error with this message; it says what is wrong and what would be right.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// A whole static configuration (`envoy.config.bootstrap.v3.Bootstrap`).
+#[derive(Debug, Clone, Default)]
+pub struct Bootstrap {
+    /// Where the admin interface listens; `None` = the default, 127.0.0.1:15000. Always loopback.
+    pub admin: Option<SocketAddr>,
+    /// `static_resources.listeners`, in order, names unique.
+    pub listeners: Vec<Listener>,
+    /// `static_resources.clusters`, in order, names unique.
+    pub clusters: Vec<Cluster>,
+}
+
+/// An interned name.
+pub type Name = Arc<str>;

@@ -1,0 +1,85 @@
+//! Terminal network filters.
+
+use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
+use std::time::Duration;
+
+/// The terminal filter of a chain.
+#[derive(Debug, Clone)]
+pub enum NetworkFilter {
+    /// `envoy.filters.network.http_connection_manager`.
+    Http(HttpConnectionManager),
+    /// `envoy.filters.network.tcp_proxy`.
+    Tcp(TcpProxy),
+}
+
+/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
+#[derive(Debug, Clone)]
+pub struct TcpProxy {
+    /// `stat_prefix`, not empty.
+    pub stat_prefix: Name,
+    /// Where connections go.
+    pub cluster: TcpCluster,
+    /// `idle_timeout`: no byte in either direction for this long ends the connection; Envoy's
+    /// default is 1 h, `None` = never (0 in the configuration).
+    pub idle_timeout: Option<Duration>,
+    /// `access_log`: one record for each connection.
+    pub access_log: Vec<AccessLog>,
+}
+
+/// `TcpProxy.cluster_specifier`.
+#[derive(Debug, Clone)]
+pub enum TcpCluster {
+    /// `cluster`.
+    Cluster(Name),
+    /// `weighted_clusters`.
+    Weighted(WeightedClusters),
+}
+
+/// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
+#[derive(Debug, Clone)]
+pub struct HttpConnectionManager {
+    /// `stat_prefix`, not empty.
+    pub stat_prefix: Name,
+    /// `route_config`, inline.
+    pub route_config: RouteConfiguration,
+    /// `http_filters`, in order; the last is the router.
+    pub http_filters: Vec<HttpFilter>,
+    /// `access_log`: one record for each request.
+    pub access_log: Vec<AccessLog>,
+    /// `common_http_protocol_options.idle_timeout`: a connection without a request for this long
+    /// is closed; Envoy's default is 1 h, `None` = never (0 in the configuration).
+    pub idle_timeout: Option<Duration>,
+    /// `stream_idle_timeout`: a request without a byte for this long is reset; Envoy's default is
+    /// 5 min, `None` = never (0 in the configuration).
+    pub stream_idle_timeout: Option<Duration>,
+    /// `server_name`, default `envoy`.
+    pub server_name: Name,
+    /// `server_header_transformation`.
+    pub server_header: ServerHeader,
+    /// `generate_request_id`, default true: make an `x-request-id` where there is none.
+    pub generate_request_id: bool,
+    /// `use_remote_address`, default false: append the peer to `x-forwarded-for`.
+    pub use_remote_address: bool,
+}
+
+/// `ServerHeaderTransformation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServerHeader {
+    /// `OVERWRITE`: always our name.
+    #[default]
+    Overwrite,
+    /// `APPEND_IF_ABSENT`: our name where the upstream gave none.
+    AppendIfAbsent,
+    /// `PASS_THROUGH`: as the upstream gave it, or none.
+    PassThrough,
+}
+
+/// An HTTP filter of a connection manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HttpFilter {
+    /// `envoy.filters.http.router`.
+    Router {
+        /// `suppress_envoy_headers`: leave out `x-envoy-*` headers of our making.
+        suppress_envoy_headers: bool,
+    },
+}
