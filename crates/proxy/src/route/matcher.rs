@@ -1,0 +1,129 @@
+//! The route match: whether a request is one that a route is for (`RouteMatch`).
+
+use super::RequestHead;
+use crate::model::{HeaderMatch, HeaderMatcher, PathMatch, RouteMatch, StringMatch};
+use http::HeaderMap;
+use http::header::HeaderName;
+use std::borrow::Cow;
+
+/// Whether all parts of the match hold. `path` is the request's, by [`path_only`].
+pub(super) fn route_matches(matcher: &RouteMatch, head: &RequestHead<'_>, path: &str) -> bool {
+    path_matches(matcher, path)
+        && matcher
+            .headers
+            .iter()
+            .all(|header| header_matches(header, head))
+}
+
+/// A path without its query and fragment: what path matchers see (Envoy,
+/// `PathUtil::removeQueryAndFragment`).
+pub(super) fn path_only(path_and_query: &str) -> &str {
+    let end = memchr::memchr2(b'?', b'#', path_and_query.as_bytes());
+    end.map_or(path_and_query, |end| &path_and_query[..end])
+}
+
+fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
+    let ignore_case = !matcher.case_sensitive;
+    match &matcher.path {
+        PathMatch::Prefix(prefix) => starts_with(path.as_bytes(), prefix, ignore_case),
+        PathMatch::Exact(exact) => equals(path.as_bytes(), exact, ignore_case),
+        PathMatch::Regex(regex) => regex.is_match(path),
+    }
+}
+
+/// Whether a header matcher holds.
+///
+/// | header | `present_match` | value match |
+/// |---|---|---|
+/// | there | true, or false with `invert` | as its value, turned round by `invert` |
+/// | missing | false, or true with `invert` | false, with `invert` too |
+/// | missing, `treat_missing_header_as_empty` | as if there | as an empty value, turned round by `invert` |
+///
+/// So "must not be x" does not hold for a request without the header, unless a missing header is
+/// treated as empty (Envoy, `HeaderUtility::matchHeaders`). Several lines of a header are joined by
+/// `,` without a space, as in Envoy.
+fn header_matches(matcher: &HeaderMatcher, head: &RequestHead<'_>) -> bool {
+    let value = header_value(&matcher.name, head)
+        .or_else(|| matcher.treat_missing_as_empty.then_some(Cow::Borrowed(b"")));
+    match (&matcher.value, value) {
+        (None, value) => value.is_some() != matcher.invert,
+        (Some(_), None) => false,
+        (Some(wanted), Some(value)) => string_matches(wanted, &value) != matcher.invert,
+    }
+}
+
+fn header_value<'r>(name: &HeaderMatch, head: &RequestHead<'r>) -> Option<Cow<'r, [u8]>> {
+    let pseudo = match name {
+        HeaderMatch::Method => head.method.as_str(),
+        HeaderMatch::Authority => head.authority,
+        HeaderMatch::Path => head.path,
+        HeaderMatch::Scheme => head.scheme,
+        HeaderMatch::Name(name) => return joined_lines(head.headers, name),
+    };
+    Some(Cow::Borrowed(pseudo.as_bytes()))
+}
+
+/// All lines of a header as one; allocates only where there are several.
+fn joined_lines<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Option<Cow<'r, [u8]>> {
+    let mut lines = headers.get_all(name).iter();
+    let mut joined = Cow::Borrowed(lines.next()?.as_bytes());
+    for line in lines {
+        let joined = joined.to_mut();
+        joined.push(b',');
+        joined.extend_from_slice(line.as_bytes());
+    }
+    Some(joined)
+}
+
+/// Whether a value is as wanted. Values are bytes: one that is not UTF-8 can still begin, end and
+/// contain as wanted, but matches no regular expression.
+fn string_matches(wanted: &StringMatch, value: &[u8]) -> bool {
+    match wanted {
+        StringMatch::Exact {
+            value: exact,
+            ignore_case,
+        } => equals(value, exact, *ignore_case),
+        StringMatch::Prefix {
+            value: prefix,
+            ignore_case,
+        } => starts_with(value, prefix, *ignore_case),
+        StringMatch::Suffix {
+            value: suffix,
+            ignore_case,
+        } => value
+            .len()
+            .checked_sub(suffix.len())
+            .is_some_and(|start| equals(&value[start..], suffix, *ignore_case)),
+        StringMatch::Contains {
+            value: part,
+            ignore_case,
+        } => contains(value, part, *ignore_case),
+        StringMatch::Regex(regex) => {
+            std::str::from_utf8(value).is_ok_and(|text| regex.is_match(text))
+        }
+    }
+}
+
+fn equals(value: &[u8], exact: &str, ignore_case: bool) -> bool {
+    if ignore_case {
+        value.eq_ignore_ascii_case(exact.as_bytes())
+    } else {
+        value == exact.as_bytes()
+    }
+}
+
+fn starts_with(value: &[u8], prefix: &str, ignore_case: bool) -> bool {
+    value
+        .get(..prefix.len())
+        .is_some_and(|start| equals(start, prefix, ignore_case))
+}
+
+fn contains(value: &[u8], part: &str, ignore_case: bool) -> bool {
+    let value = if ignore_case {
+        Cow::Owned(value.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(value)
+    };
+    // With `ignore_case` the model holds the pattern in lower case.
+    memchr::memmem::find(&value, part.as_bytes()).is_some()
+}
