@@ -173,3 +173,6 @@ fn overlap(
          {transport}, {protocol}); remove one or give it a match of its own"
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,3 +99,6 @@ impl RouteTable {
             .map(|entry| &entry.route)
     }
 }
+
+#[cfg(test)]
+mod tests;

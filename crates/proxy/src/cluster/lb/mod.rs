@@ -6,3 +6,6 @@
 mod round_robin;
 
 pub use round_robin::RoundRobin;
+
+#[cfg(test)]
+mod tests;

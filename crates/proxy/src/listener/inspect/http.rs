@@ -70,3 +70,6 @@ pub fn inspect(received: &[u8]) -> Inspection {
         _ => Inspection::NotHttp,
     }
 }
+
+#[cfg(test)]
+mod tests;
