@@ -137,9 +137,10 @@ impl<T> FilterChains<T> {
 
     /// Whether a connection to `port` may be served by one chain or another depending on its
     /// application protocols. Where not, nothing an inspector of them could find has a say in
-    /// [`find`](Self::find), so the connection need not wait for its first bytes (the server
-    /// may be the one to speak first).
-    pub fn may_use_application_protocols(&self, port: u16) -> bool {
+    /// [`find`](Self::find), so the connection need not wait for its first bytes: the server may be
+    /// the one to speak first. Envoy lets its inspectors wait all the same, unless
+    /// `filter_disabled` names the port.
+    pub fn may_use_application_protocol(&self, port: u16) -> bool {
         self.table.descend([&port]).is_some_and(|level| {
             level
                 .branches()

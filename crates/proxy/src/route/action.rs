@@ -81,6 +81,7 @@ impl Target {
     }
 
     fn weighted(clusters: &WeightedClusters, intern: &mut dyn FnMut(&Name) -> ClusterId) -> Self {
+        // The model has checked that the sum fits.
         let mut sum = 0;
         let cumulative = clusters.clusters().iter().map(|cluster| {
             sum += cluster.weight;

@@ -3,9 +3,4 @@
 //! A balancer sees only how many endpoints may be chosen; health and ejection are decided where
 //! the endpoint set is compiled.
 
-mod round_robin;
-
-pub use round_robin::RoundRobin;
-
-#[cfg(test)]
-mod tests;
+pub mod round_robin;

@@ -26,3 +26,6 @@ impl RoundRobin {
         Some(index)
     }
 }
+
+#[cfg(test)]
+mod tests;

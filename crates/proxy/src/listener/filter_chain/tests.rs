@@ -150,12 +150,12 @@ fn only_ports_with_chains_for_application_protocols_may_use_them() {
         (Some(80), Some(RawBuffer), &["h2c"]),
         (Some(3306), None, &[]),
     ]);
-    assert!(chains.may_use_application_protocols(80));
-    assert!(!chains.may_use_application_protocols(3306));
-    assert!(!chains.may_use_application_protocols(9999), "no port named");
+    assert!(chains.may_use_application_protocol(80));
+    assert!(!chains.may_use_application_protocol(3306));
+    assert!(!chains.may_use_application_protocol(9999), "no port named");
     let catch_all = compile(&[(None, None, &["h2c"]), (Some(3306), None, &[])]);
-    assert!(catch_all.may_use_application_protocols(9999));
-    assert!(!catch_all.may_use_application_protocols(3306));
+    assert!(catch_all.may_use_application_protocol(9999));
+    assert!(!catch_all.may_use_application_protocol(3306));
 }
 
 /// The same by narrowing the list of chains down, one part of the match after the other.
@@ -259,7 +259,7 @@ proptest! {
         protocol in prop::sample::select(&PROTOCOLS),
     ) {
         let chains = compile(&borrowed(&rows));
-        if !chains.may_use_application_protocols(port) {
+        if !chains.may_use_application_protocol(port) {
             prop_assert_eq!(
                 find(&chains, port, transport, &[protocol]),
                 find(&chains, port, transport, &[])

@@ -36,6 +36,7 @@ fn first_bytes_tell_the_protocol() {
         (b"POST / HTTP/1.1\r\n", Http11),
         // Other protocols, told apart before their line ends.
         (b"\r\nGET / HTTP/1.1\r\n", NotHttp),
+        (b"\r", NotHttp),
         (b"\n", NotHttp),
         (b" GET", NotHttp),
         (b"\x16\x03\x01\x02\x00\x01", NotHttp),
