@@ -1,0 +1,73 @@
+//! `cargo xtask setup`: installs what the tests and benches need, and nothing that is there.
+
+mod debian;
+mod pins;
+mod python;
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use self::pins::Pins;
+pub use self::pins::Purpose;
+use crate::workspace::{capture, cargo, run};
+
+/// Arguments of `cargo xtask setup`.
+#[derive(clap::Args)]
+pub struct SetupArgs {
+    /// Also what the benches measure against: Envoy, HAProxy, iptables
+    #[arg(long)]
+    bench: bool,
+}
+
+/// `cargo xtask setup`.
+///
+/// # Errors
+/// As [`install`].
+pub fn verb(args: &SetupArgs) -> Result<()> {
+    install(Purpose::Test)?;
+    if args.bench {
+        install(Purpose::Bench)?;
+    }
+    Ok(())
+}
+
+/// Installs everything that `purpose` needs.
+///
+/// # Errors
+/// When something is missing and cannot be installed here; says what and why.
+pub fn install(purpose: Purpose) -> Result<()> {
+    toolchain()?;
+    let pins = Pins::read()?;
+    debian::install(pins.debian.iter().filter(|pin| pin.needed_by == purpose))?;
+    for pin in pins.python.iter().filter(|pin| pin.needed_by == purpose) {
+        let program = python::install(pin)?;
+        println!(
+            "ok: {} {} ({})",
+            pin.package,
+            pin.release,
+            program.display()
+        );
+    }
+    Ok(())
+}
+
+/// Makes sure that rustfmt and clippy are there: a minimal toolchain comes without them.
+///
+/// # Errors
+/// When they are missing and rustup cannot add them.
+pub fn toolchain() -> Result<()> {
+    for (verb, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if capture(&mut cargo(&[verb, "--version"])).is_ok() {
+            continue;
+        }
+        println!("installing the toolchain component {component}");
+        if let Err(error) = run(Command::new("rustup").args(["component", "add", component])) {
+            bail!(
+                "`cargo {verb}` is missing and could not be added ({error:#}); install {component} for this toolchain"
+            );
+        }
+    }
+    println!("ok: rustfmt, clippy");
+    Ok(())
+}
