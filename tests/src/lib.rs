@@ -28,12 +28,14 @@
 //! | [`server`] | servers that tell what they saw: source, original destination, headers |
 //! | [`client`] | TCP with deadlines, an HTTP/1.1 client that can also misbehave |
 //! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
+//! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
 //! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
 
 pub mod client;
 pub mod expect;
+pub mod init;
 pub mod net;
 pub mod oracle;
 pub mod process;
@@ -58,5 +60,5 @@ pub mod prelude {
     pub use crate::process::{Finished, Running};
     pub use crate::programs;
     pub use crate::server::{Server, Sighting};
-    pub use anyhow::{Context as _, Result, bail, ensure};
+    pub use anyhow::{Context as _, Error, Result, bail, ensure};
 }
