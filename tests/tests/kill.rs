@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use shunt_tests::init::INJECTED;
 use shunt_tests::oracle::Traces;
@@ -26,7 +26,7 @@ struct Drill {
     killed: &'static [&'static str],
 }
 
-const APPLY: &[&str] = &INJECTED;
+const APPLY: &[&str] = INJECTED;
 const APPLY_OTHER: &[&str] = &[
     "istio-iptables",
     "-p",
@@ -73,35 +73,22 @@ impl Drill {
         );
         init(reference, REMOVE)?;
 
-        let todo = Mutex::new(moments.iter());
-        let failures = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for pod in &pods {
-                scope.spawn(|| {
-                    loop {
-                        let Some(moment) = todo.lock().unwrap().next() else {
-                            return;
-                        };
-                        let outcome = self.kill_at(moment, pod, &[&old.rules, &new.rules], &new);
-                        if let Err(error) = outcome {
-                            failures
-                                .lock()
-                                .unwrap()
-                                .push(format!("{moment:?}: {error:#}"));
-                            return;
-                        }
-                    }
-                });
+        let next = AtomicUsize::new(0);
+        let work = |pod: &Pod| -> Result<()> {
+            while let Some(moment) = moments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.kill_at(moment, pod, &[&old.rules, &new.rules], &new)
+                    .with_context(|| format!("{}, killed at {moment:?}", self.name))?;
             }
-        });
-        let failures = failures.into_inner()?;
-        ensure!(
-            failures.is_empty(),
-            "{}, killed at:\n{}",
-            self.name,
-            failures.join("\n")
-        );
-        Ok(())
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = pods.iter().map(|pod| scope.spawn(|| work(pod))).collect();
+            workers.into_iter().try_for_each(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
     }
 
     fn prepare(&self, pod: &Pod) -> Result<()> {

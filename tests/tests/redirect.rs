@@ -1,10 +1,12 @@
 //! What the redirect rules do to connections, with the real `shunt-init` and echo servers standing
 //! where the proxy would.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use shunt_abi::port;
 use shunt_tests::client::tcp::greeting;
+use shunt_tests::init::INJECTED;
 use shunt_tests::prelude::*;
 
 /// A pod with an application and a stand-in for the proxy, and a peer.
@@ -382,7 +384,11 @@ fn an_inbound_source_address_that_was_there_before_stays() -> Result<()> {
 fn the_dry_run_writes_nothing_and_prints_what_nft_would_load_to_the_same_rules() -> Result<()> {
     let scene = Scene::new("dry")?;
     let before = (scene.pod.generation()?, scene.pod.traces()?);
-    let text = scene.pod.apply_rules(&["--dry-run"])?.stdout;
+    let text = scene
+        .pod
+        .init(&[INJECTED, &["--dry-run"]].concat())?
+        .success()?
+        .stdout;
     assert_eq!((scene.pod.generation()?, scene.pod.traces()?), before);
 
     scene.pod.load_rules(&text).with_context(|| text.clone())?;
@@ -399,9 +405,15 @@ fn the_dry_run_writes_nothing_and_prints_what_nft_would_load_to_the_same_rules()
 }
 
 #[test]
-fn connections_that_were_there_before_the_rules_go_on() -> Result<()> {
-    use std::io::{Read, Write};
+fn tracked_connections_that_were_there_before_the_rules_go_on() -> Result<()> {
+    // Rules do not see the packets of a connection that is tracked already. (Where nothing was
+    // tracked before, the kernel takes a packet out of the middle for a new connection.)
     let scene = Scene::new("before")?;
+    scene.pod.load_rules(
+        "table inet tracking { chain c { type filter hook output priority 0; ct state new counter
+        }
+        }",
+    )?;
     let out = scene.pod.as_user(User::APP).connect(scene.peer.v4(PEER))?;
     let back = scene.peer.as_user(User::APP).connect(scene.pod.v6(APP))?;
     assert_eq!(greeting(&out)?.server, "peer");
@@ -489,8 +501,7 @@ fn a_wrong_argument_is_named_and_leaves_the_pod_as_it_was() -> Result<()> {
         (["-b", "80,,90"], "-b"),
         (["-m", "SIDEWAYS"], "SIDEWAYS"),
     ] {
-        let command = scene.pod.command(programs::shunt_init()?);
-        let finished = command.arg("istio-iptables").args(more).finish()?;
+        let finished = scene.pod.init(&["istio-iptables", more[0], more[1]])?;
         assert!(
             finished.code().is_some_and(|code| code != 0 && code != 101),
             "{finished}"
