@@ -62,7 +62,10 @@ mod tests {
             Exit::KernelRefused,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
-        let program: Vec<_> = program.iter().map(|(code, name)| (*code, name.as_str())).collect();
+        let program: Vec<_> = program
+            .iter()
+            .map(|(code, name)| (*code, name.as_str()))
+            .collect();
         assert_eq!(documented, program);
     }
 }

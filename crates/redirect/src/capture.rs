@@ -160,7 +160,10 @@ pub(crate) const INBOUND: Port = well_known(port::INBOUND);
 /// Default of [`Inbound::tunnel`].
 pub(crate) const TUNNEL: Port = well_known(port::TUNNEL);
 
-#[expect(clippy::panic, reason = "evaluated only in constants: a zero fails the build")]
+#[expect(
+    clippy::panic,
+    reason = "evaluated only in constants: a zero fails the build"
+)]
 const fn well_known(port: u16) -> Port {
     match Port::new(port) {
         Some(port) => port,

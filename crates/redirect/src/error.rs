@@ -86,7 +86,8 @@ pub enum Conflict {
     #[error(
         "a table inet {} exists that Shunt did not write ({why}); it is left as it is: rename or \
          delete it (`nft delete table inet {}`), then run this again",
-        name::NFT_TABLE, name::NFT_TABLE
+        name::NFT_TABLE,
+        name::NFT_TABLE
     )]
     Foreign {
         /// How it was recognised.

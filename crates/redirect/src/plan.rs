@@ -6,6 +6,7 @@
 //! `lo` does, so that the latter needs no owner test, which nf_tables cannot do for packets
 //! without a socket.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -158,12 +159,12 @@ impl Plan<'_> {
         let uids = self.set(
             set::PROXY_UIDS,
             identity.uids.is_empty(),
-            Elements::Uids(identity.uids.clone()),
+            Elements::Uids(single(&identity.uids)),
         );
         let gids = self.set(
             set::PROXY_GIDS,
             identity.gids.is_empty(),
-            Elements::Gids(identity.gids.clone()),
+            Elements::Gids(single(&identity.gids)),
         );
         let owners = [
             uids.map(|set| {
@@ -312,6 +313,11 @@ impl Plan<'_> {
         });
         Some(name.to_owned())
     }
+}
+
+/// Ids as intervals of one.
+fn single(ids: &BTreeSet<u32>) -> Ranges<u32> {
+    ids.iter().map(|id| (*id, *id)).collect()
 }
 
 const LOOPBACK_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -101,12 +101,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn ranges(intervals: &[(u16, u16)]) -> Vec<(u16, u16)> {
-        intervals.iter().copied().collect::<Ranges<u16>>().iter().collect()
+        intervals
+            .iter()
+            .copied()
+            .collect::<Ranges<u16>>()
+            .iter()
+            .collect()
     }
 
     #[test]
     fn overlapping_and_touching_intervals_merge() {
-        assert_eq!(ranges(&[(5, 9), (1, 4), (20, 30), (25, 26)]), [(1, 9), (20, 30)]);
+        assert_eq!(
+            ranges(&[(5, 9), (1, 4), (20, 30), (25, 26)]),
+            [(1, 9), (20, 30)]
+        );
         assert_eq!(ranges(&[(65535, 65535), (0, 65534)]), [(0, 65535)]);
         assert_eq!(ranges(&[(60000, 65535), (65535, 65535)]), [(60000, 65535)]);
         assert_eq!(ranges(&[(1, 2), (4, 5)]), [(1, 2), (4, 5)]);

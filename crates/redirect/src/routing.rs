@@ -7,12 +7,9 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
-    Parseable as _,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, Parseable as _,
 };
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use shunt_abi::{addr, lo};
@@ -123,10 +120,11 @@ impl Route {
         let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
         let mut pod = PodAddresses::default();
         for body in self.request(operation, message, NLM_F_DUMP)? {
-            let message = AddressMessage::parse(&body).map_err(|_error| KernelError::Malformed {
-                operation: operation.to_owned(),
-                what: Malformed("an address of another shape"),
-            })?;
+            let message =
+                AddressMessage::parse(&body).map_err(|_error| KernelError::Malformed {
+                    operation: operation.to_owned(),
+                    what: Malformed("an address of another shape"),
+                })?;
             if let Some(source) = inbound_source_state(&message) {
                 pod.inbound_source = source;
             }
@@ -280,13 +278,28 @@ mod tests {
     #[test]
     fn auto_captures_ipv6_if_any_address_can_be_reached_by_it() {
         for (expected, addresses) in [
-            (true, &[(1, "127.0.0.1"), (2, "10.0.0.2"), (2, "fd00::2")][..]),
+            (
+                true,
+                &[(1, "127.0.0.1"), (2, "10.0.0.2"), (2, "fd00::2")][..],
+            ),
             (true, &[(1, "2001:db8::1"), (2, "fe80::2")]),
-            (false, &[(1, "127.0.0.1"), (1, "::1"), (2, "10.0.0.2"), (2, "fe80::2")]),
+            (
+                false,
+                &[
+                    (1, "127.0.0.1"),
+                    (1, "::1"),
+                    (2, "10.0.0.2"),
+                    (2, "fe80::2"),
+                ],
+            ),
             (false, &[(1, "::6"), (2, "10.0.0.2")]),
             (false, &[]),
         ] {
-            assert_eq!(pod(addresses).capture_ipv6(Ipv6Mode::Auto), expected, "{addresses:?}");
+            assert_eq!(
+                pod(addresses).capture_ipv6(Ipv6Mode::Auto),
+                expected,
+                "{addresses:?}"
+            );
             assert!(!pod(addresses).capture_ipv6(Ipv6Mode::Off));
         }
     }
@@ -296,10 +309,17 @@ mod tests {
         for (expected, addresses) in [
             (false, &[(2, "10.0.0.2"), (2, "fd00::2")][..]),
             (true, &[(3, "10.0.0.2"), (2, "fd00::2")]),
-            (true, &[(1, "127.0.0.1"), (2, "169.254.1.1"), (2, "fd00::2")]),
+            (
+                true,
+                &[(1, "127.0.0.1"), (2, "169.254.1.1"), (2, "fd00::2")],
+            ),
             (false, &[(2, "fe80::2")]),
         ] {
-            assert_eq!(pod(addresses).capture_ipv6(Ipv6Mode::Istio), expected, "{addresses:?}");
+            assert_eq!(
+                pod(addresses).capture_ipv6(Ipv6Mode::Istio),
+                expected,
+                "{addresses:?}"
+            );
         }
     }
 }

@@ -3,7 +3,6 @@
 //! [`crate::plan`] writes it, [`crate::nft`] carries it into the kernel and reads it back, and two
 //! of them compare equal exactly if the kernel decides alike. Only what a plan uses can be said.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use shunt_abi::{SCHEMA_VERSION, TableMark};
@@ -38,10 +37,10 @@ pub enum Elements {
     V4(Ranges<u32>),
     /// `ipv6_addr`, with intervals, host byte order.
     V6(Ranges<u128>),
-    /// `uid`.
-    Uids(BTreeSet<u32>),
-    /// `gid`.
-    Gids(BTreeSet<u32>),
+    /// `uid`, with intervals.
+    Uids(Ranges<u32>),
+    /// `gid`, with intervals.
+    Gids(Ranges<u32>),
 }
 
 /// A base chain of type nat. Its policy is accept.

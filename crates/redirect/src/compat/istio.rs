@@ -90,69 +90,181 @@ const IPV6: &str = "ipv6";
 
 /// All flags, in the order of `--help`.
 static FLAGS: &[Flag] = &[
-    Flag::new(ENVOY_PORT, Some('p'), "Port that captured outbound connections go to [15001]")
-        .without_variable(),
-    Flag::new(INBOUND_CAPTURE_PORT, Some('z'), "Port that captured inbound connections go to [15006]"),
-    Flag::new(INBOUND_TUNNEL_PORT, Some('e'), "Port of the tunnel, never captured [15008]"),
-    Flag::new(PROXY_UID, Some('u'), "Numeric user ids of the proxy, comma separated [1337]")
-        .or_variable("ENVOY_USER"),
-    Flag::new(PROXY_GID, Some('g'), "Numeric group ids of the proxy [as the user ids]"),
-    Flag::new(MODE, Some('m'), "How inbound connections are captured: REDIRECT"),
-    Flag::new(INBOUND_PORTS, Some('b'), "Inbound ports to capture: * for all, a list, or '' for none"),
-    Flag::new(LOCAL_EXCLUDE_PORTS, Some('d'), "Inbound ports that pass, when all others are captured"),
-    Flag::new(SERVICE_CIDR, Some('i'), "Outbound destinations to capture: * for all, or CIDR blocks"),
-    Flag::new(SERVICE_EXCLUDE_CIDR, Some('x'), "Outbound destinations that pass, as CIDR blocks"),
-    Flag::new(OUTBOUND_PORTS, Some('q'), "Outbound ports to capture whatever the destination"),
-    Flag::new(OUTBOUND_PORTS_EXCLUDE, Some('o'), "Outbound ports that pass, TCP and UDP"),
-    Flag::new(IPV6, None, "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), off [auto]")
-        .without_variable(),
-    Flag::new(DUAL_STACK, None, "With --ipv6 istio: look at all addresses, not only the first")
-        .or_variable("ISTIO_DUAL_STACK")
-        .switch(),
+    Flag::new(
+        ENVOY_PORT,
+        Some('p'),
+        "Port that captured outbound connections go to [15001]",
+    )
+    .without_variable(),
+    Flag::new(
+        INBOUND_CAPTURE_PORT,
+        Some('z'),
+        "Port that captured inbound connections go to [15006]",
+    ),
+    Flag::new(
+        INBOUND_TUNNEL_PORT,
+        Some('e'),
+        "Port of the tunnel, never captured [15008]",
+    ),
+    Flag::new(
+        PROXY_UID,
+        Some('u'),
+        "Numeric user ids of the proxy, comma separated [1337]",
+    )
+    .or_variable("ENVOY_USER"),
+    Flag::new(
+        PROXY_GID,
+        Some('g'),
+        "Numeric group ids of the proxy [as the user ids]",
+    ),
+    Flag::new(
+        MODE,
+        Some('m'),
+        "How inbound connections are captured: REDIRECT",
+    ),
+    Flag::new(
+        INBOUND_PORTS,
+        Some('b'),
+        "Inbound ports to capture: * for all, a list, or '' for none",
+    ),
+    Flag::new(
+        LOCAL_EXCLUDE_PORTS,
+        Some('d'),
+        "Inbound ports that pass, when all others are captured",
+    ),
+    Flag::new(
+        SERVICE_CIDR,
+        Some('i'),
+        "Outbound destinations to capture: * for all, or CIDR blocks",
+    ),
+    Flag::new(
+        SERVICE_EXCLUDE_CIDR,
+        Some('x'),
+        "Outbound destinations that pass, as CIDR blocks",
+    ),
+    Flag::new(
+        OUTBOUND_PORTS,
+        Some('q'),
+        "Outbound ports to capture whatever the destination",
+    ),
+    Flag::new(
+        OUTBOUND_PORTS_EXCLUDE,
+        Some('o'),
+        "Outbound ports that pass, TCP and UDP",
+    ),
+    Flag::new(
+        IPV6,
+        None,
+        "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), off [auto]",
+    )
+    .without_variable(),
+    Flag::new(
+        DUAL_STACK,
+        None,
+        "With --ipv6 istio: look at all addresses, not only the first",
+    )
+    .or_variable("ISTIO_DUAL_STACK")
+    .switch(),
     Flag::new(DRY_RUN, Some('n'), "Print the rules, change nothing").switch(),
     Flag::new(CLEANUP_ONLY, None, "Remove the rules, write none").switch(),
-    Flag::new("reconcile", None, "Heal rules that differ; Shunt always does").switch(),
+    Flag::new(
+        "reconcile",
+        None,
+        "Heal rules that differ; Shunt always does",
+    )
+    .switch(),
     Flag::new("native-nftables", None, "Use nf_tables; Shunt always does").switch(),
-    Flag::new("log_output_level", None, "Istio's log scopes; Shunt prints a few lines at any level")
-        .without_variable(),
-    Flag::new("log_as_json", None, "Print messages as JSON, one object a line")
-        .without_variable()
-        .switch()
-        .only(OFF, "Shunt prints text"),
-    Flag::new("istio-exclude-interfaces", Some('c'), "Interfaces whose packets pass").only(UNSET, NOT_YET),
-    Flag::new("kube-virt-interfaces", Some('k'), "Interfaces whose packets count as outbound")
-        .only(UNSET, NOT_YET),
-    Flag::new("istio-inbound-tproxy-mark", Some('t'), "Mark of TPROXY").only(&["", "1337"], ONLY_TPROXY),
-    Flag::new("istio-inbound-tproxy-route-table", Some('r'), "Route table of TPROXY")
-        .only(&["", "133"], ONLY_TPROXY),
+    Flag::new(
+        "log_output_level",
+        None,
+        "Istio's log scopes; Shunt prints a few lines at any level",
+    )
+    .without_variable(),
+    Flag::new(
+        "log_as_json",
+        None,
+        "Print messages as JSON, one object a line",
+    )
+    .without_variable()
+    .switch()
+    .only(OFF, "Shunt prints text"),
+    Flag::new(
+        "istio-exclude-interfaces",
+        Some('c'),
+        "Interfaces whose packets pass",
+    )
+    .only(UNSET, NOT_YET),
+    Flag::new(
+        "kube-virt-interfaces",
+        Some('k'),
+        "Interfaces whose packets count as outbound",
+    )
+    .only(UNSET, NOT_YET),
+    Flag::new("istio-inbound-tproxy-mark", Some('t'), "Mark of TPROXY")
+        .only(&["", "1337"], ONLY_TPROXY),
+    Flag::new(
+        "istio-inbound-tproxy-route-table",
+        Some('r'),
+        "Route table of TPROXY",
+    )
+    .only(&["", "133"], ONLY_TPROXY),
     Flag::new("redirect-dns", None, "Capture DNS")
         .or_variable("ISTIO_META_DNS_CAPTURE")
         .switch()
         .only(OFF, NOT_YET),
-    Flag::new("capture-all-dns", None, "Capture DNS to any server").switch().only(OFF, NOT_YET),
+    Flag::new("capture-all-dns", None, "Capture DNS to any server")
+        .switch()
+        .only(OFF, NOT_YET),
     Flag::new("drop-invalid", None, "Drop packets of no known connection")
         .or_variable("INVALID_DROP")
         .switch()
         .only(OFF, NOT_YET),
-    Flag::new("skip-rule-apply", None, "Write no rules").switch().only(OFF, NO_VALIDATION),
-    Flag::new("run-validation", None, "Probe the rules").switch().only(OFF, NO_VALIDATION),
-    Flag::new("iptables-probe-port", None, "Port of that probe").only(&["", "15002"], NO_VALIDATION),
+    Flag::new("skip-rule-apply", None, "Write no rules")
+        .switch()
+        .only(OFF, NO_VALIDATION),
+    Flag::new("run-validation", None, "Probe the rules")
+        .switch()
+        .only(OFF, NO_VALIDATION),
+    Flag::new("iptables-probe-port", None, "Port of that probe")
+        .only(&["", "15002"], NO_VALIDATION),
     Flag::new("probe-timeout", None, "Time limit of that probe").only(&["", "5s"], NO_VALIDATION),
     Flag::new("network-namespace", None, "Network namespace to write to")
         .only(UNSET, "run Shunt inside that namespace (`nsenter --net=…`)"),
-    Flag::new("cni-mode", None, "Run from a CNI plugin").switch().only(OFF, NOT_YET),
-    Flag::new("force-apply", None, "Write rules even if they are there already")
+    Flag::new("cni-mode", None, "Run from a CNI plugin")
         .switch()
-        .only(OFF, "rules that differ are always rewritten, others never need to be"),
-    Flag::new("force-iptables-binary", None, "Which iptables program to use").only(UNSET, IPTABLES_ONLY),
+        .only(OFF, NOT_YET),
+    Flag::new(
+        "force-apply",
+        None,
+        "Write rules even if they are there already",
+    )
+    .switch()
+    .only(
+        OFF,
+        "rules that differ are always rewritten, others never need to be",
+    ),
+    Flag::new(
+        "force-iptables-binary",
+        None,
+        "Which iptables program to use",
+    )
+    .only(UNSET, IPTABLES_ONLY),
 ];
 
 /// Variables of the original that are no flags, and the values under which they change nothing.
 static VARIABLES: &[(&str, &[&str], &str)] = &[
-    ("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", &["127.0.0.1/32"], NOT_YET),
+    (
+        "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
+        &["127.0.0.1/32"],
+        NOT_YET,
+    ),
     ("ISTIO_OUTBOUND_OWNER_GROUPS", &["*"], NOT_YET),
     ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", &[], NOT_YET),
-    ("DRY_RUN_FILE_PATH", &[], "--dry-run prints to standard output"),
+    (
+        "DRY_RUN_FILE_PATH",
+        &[],
+        "--dry-run prints to standard output",
+    ),
 ];
 
 /// The arguments as given, nothing looked at yet. A part of any clap command.
@@ -247,7 +359,9 @@ impl IstioArgs {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Request, ArgumentError> {
         let values = self.resolve(&environment)?;
-        let uids = values.list(PROXY_UID, ids)?.unwrap_or_else(|| CaptureConfig::default().proxy.uids);
+        let uids = values
+            .list(PROXY_UID, ids)?
+            .unwrap_or_else(|| CaptureConfig::default().proxy.uids);
         let gids = values.list(PROXY_GID, ids)?.unwrap_or_else(|| uids.clone());
         let config = CaptureConfig {
             proxy: ProxyIdentity { uids, gids },
@@ -280,7 +394,10 @@ impl IstioArgs {
             if let Some(value) = value.filter(|value| !neutral.contains(&value.as_str())) {
                 return Err(ArgumentError {
                     origin: format!("{name}={value}"),
-                    reason: Reason::Unsupported { values: neutral, instead },
+                    reason: Reason::Unsupported {
+                        values: neutral,
+                        instead,
+                    },
                 });
             }
         }
@@ -292,7 +409,9 @@ impl IstioArgs {
         let mut values = Vec::new();
         for flag in FLAGS {
             let given = self.0.iter().find(|(long, _)| *long == flag.long);
-            let own = flag.own_variable.then(|| flag.long.to_uppercase().replace('-', "_"));
+            let own = flag
+                .own_variable
+                .then(|| flag.long.to_uppercase().replace('-', "_"));
             let found = given
                 .map(|(_, value)| (Origin::Flag(flag), value.clone()))
                 .or_else(|| flag.additional_variable.and_then(variable))
@@ -300,11 +419,18 @@ impl IstioArgs {
             let Some((origin, text)) = found else {
                 continue;
             };
-            let value = Value { flag: flag.long, origin, text };
+            let value = Value {
+                flag: flag.long,
+                origin,
+                text,
+            };
             if let Some((allowed, instead)) = flag.only {
                 let off = flag.switch && value.read(boolean)? == false;
                 if !off && !allowed.contains(&value.text.as_str()) {
-                    return Err(value.error(Reason::Unsupported { values: allowed, instead }));
+                    return Err(value.error(Reason::Unsupported {
+                        values: allowed,
+                        instead,
+                    }));
                 }
             }
             values.push(value);
@@ -418,7 +544,9 @@ impl Values<'_> {
             capture,
             exclude_cidrs: self.list(SERVICE_EXCLUDE_CIDR, cidrs)?.unwrap_or_default(),
             include_ports: self.list(OUTBOUND_PORTS, ports)?.unwrap_or_default(),
-            exclude_ports: self.list(OUTBOUND_PORTS_EXCLUDE, ports)?.unwrap_or_default(),
+            exclude_ports: self
+                .list(OUTBOUND_PORTS_EXCLUDE, ports)?
+                .unwrap_or_default(),
         })
     }
 

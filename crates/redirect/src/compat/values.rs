@@ -42,7 +42,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOneOf(values) => write!(f, "is not one of: {}", quoted(values)),
-            Self::Unsupported { values: [], instead } => {
+            Self::Unsupported {
+                values: [],
+                instead,
+            } => {
                 write!(f, "is not supported: {instead}; leave it unset")
             }
             Self::Unsupported { values, instead } => {
@@ -97,14 +100,20 @@ pub(crate) fn ports(text: &str) -> Result<Ports, Reason> {
         .map(|part| {
             let part = part?;
             if part == "*" {
-                return Err(item(part, "`*` stands alone, and not with this flag: list ports"));
+                return Err(item(
+                    part,
+                    "`*` stands alone, and not with this flag: list ports",
+                ));
             }
             match part.split_once(':') {
                 None => port(part).map(|port| (port.get(), port.get())),
                 Some((first, last)) => {
                     let range = (port(first)?.get(), port(last)?.get());
                     if range.0 > range.1 {
-                        return Err(item(part, "a range goes from the smaller to the larger port"));
+                        return Err(item(
+                            part,
+                            "a range goes from the smaller to the larger port",
+                        ));
                     }
                     Ok(range)
                 }
@@ -129,7 +138,10 @@ pub(crate) fn cidrs(text: &str) -> Result<Vec<IpNet>, Reason> {
                 .ok()
                 .or_else(|| part.parse::<IpAddr>().ok().map(IpNet::from))
                 .ok_or_else(|| {
-                    item(part, "a CIDR block is an IP address and a length, like 10.0.0.0/8 or fd00::/8")
+                    item(
+                        part,
+                        "a CIDR block is an IP address and a length, like 10.0.0.0/8 or fd00::/8",
+                    )
                 })
         })
         .collect()

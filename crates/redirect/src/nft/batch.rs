@@ -113,13 +113,7 @@ impl Batch {
         u32::try_from(self.operations.len()).unwrap_or(u32::MAX)
     }
 
-    fn frame(
-        &mut self,
-        kind: u16,
-        object: Object,
-        text: String,
-        body: impl FnOnce(&mut Writer),
-    ) {
+    fn frame(&mut self, kind: u16, object: Object, text: String, body: impl FnOnce(&mut Writer)) {
         let head = Head {
             kind,
             flags: flag::REQUEST,

@@ -94,7 +94,11 @@ const NOT_A_MATCH: Malformed = Malformed("a match that Shunt does not write");
 /// One match, and what follows it.
 fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
     match list {
-        [Expr::Meta(abi::META_NFPROTO), Expr::Equal(number), rest @ ..] => {
+        [
+            Expr::Meta(abi::META_NFPROTO),
+            Expr::Equal(number),
+            rest @ ..,
+        ] => {
             let family = match number.as_slice() {
                 [NFPROTO_IPV4] => Family::V4,
                 [NFPROTO_IPV6] => Family::V6,
@@ -115,7 +119,11 @@ fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
                 _ => Ok((Match::Family(family), rest)),
             }
         }
-        [Expr::Meta(abi::META_L4PROTO), Expr::Equal(number), rest @ ..] => {
+        [
+            Expr::Meta(abi::META_L4PROTO),
+            Expr::Equal(number),
+            rest @ ..,
+        ] => {
             let protocol = [Protocol::Tcp, Protocol::Udp]
                 .into_iter()
                 .find(|protocol| *number == [protocol_number(*protocol)])
@@ -138,12 +146,18 @@ fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
         {
             Ok((Match::OutLoopback, rest))
         }
-        [Expr::Meta(abi::META_SKUID), Expr::Lookup(set), rest @ ..] => {
-            Ok((Match::OwnerUid(set.clone()), rest))
-        }
-        [Expr::Meta(abi::META_SKGID), Expr::Lookup(set), rest @ ..] => {
-            Ok((Match::OwnerGid(set.clone()), rest))
-        }
+        [
+            Expr::Meta(abi::META_SKUID),
+            Expr::HostToNetwork,
+            Expr::Lookup(set),
+            rest @ ..,
+        ] => Ok((Match::OwnerUid(set.clone()), rest)),
+        [
+            Expr::Meta(abi::META_SKGID),
+            Expr::HostToNetwork,
+            Expr::Lookup(set),
+            rest @ ..,
+        ] => Ok((Match::OwnerGid(set.clone()), rest)),
         _ => Err(NOT_A_MATCH),
     }
 }
@@ -301,8 +315,8 @@ pub(crate) fn content(set: &ListedSet, elements: &[Element]) -> Result<Elements,
         set_abi::TYPE_SERVICE => Elements::Ports(from_elements(elements)?),
         set_abi::TYPE_IPV4 => Elements::V4(from_elements(elements)?),
         set_abi::TYPE_IPV6 => Elements::V6(from_elements(elements)?),
-        set_abi::TYPE_UID => Elements::Uids(ids(elements)?),
-        set_abi::TYPE_GID => Elements::Gids(ids(elements)?),
+        set_abi::TYPE_UID => Elements::Uids(from_elements(elements)?),
+        set_abi::TYPE_GID => Elements::Gids(from_elements(elements)?),
         _ => return Err(Malformed("a set of another type")),
     };
     if shape(&content) == set.shape {
@@ -310,15 +324,4 @@ pub(crate) fn content(set: &ListedSet, elements: &[Element]) -> Result<Elements,
     } else {
         Err(Malformed("a set with other flags"))
     }
-}
-
-fn ids<C: FromIterator<u32>>(elements: &[Element]) -> Result<C, Malformed> {
-    elements
-        .iter()
-        .map(|element| {
-            <[u8; 4]>::try_from(element.key.as_slice())
-                .map(u32::from_ne_bytes)
-                .map_err(|_length| Malformed("an id of another size"))
-        })
-        .collect()
 }

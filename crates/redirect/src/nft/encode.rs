@@ -29,7 +29,10 @@ pub(crate) fn table(batch: &mut Batch, ruleset: &Ruleset, replace: bool) {
         delete(batch);
     }
     let create = flag::CREATE;
-    let what = (Object::Tables, format!("create table inet {}", name::NFT_TABLE));
+    let what = (
+        Object::Tables,
+        format!("create table inet {}", name::NFT_TABLE),
+    );
     batch.push(msg::NEWTABLE, create, what, |table| {
         table.string(table_abi::NAME, name::NFT_TABLE);
         table.be32(table_abi::FLAGS, 0);
@@ -48,7 +51,10 @@ pub(crate) fn table(batch: &mut Batch, ruleset: &Ruleset, replace: bool) {
 
 /// The message that deletes the table with all it holds.
 pub(crate) fn delete(batch: &mut Batch) {
-    let what = (Object::Tables, format!("delete table inet {}", name::NFT_TABLE));
+    let what = (
+        Object::Tables,
+        format!("delete table inet {}", name::NFT_TABLE),
+    );
     batch.push(msg::DELTABLE, 0, what, |table| {
         table.string(table_abi::NAME, name::NFT_TABLE);
     });
@@ -56,7 +62,12 @@ pub(crate) fn delete(batch: &mut Batch) {
 
 fn new_set(batch: &mut Batch, set: &Set, id: u32) {
     let shape = shape(&set.elements);
-    let what = |verb| (Object::Set, format!("{verb} set {} of table inet {}", set.name, name::NFT_TABLE));
+    let what = |verb| {
+        (
+            Object::Set,
+            format!("{verb} set {} of table inet {}", set.name, name::NFT_TABLE),
+        )
+    };
     batch.push(msg::NEWSET, flag::CREATE, what("create"), |attributes| {
         attributes.string(set_abi::TABLE, name::NFT_TABLE);
         attributes.string(set_abi::NAME, &set.name);
@@ -88,23 +99,34 @@ fn write_element(list: &mut Writer, element: &Element) {
 }
 
 fn new_chain(batch: &mut Batch, chain: &Chain) {
-    let text = format!("create chain {} (type nat) of table inet {}", chain.name, name::NFT_TABLE);
-    batch.push(msg::NEWCHAIN, flag::CREATE, (Object::Chain, text), |attributes| {
-        attributes.string(chain_abi::TABLE, name::NFT_TABLE);
-        attributes.string(chain_abi::NAME, &chain.name);
-        attributes.nest(chain_abi::HOOK, |hook| {
-            hook.be32(chain_abi::HOOK_NUM, hook_number(chain.hook));
-            hook.be32(chain_abi::HOOK_PRIORITY, PRIORITY.cast_unsigned());
-        });
-        attributes.be32(chain_abi::POLICY, POLICY_ACCEPT);
-        attributes.string(chain_abi::TYPE, "nat");
-    });
+    let text = format!(
+        "create chain {} (type nat) of table inet {}",
+        chain.name,
+        name::NFT_TABLE
+    );
+    batch.push(
+        msg::NEWCHAIN,
+        flag::CREATE,
+        (Object::Chain, text),
+        |attributes| {
+            attributes.string(chain_abi::TABLE, name::NFT_TABLE);
+            attributes.string(chain_abi::NAME, &chain.name);
+            attributes.nest(chain_abi::HOOK, |hook| {
+                hook.be32(chain_abi::HOOK_NUM, hook_number(chain.hook));
+                hook.be32(chain_abi::HOOK_PRIORITY, PRIORITY.cast_unsigned());
+            });
+            attributes.be32(chain_abi::POLICY, POLICY_ACCEPT);
+            attributes.string(chain_abi::TYPE, "nat");
+        },
+    );
 }
 
 fn new_rule(batch: &mut Batch, chain: &Chain, rule: &Rule) {
     let text = format!(
         "add rule {} to chain {} of table inet {}",
-        rule.key, chain.name, name::NFT_TABLE
+        rule.key,
+        chain.name,
+        name::NFT_TABLE
     );
     let flags = flag::CREATE | flag::APPEND;
     batch.push(msg::NEWRULE, flags, (Object::Rule, text), |attributes| {
@@ -137,33 +159,28 @@ pub(crate) struct Shape {
 
 /// The declaration of a set of this type.
 pub(crate) fn shape(elements: &Elements) -> Shape {
-    let (flags, key_type, key_len) = match elements {
-        Elements::Ports(_) => (set_abi::FLAG_INTERVAL, set_abi::TYPE_SERVICE, 2),
-        Elements::V4(_) => (set_abi::FLAG_INTERVAL, set_abi::TYPE_IPV4, 4),
-        Elements::V6(_) => (set_abi::FLAG_INTERVAL, set_abi::TYPE_IPV6, 16),
-        Elements::Uids(_) => (0, set_abi::TYPE_UID, 4),
-        Elements::Gids(_) => (0, set_abi::TYPE_GID, 4),
+    let (key_type, key_len) = match elements {
+        Elements::Ports(_) => (set_abi::TYPE_SERVICE, 2),
+        Elements::V4(_) => (set_abi::TYPE_IPV4, 4),
+        Elements::V6(_) => (set_abi::TYPE_IPV6, 16),
+        Elements::Uids(_) => (set_abi::TYPE_UID, 4),
+        Elements::Gids(_) => (set_abi::TYPE_GID, 4),
     };
     Shape {
-        flags,
+        flags: set_abi::FLAG_INTERVAL,
         key_type,
         key_len,
     }
 }
 
-/// The elements on the wire. Ids are in host byte order, as the kernel loads them.
+/// The elements on the wire.
 pub(crate) fn elements(elements: &Elements) -> Vec<Element> {
     match elements {
         Elements::Ports(ports) => to_elements(ports),
-        Elements::V4(addresses) => to_elements(addresses),
         Elements::V6(addresses) => to_elements(addresses),
-        Elements::Uids(ids) | Elements::Gids(ids) => ids
-            .iter()
-            .map(|id| Element {
-                key: id.to_ne_bytes().to_vec(),
-                end: false,
-            })
-            .collect(),
+        Elements::V4(numbers) | Elements::Uids(numbers) | Elements::Gids(numbers) => {
+            to_elements(numbers)
+        }
     }
 }
 
@@ -173,7 +190,10 @@ pub(crate) fn expressions(rule: &Rule) -> Vec<Expr> {
     for condition in &rule.matches {
         encode_match(condition, &mut list);
     }
-    list.push(Expr::Counter { packets: 0, bytes: 0 });
+    list.push(Expr::Counter {
+        packets: 0,
+        bytes: 0,
+    });
     match rule.verdict {
         // return
         Verdict::Return => list.push(Expr::Return),
@@ -217,13 +237,23 @@ fn encode_match(condition: &Match, list: &mut Vec<Expr>) {
         }
         // meta skuid @proxy_uids
         Match::OwnerUid(set) => {
-            list.extend([Expr::Meta(abi::META_SKUID), Expr::Lookup(set.clone())]);
+            encode_owner(abi::META_SKUID, set, list);
         }
         // meta skgid @proxy_gids
         Match::OwnerGid(set) => {
-            list.extend([Expr::Meta(abi::META_SKGID), Expr::Lookup(set.clone())]);
+            encode_owner(abi::META_SKGID, set, list);
         }
     }
+}
+
+/// The kernel loads an id in host byte order, but intervals are compared byte by byte. That `nft`
+/// shows the elements right without being told their byte order rests on this, too.
+fn encode_owner(key: u32, set: &str, list: &mut Vec<Expr>) {
+    list.extend([
+        Expr::Meta(key),
+        Expr::HostToNetwork,
+        Expr::Lookup(set.to_owned()),
+    ]);
 }
 
 /// Which address of a packet.

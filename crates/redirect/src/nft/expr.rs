@@ -4,9 +4,7 @@
 //! and named as such.
 
 use super::attr::{Attribute, Attributes, Malformed, Writer};
-use super::uapi::{
-    DATA_VALUE, DATA_VERDICT, LIST_ELEM, VERDICT_CODE, VERDICT_RETURN, expr as abi,
-};
+use super::uapi::{DATA_VALUE, DATA_VERDICT, LIST_ELEM, VERDICT_CODE, VERDICT_RETURN, expr as abi};
 
 /// One expression of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +19,8 @@ pub(crate) enum Expr {
     NotEqual(Vec<u8>),
     /// Ends the rule unless the register is in the set.
     Lookup(String),
+    /// Turns 32 bits of the register into network byte order.
+    HostToNetwork,
     /// Counts the packet.
     Counter { packets: u64, bytes: u64 },
     /// Loads data.
@@ -46,6 +46,7 @@ impl Expr {
             Self::Payload { .. } => "payload",
             Self::Equal(_) | Self::NotEqual(_) => "cmp",
             Self::Lookup(_) => "lookup",
+            Self::HostToNetwork => "byteorder",
             Self::Counter { .. } => "counter",
             Self::Immediate(_) | Self::Return => "immediate",
             Self::Redirect => "redir",
@@ -76,6 +77,13 @@ impl Expr {
             Self::Lookup(set) => {
                 data.string(abi::LOOKUP_SET, set);
                 data.be32(abi::LOOKUP_SREG, abi::REG_1);
+            }
+            Self::HostToNetwork => {
+                data.be32(abi::BYTEORDER_SREG, abi::REG_1);
+                data.be32(abi::BYTEORDER_DREG, abi::REG_1);
+                data.be32(abi::BYTEORDER_OP, abi::BYTEORDER_HTON);
+                data.be32(abi::BYTEORDER_LEN, 4);
+                data.be32(abi::BYTEORDER_SIZE, 4);
             }
             Self::Counter { packets, bytes } => {
                 data.be64(abi::COUNTER_BYTES, *bytes);
@@ -119,6 +127,7 @@ impl Expr {
             "payload" => read_payload(data),
             "cmp" => read_cmp(data),
             "lookup" => read_lookup(data),
+            "byteorder" => read_byteorder(data),
             "counter" => read_counter(data),
             "immediate" => read_immediate(data),
             "redir" => read_redirect(data),
@@ -201,7 +210,25 @@ fn read_lookup(data: Attributes<'_>) -> Result<Expr, Malformed> {
             _ => return Err(Malformed("an unknown kind of set lookup")),
         }
     }
-    set.map(Expr::Lookup).ok_or(Malformed("lookup without a set"))
+    set.map(Expr::Lookup)
+        .ok_or(Malformed("lookup without a set"))
+}
+
+fn read_byteorder(data: Attributes<'_>) -> Result<Expr, Malformed> {
+    for attribute in data {
+        let attribute = attribute?;
+        let number = attribute.be32()?;
+        let expected = match attribute.kind {
+            abi::BYTEORDER_SREG | abi::BYTEORDER_DREG => abi::REG_1,
+            abi::BYTEORDER_OP => abi::BYTEORDER_HTON,
+            abi::BYTEORDER_LEN | abi::BYTEORDER_SIZE => 4,
+            _ => continue,
+        };
+        if number != expected {
+            return Err(Malformed("another change of byte order"));
+        }
+    }
+    Ok(Expr::HostToNetwork)
 }
 
 fn read_counter(data: Attributes<'_>) -> Result<Expr, Malformed> {
@@ -243,9 +270,7 @@ fn read_verdict(data: Attribute<'_>) -> Result<Expr, Malformed> {
         }
         for attribute in attribute.nested() {
             let attribute = attribute?;
-            if attribute.kind == VERDICT_CODE
-                && attribute.be32()?.cast_signed() == VERDICT_RETURN
-            {
+            if attribute.kind == VERDICT_CODE && attribute.be32()?.cast_signed() == VERDICT_RETURN {
                 return Ok(Expr::Return);
             }
         }

@@ -88,14 +88,20 @@ mod tests {
     #[test]
     fn an_interval_to_the_largest_value_has_no_end() {
         let all: Ranges<u16> = [(9, 65535)].into_iter().collect();
-        let start = Element { key: vec![0, 9], end: false };
+        let start = Element {
+            key: vec![0, 9],
+            end: false,
+        };
         assert_eq!(to_elements(&all), [start.clone()]);
         assert_eq!(from_elements(&[start]), Ok(all));
     }
 
     #[test]
     fn keys_of_another_size_and_nested_starts_are_refused() {
-        let start = |key: &[u8]| Element { key: key.to_vec(), end: false };
+        let start = |key: &[u8]| Element {
+            key: key.to_vec(),
+            end: false,
+        };
         assert!(from_elements::<u32>(&[start(&[1, 2])]).is_err());
         assert!(from_elements::<u16>(&[start(&[0, 2]), start(&[0, 3])]).is_err());
     }

@@ -177,9 +177,10 @@ impl Nft {
     fn generation(&mut self) -> Result<u32, KernelError> {
         let what = "read the generation of nf_tables";
         let replies = self.get(what, msg::GETGEN, 0, |_attributes| {})?;
-        let body = replies.into_iter().flatten().find_map(|(kind, body)| {
-            (kind == msg::NEWGEN).then_some(body)
-        });
+        let body = replies
+            .into_iter()
+            .flatten()
+            .find_map(|(kind, body)| (kind == msg::NEWGEN).then_some(body));
         let body = body.unwrap_or_default();
         find(&body, uapi::GEN_ID, |attribute| attribute.be32())
             .and_then(|id| id.ok_or(Malformed("no generation id")))
@@ -199,9 +200,10 @@ impl Nft {
             }) => return Ok(Some(Table::Absent)),
             other => other?,
         };
-        let body = table.into_iter().flatten().find_map(|(kind, body)| {
-            (kind == msg::NEWTABLE).then_some(body)
-        });
+        let body = table
+            .into_iter()
+            .flatten()
+            .find_map(|(kind, body)| (kind == msg::NEWTABLE).then_some(body));
         let body = body.ok_or(Malformed("no table")).map_err(malformed(what))?;
         let header = TableHeader::read(&body).map_err(malformed(what))?;
         let mark = match header.mark() {
@@ -219,8 +221,16 @@ impl Nft {
     ) -> Result<Option<Ours>, KernelError> {
         let what = "list the rules of table inet shunt";
         let rules = self.dump(what, msg::GETRULE, uapi::rule::TABLE)?;
-        let chains = self.dump("list the chains of table inet shunt", msg::GETCHAIN, uapi::chain::TABLE)?;
-        let sets = self.dump("list the sets of table inet shunt", msg::GETSET, uapi::set::TABLE)?;
+        let chains = self.dump(
+            "list the chains of table inet shunt",
+            msg::GETCHAIN,
+            uapi::chain::TABLE,
+        )?;
+        let sets = self.dump(
+            "list the sets of table inet shunt",
+            msg::GETSET,
+            uapi::set::TABLE,
+        )?;
         let (Some(rules), Some(chains), Some(sets)) = (rules, chains, sets) else {
             return Ok(None);
         };
@@ -262,7 +272,10 @@ impl Nft {
         clippy::type_complexity,
         reason = "three outcomes that end differently, in one place"
     )]
-    fn sets(&mut self, bodies: &[Vec<u8>]) -> Result<Option<Result<Vec<Set>, String>>, KernelError> {
+    fn sets(
+        &mut self,
+        bodies: &[Vec<u8>],
+    ) -> Result<Option<Result<Vec<Set>, String>>, KernelError> {
         let mut sets = Vec::with_capacity(bodies.len());
         for body in bodies {
             let set = decode::set(attributes(body)).map_err(malformed("list the sets"))?;
@@ -317,7 +330,10 @@ impl Nft {
     }
 
     /// One request and its messages. `None`: a dump that a change interrupted.
-    #[expect(clippy::type_complexity, reason = "type and body of each message, used only here")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "type and body of each message, used only here"
+    )]
     fn get(
         &mut self,
         what: &str,
@@ -417,7 +433,9 @@ fn chains_with_rules(bodies: &[Vec<u8>], rules: Vec<ListedRule>) -> Result<Vec<C
     let mut chains = Vec::with_capacity(bodies.len());
     for body in bodies {
         let listed = decode::chain(attributes(body)).map_err(|what| what.to_string())?;
-        let hook = listed.hook.map_err(|what| format!("{what}: {}", listed.name))?;
+        let hook = listed
+            .hook
+            .map_err(|what| format!("{what}: {}", listed.name))?;
         chains.push(Chain {
             name: listed.name,
             hook,

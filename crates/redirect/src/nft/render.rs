@@ -2,7 +2,7 @@
 //!
 //! People read it (`--dry-run`), `nft -f` loads it, goldens hold it, and its hash names a policy.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use shunt_abi::name;
@@ -40,27 +40,27 @@ pub(crate) fn body(ruleset: &Ruleset) -> String {
 
 fn set(set: &Set) -> String {
     let (kind, elements) = match &set.elements {
-        Elements::Ports(ports) => ("inet_service\n\t\tflags interval", ranges(ports, port_range)),
-        Elements::V4(blocks) => ("ipv4_addr\n\t\tflags interval", ranges(blocks, v4_range)),
-        Elements::V6(blocks) => ("ipv6_addr\n\t\tflags interval", ranges(blocks, v6_range)),
-        Elements::Uids(ids) => ("uid", list(ids.iter().map(u32::to_string))),
-        Elements::Gids(ids) => ("gid", list(ids.iter().map(u32::to_string))),
+        Elements::Ports(ports) => ("inet_service", ranges(ports, number_range)),
+        Elements::V4(blocks) => ("ipv4_addr", ranges(blocks, v4_range)),
+        Elements::V6(blocks) => ("ipv6_addr", ranges(blocks, v6_range)),
+        Elements::Uids(ids) => ("uid", ranges(ids, number_range)),
+        Elements::Gids(ids) => ("gid", ranges(ids, number_range)),
     };
     format!(
-        "\tset {} {{\n\t\ttype {kind}\n\t\telements = {{ {elements} }}\n\t}}\n",
+        "\tset {} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {elements} }}\n\t}}\n",
         set.name
     )
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
-    items.collect::<Vec<_>>().join(", ")
-}
-
 fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> String {
-    list(ranges.iter().map(|(first, last)| text(first, last)))
+    let items: Vec<_> = ranges
+        .iter()
+        .map(|(first, last)| text(first, last))
+        .collect();
+    items.join(", ")
 }
 
-fn port_range(first: u16, last: u16) -> String {
+fn number_range<T: PartialEq + fmt::Display>(first: T, last: T) -> String {
     if first == last {
         first.to_string()
     } else {

@@ -83,7 +83,13 @@ impl NetlinkSocket {
     /// Sends one datagram and collects all answers.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Replies, KernelError> {
         let class = self.class;
-        let wrap = |operation| move |source| KernelError::Socket { operation, class, source };
+        let wrap = |operation| {
+            move |source| KernelError::Socket {
+                operation,
+                class,
+                source,
+            }
+        };
         if request.len() > SMALL_REQUEST {
             // May fail in a user namespace; then the send itself says whether it was needed.
             let _unforced = setsockopt(&self.socket, sockopt::SndBufForce, &(request.len() * 2));
@@ -185,7 +191,10 @@ fn error(body: &[u8], flags: u16) -> Result<Reply<'_>, Malformed> {
 
 /// The end of a dump carries an error number too.
 fn done(body: &[u8]) -> Result<Reply<'_>, Malformed> {
-    match body.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code)) {
+    match body
+        .first_chunk::<4>()
+        .map(|code| i32::from_ne_bytes(*code))
+    {
         Some(code) if code < 0 => Ok(Reply::Error(Errno::from_raw(code.wrapping_neg()), None)),
         _ => Ok(Reply::Done),
     }

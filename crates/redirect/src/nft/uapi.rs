@@ -158,6 +158,13 @@ pub(crate) mod expr {
     pub(crate) const LOOKUP_SET_ID: u16 = 4;
     pub(crate) const LOOKUP_FLAGS: u16 = 5;
 
+    pub(crate) const BYTEORDER_SREG: u16 = 1;
+    pub(crate) const BYTEORDER_DREG: u16 = 2;
+    pub(crate) const BYTEORDER_OP: u16 = 3;
+    pub(crate) const BYTEORDER_LEN: u16 = 4;
+    pub(crate) const BYTEORDER_SIZE: u16 = 5;
+    pub(crate) const BYTEORDER_HTON: u32 = 1;
+
     pub(crate) const COUNTER_BYTES: u16 = 1;
     pub(crate) const COUNTER_PACKETS: u16 = 2;
 
