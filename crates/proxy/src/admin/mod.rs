@@ -1,0 +1,3 @@
+//! The admin interface and readiness.
+
+pub mod readiness;
