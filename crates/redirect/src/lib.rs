@@ -1,1 +1,22 @@
-//! placeholder
+//! Redirect rules: from a capture policy to the kernel, and back.
+//!
+//! This is the first step of a packet's way. A policy arrives in somebody's words
+//! ([`compat::istio`]), becomes a [`CaptureConfig`], then a [`Ruleset`] ([`plan::plan`], where rule
+//! order lives), then one nf_tables transaction ([`nft`]), with `::6` on `lo` before it
+//! ([`routing`]). [`apply`] and [`remove`] do all of it, [`nft::list`] reads it back.
+#![forbid(unsafe_code)]
+
+mod backend;
+pub mod capture;
+pub mod compat;
+pub mod error;
+pub mod nft;
+pub mod plan;
+pub mod ranges;
+pub mod routing;
+pub mod ruleset;
+
+pub use backend::{Applied, Change, Removed, apply, remove};
+pub use capture::CaptureConfig;
+pub use plan::plan;
+pub use ruleset::Ruleset;

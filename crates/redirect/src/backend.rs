@@ -1,0 +1,130 @@
+//! The verbs: apply a policy to this network namespace, remove it again.
+//!
+//! Apply goes down the whole way: pod facts -> plan -> compare with the kernel -> one transaction
+//! -> read back. What is already there is left alone, to the generation id; what differs in any
+//! rule is replaced whole.
+
+use crate::capture::CaptureConfig;
+use crate::error::{ApplyError, KernelError, RemoveError};
+use crate::nft::{Nft, Snapshot, Table};
+use crate::plan::plan;
+use crate::routing::{InboundSource, Route};
+use crate::ruleset::Ruleset;
+
+/// What [`apply`] found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The rules that the kernel now holds, read back.
+    pub ruleset: Ruleset,
+    /// What was done to the table.
+    pub change: Change,
+    /// Whether IPv6 is captured; then, what became of `::6` on `lo`.
+    pub ipv6: Option<InboundSource>,
+}
+
+/// What was done to the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It held these rules already.
+    Unchanged,
+    /// There was none.
+    Created,
+    /// It held other rules; all were replaced in one transaction.
+    Replaced {
+        /// The first difference.
+        difference: String,
+    },
+}
+
+/// What [`remove`] found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Whether there was a table of ours.
+    pub table: bool,
+    /// Whether there was an `::6` of ours on `lo`.
+    pub inbound_source: bool,
+}
+
+/// How often a transaction is tried while other programs change rules.
+const ATTEMPTS: u32 = 32;
+
+/// Makes the network namespace of the calling thread follow `config`.
+///
+/// # Errors
+/// If a table of our name is not ours, or the kernel refuses. Then no rule is changed; `::6` may
+/// have been added to `lo`, which the next run continues with and [`remove`] takes away.
+pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
+    let mut nft = Nft::open()?;
+    // A refusal comes before any change.
+    let mut snapshot = ours_or_absent(&mut nft)?;
+    let mut route = Route::open()?;
+    let pod = route.addresses()?;
+    let ruleset = plan(config, &pod);
+    let ipv6 = if pod.capture_ipv6(config.ipv6) {
+        Some(route.add_inbound_source(&pod)?)
+    } else {
+        None
+    };
+
+    let mut change = Change::Unchanged;
+    for _ in 0..ATTEMPTS {
+        let difference = match &snapshot.table {
+            Table::Ours(ours) => ours.difference(&ruleset),
+            _ => Some(String::new()),
+        };
+        let Some(difference) = difference else {
+            if ipv6.is_none() {
+                route.remove_own_inbound_source()?;
+            }
+            return Ok(Applied {
+                ruleset,
+                change,
+                ipv6,
+            });
+        };
+        if change != Change::Unchanged {
+            return Err(KernelError::NotAsWritten { difference }.into());
+        }
+        if nft.replace(&snapshot, &ruleset)? {
+            change = match snapshot.table {
+                Table::Absent => Change::Created,
+                _ => Change::Replaced { difference },
+            };
+        }
+        snapshot = ours_or_absent(&mut nft)?;
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS }.into())
+}
+
+/// Takes away what Shunt wrote into the network namespace of the calling thread, and nothing else.
+///
+/// # Errors
+/// If a table of our name is not ours, or the kernel refuses.
+pub fn remove() -> Result<Removed, RemoveError> {
+    let mut nft = Nft::open()?;
+    for _ in 0..ATTEMPTS {
+        let snapshot = nft.read()?;
+        let table = match &snapshot.table {
+            Table::Absent => false,
+            Table::Refused(conflict) => return Err(conflict.clone().into()),
+            Table::Ours(_) => true,
+        };
+        if !table || nft.delete(&snapshot)? {
+            // Last, so that no rule ever misses it; a run that dies here is continued by the next.
+            let inbound_source = Route::open()?.remove_own_inbound_source()?;
+            return Ok(Removed {
+                table,
+                inbound_source,
+            });
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS }.into())
+}
+
+fn ours_or_absent(nft: &mut Nft) -> Result<Snapshot, ApplyError> {
+    let snapshot = nft.read()?;
+    match &snapshot.table {
+        Table::Refused(conflict) => Err(conflict.clone().into()),
+        Table::Absent | Table::Ours(_) => Ok(snapshot),
+    }
+}

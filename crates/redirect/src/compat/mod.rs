@@ -1,0 +1,4 @@
+//! Policies in other people's words.
+
+pub mod istio;
+pub mod values;

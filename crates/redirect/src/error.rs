@@ -1,0 +1,230 @@
+//! What can go wrong between a policy and the kernel, and what a person can do about it.
+//!
+//! [`Cause`] is what programs decide by (their exit code); the text is for people.
+
+use std::io;
+
+use nix::errno::Errno;
+use shunt_abi::{SCHEMA_VERSION, name};
+
+use crate::nft::attr::Malformed;
+
+/// Why an operation failed, as a caller needs to tell it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The process may not change the network namespace.
+    Permission,
+    /// The kernel (or a module of it) cannot do what is asked.
+    KernelLacks,
+    /// A table of our name belongs to someone else, or to a newer Shunt.
+    Conflict,
+    /// The kernel refused for another reason.
+    KernelRefused,
+    /// Something that should be impossible.
+    Internal,
+}
+
+/// A conversation with the kernel that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// A netlink socket cannot be used.
+    #[error("{operation}: {source}{}", hint(*class, source.raw_os_error().map(Errno::from_raw)))]
+    Socket {
+        /// What was being done.
+        operation: &'static str,
+        /// What the errno means here.
+        class: Object,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The kernel answered with an error.
+    #[error("cannot {operation}: {errno}{}{}", said(text.as_deref()), hint(*object, Some(*errno)))]
+    Refused {
+        /// What was being done to which object, to be read after "cannot".
+        operation: String,
+        /// What kind of object, for the hint.
+        object: Object,
+        /// The kernel's error.
+        errno: Errno,
+        /// The kernel's own explanation, where it gives one.
+        text: Option<String>,
+    },
+    /// The kernel's answer makes no sense.
+    #[error("cannot {operation}: the kernel's answer is not understood: {what}")]
+    Malformed {
+        /// What was being done.
+        operation: String,
+        /// What is wrong with the answer.
+        what: Malformed,
+    },
+    /// Someone else changes the rules all the time.
+    #[error(
+        "cannot write table inet {}: other programs changed the rules of this network namespace \
+         {attempts} times in a row; run it again when they are done",
+        name::NFT_TABLE
+    )]
+    Busy {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// The kernel accepted the rules, but holds others.
+    #[error(
+        "table inet {} does not hold what was written ({difference}); another program may be \
+         changing it, else please report this with the kernel's version",
+        name::NFT_TABLE
+    )]
+    NotAsWritten {
+        /// The first difference.
+        difference: String,
+    },
+}
+
+/// A table of our name that is not ours to change.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// No mark of ours on it.
+    #[error(
+        "a table inet {} exists that Shunt did not write ({why}); it is left as it is: rename or \
+         delete it (`nft delete table inet {}`), then run this again",
+        name::NFT_TABLE,
+        name::NFT_TABLE
+    )]
+    Foreign {
+        /// How it was recognised.
+        why: String,
+    },
+    /// Written by a Shunt that knows more.
+    #[error(
+        "table inet {} was written by a newer Shunt (schema {found}, this one knows \
+         {SCHEMA_VERSION}); use that version, or run its `shunt-init remove` first",
+        name::NFT_TABLE
+    )]
+    Newer {
+        /// The table's schema version.
+        found: u32,
+    },
+}
+
+/// Writing a policy failed. Nothing of it is active, unless the text says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Our table's name is taken.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The kernel did not do it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Removing the rules failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// The table of our name is not ours.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The kernel did not do it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Reading the rules failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The table of our name is not ours.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The kernel did not do it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// What an error of the kernel is about; it decides what the errno means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// Netfilter's netlink, the generation, a table.
+    Tables,
+    /// A base chain of type nat in family inet.
+    Chain,
+    /// A named set or its elements.
+    Set,
+    /// A rule and its expressions.
+    Rule,
+    /// An address of an interface.
+    Address,
+}
+
+impl KernelError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Socket { class, source, .. } => {
+                cause(*class, source.raw_os_error().map(Errno::from_raw))
+            }
+            Self::Refused { object, errno, .. } => cause(*object, Some(*errno)),
+            Self::Busy { .. } => Cause::KernelRefused,
+            Self::Malformed { .. } | Self::NotAsWritten { .. } => Cause::Internal,
+        }
+    }
+}
+
+macro_rules! cause_of {
+    ($($error:ty),+) => {$(
+        impl $error {
+            /// Why it failed.
+            #[must_use]
+            pub fn cause(&self) -> Cause {
+                match self {
+                    Self::Conflict(_) => Cause::Conflict,
+                    Self::Kernel(error) => error.cause(),
+                }
+            }
+        }
+    )+};
+}
+cause_of!(ApplyError, RemoveError, ListError);
+
+fn cause(object: Object, errno: Option<Errno>) -> Cause {
+    use Errno::{EAFNOSUPPORT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT};
+    match (object, errno) {
+        (_, Some(EPERM)) => Cause::Permission,
+        (_, Some(EAFNOSUPPORT | EPROTONOSUPPORT | EOPNOTSUPP | ENOSYS)) => Cause::KernelLacks,
+        (Object::Tables, Some(EINVAL)) => Cause::KernelLacks,
+        (Object::Chain | Object::Set | Object::Rule, Some(ENOENT)) => Cause::KernelLacks,
+        _ => Cause::KernelRefused,
+    }
+}
+
+/// The usual reason for an errno, and the remedy.
+fn hint(object: Object, errno: Option<Errno>) -> &'static str {
+    match (cause(object, errno), object) {
+        (Cause::Permission, _) => {
+            ". CAP_NET_ADMIN over this network namespace is missing: run as root with \
+             `securityContext.capabilities.add: [NET_ADMIN]`, and check that no seccomp or \
+             SELinux policy forbids netlink sockets"
+        }
+        (Cause::KernelLacks, Object::Tables) => {
+            ". The kernel has no nf_tables: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET \
+             (`modprobe nf_tables` on the node)"
+        }
+        (Cause::KernelLacks, Object::Chain) => {
+            ". The kernel has no NAT chains in inet tables: it needs Linux 5.2 or later and the \
+             module nft_chain_nat (`modprobe nft_chain_nat` on the node)"
+        }
+        (Cause::KernelLacks, Object::Set) => {
+            ". The kernel has no sets for nf_tables: `modprobe nf_tables_set` on nodes with Linux \
+             before 5.7"
+        }
+        (Cause::KernelLacks, Object::Rule) => {
+            ". The kernel lacks an expression: `modprobe -a nft_redir nf_nat nft_counter nft_meta` \
+             on the node"
+        }
+        (Cause::KernelLacks, Object::Address) => ". The kernel has no IPv6: use `--ipv6 off`",
+        _ => "",
+    }
+}
+
+fn said(text: Option<&str>) -> String {
+    text.map(|text| format!(" (kernel: {text})"))
+        .unwrap_or_default()
+}

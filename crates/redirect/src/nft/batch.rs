@@ -1,0 +1,127 @@
+//! One transaction: begin, the messages, end, in one datagram.
+//!
+//! The kernel refuses it whole if the rules are no longer of the generation we read, or if any
+//! message fails. Each message remembers what it does, so that an error can say it.
+
+use nix::errno::Errno;
+
+use super::attr::{Head, Writer};
+use super::socket::{NetlinkSocket, Reply};
+use super::uapi::{BATCH_GENID, NFPROTO_INET, flag, msg};
+use crate::error::{KernelError, Object};
+
+/// What one message of a batch does, to be read after "cannot".
+#[derive(Debug)]
+struct Operation {
+    object: Object,
+    text: String,
+}
+
+/// A transaction being written.
+pub(crate) struct Batch {
+    writer: Writer,
+    operations: Vec<Operation>,
+}
+
+/// How a transaction ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All of it is active.
+    Committed,
+    /// The rules changed since they were read; nothing was done.
+    Stale,
+}
+
+impl Batch {
+    /// A batch that holds only for this generation of the rules.
+    pub(crate) fn new(generation: u32) -> Self {
+        let mut batch = Self {
+            writer: Writer::default(),
+            operations: Vec::new(),
+        };
+        let text = "begin a transaction".to_owned();
+        batch.frame(msg::BATCH_BEGIN, Object::Tables, text, |attributes| {
+            attributes.be32(BATCH_GENID, generation);
+        });
+        batch
+    }
+
+    /// Appends a message. `text` says what it does.
+    pub(crate) fn push(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        (object, text): (Object, String),
+        body: impl FnOnce(&mut Writer),
+    ) {
+        let head = Head {
+            kind,
+            flags: flag::REQUEST | flag::ACK | flags,
+            sequence: self.next(),
+            family: NFPROTO_INET,
+            resource: 0,
+        };
+        self.operations.push(Operation { object, text });
+        self.writer.message(&head, body);
+    }
+
+    /// Sends it all.
+    pub(crate) fn commit(mut self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
+        let text = "end the transaction".to_owned();
+        self.frame(msg::BATCH_END, Object::Tables, text, |_attributes| {});
+        // The numbers of a batch count from 0; those of the socket's own requests need not differ,
+        // because each exchange takes all answers to it.
+        let replies = socket.exchange(&self.writer.into_bytes())?;
+        let mut acknowledged = 0;
+        for reply in replies.iter() {
+            let numbered = reply.map_err(|what| KernelError::Malformed {
+                operation: "commit the transaction".to_owned(),
+                what,
+            })?;
+            match numbered.reply {
+                Reply::Ack => acknowledged += 1,
+                Reply::Error(Errno::ERESTART, _) => return Ok(Outcome::Stale),
+                Reply::Error(errno, text) => {
+                    let operation = usize::try_from(numbered.sequence)
+                        .ok()
+                        .and_then(|index| self.operations.get(index));
+                    return Err(KernelError::Refused {
+                        operation: operation.map_or_else(
+                            || "commit the transaction".to_owned(),
+                            |operation| operation.text.clone(),
+                        ),
+                        object: operation.map_or(Object::Tables, |operation| operation.object),
+                        errno,
+                        text,
+                    });
+                }
+                Reply::Message(..) | Reply::Done => {}
+            }
+        }
+        // Begin and end are not acknowledged.
+        if acknowledged == self.operations.len() - 2 {
+            Ok(Outcome::Committed)
+        } else {
+            Err(KernelError::Malformed {
+                operation: "commit the transaction".to_owned(),
+                what: super::attr::Malformed("not every message was acknowledged"),
+            })
+        }
+    }
+
+    fn next(&self) -> u32 {
+        u32::try_from(self.operations.len()).unwrap_or(u32::MAX)
+    }
+
+    fn frame(&mut self, kind: u16, object: Object, text: String, body: impl FnOnce(&mut Writer)) {
+        let head = Head {
+            kind,
+            flags: flag::REQUEST,
+            sequence: self.next(),
+            family: 0,
+            resource: msg::SUBSYSTEM,
+        };
+        self.operations.push(Operation { object, text });
+        self.writer.message(&head, body);
+    }
+}

@@ -1,0 +1,327 @@
+//! Netlink to ruleset: the exact inverse of [`super::encode`], for our own table only.
+//!
+//! What Shunt does not write is not guessed at: it is an error, which to the caller means drift.
+
+use std::net::IpAddr;
+
+use shunt_abi::lo;
+
+use super::attr::{Attribute, Attributes, Malformed};
+use super::encode::{
+    DESTINATION_PORT_OFFSET, Shape, Side, address_field, hook_number, protocol_number, shape,
+};
+use super::expr::{Expr, data_value};
+use super::key::{Element, from_elements};
+use super::uapi::{
+    LIST_ELEM, NFPROTO_IPV4, NFPROTO_IPV6, POLICY_ACCEPT, chain as chain_abi, expr as abi,
+    rule as rule_abi, set as set_abi,
+};
+use crate::capture::Port;
+use crate::ruleset::{
+    AddressTest, Elements, Family, Hook, Match, PRIORITY, PortTest, Protocol, Rule, Verdict,
+};
+
+/// A rule as the kernel lists it.
+#[derive(Debug)]
+pub(crate) struct ListedRule {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    /// Its meaning, if it is one that Shunt could have written.
+    pub(crate) rule: Result<Rule, Malformed>,
+}
+
+/// Reads a rule message.
+pub(crate) fn rule(attributes: Attributes<'_>) -> Result<ListedRule, Malformed> {
+    let mut chain = "";
+    let mut key = "";
+    let mut list = Ok(Vec::new());
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            rule_abi::CHAIN => chain = attribute.string()?,
+            rule_abi::USERDATA => key = attribute.comment().unwrap_or_default(),
+            rule_abi::EXPRESSIONS => list = attribute.nested().map(|e| Expr::read(e?)).collect(),
+            _ => {}
+        }
+    }
+    let (packets, bytes) = list
+        .iter()
+        .flatten()
+        .find_map(|expression| match expression {
+            Expr::Counter { packets, bytes } => Some((*packets, *bytes)),
+            _ => None,
+        })
+        .unwrap_or_default();
+    Ok(ListedRule {
+        chain: chain.to_owned(),
+        key: key.to_owned(),
+        packets,
+        bytes,
+        rule: list.and_then(|list| meaning(key, &list)),
+    })
+}
+
+/// What a rule's expressions mean.
+pub(crate) fn meaning(key: &str, list: &[Expr]) -> Result<Rule, Malformed> {
+    let mut matches = Vec::new();
+    let mut rest = list;
+    while let [Expr::Meta(_), ..] = rest {
+        let (condition, tail) = decode_match(rest)?;
+        matches.push(condition);
+        rest = tail;
+    }
+    let verdict = match rest {
+        [Expr::Counter { .. }, Expr::Return] => Verdict::Return,
+        [Expr::Counter { .. }, Expr::Immediate(port), Expr::Redirect] => {
+            let port = <[u8; 2]>::try_from(port.as_slice()).ok();
+            port.and_then(|port| Port::new(u16::from_be_bytes(port)))
+                .map(Verdict::Redirect)
+                .ok_or(Malformed("a redirect without a port"))?
+        }
+        _ => return Err(Malformed("a rule of another shape")),
+    };
+    Ok(Rule {
+        key: key.to_owned(),
+        matches,
+        verdict,
+    })
+}
+
+const NOT_A_MATCH: Malformed = Malformed("a match that Shunt does not write");
+
+/// One match, and what follows it.
+fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
+    match list {
+        [
+            Expr::Meta(abi::META_NFPROTO),
+            Expr::Equal(number),
+            rest @ ..,
+        ] => {
+            let family = match number.as_slice() {
+                [NFPROTO_IPV4] => Family::V4,
+                [NFPROTO_IPV6] => Family::V6,
+                _ => return Err(NOT_A_MATCH),
+            };
+            match rest {
+                [Expr::Payload { base, offset, len }, test, rest @ ..] => {
+                    let side = [Side::Source, Side::Destination].into_iter().find(|side| {
+                        *base == abi::BASE_NETWORK
+                            && (*offset, *len) == address_field(family, *side)
+                    });
+                    let test = address_test(family, test)?;
+                    match side.ok_or(NOT_A_MATCH)? {
+                        Side::Source => Ok((Match::Source(test), rest)),
+                        Side::Destination => Ok((Match::Destination(test), rest)),
+                    }
+                }
+                _ => Ok((Match::Family(family), rest)),
+            }
+        }
+        [
+            Expr::Meta(abi::META_L4PROTO),
+            Expr::Equal(number),
+            rest @ ..,
+        ] => {
+            let protocol = [Protocol::Tcp, Protocol::Udp]
+                .into_iter()
+                .find(|protocol| *number == [protocol_number(*protocol)])
+                .ok_or(NOT_A_MATCH)?;
+            match rest {
+                [
+                    Expr::Payload {
+                        base: abi::BASE_TRANSPORT,
+                        offset: DESTINATION_PORT_OFFSET,
+                        len: 2,
+                    },
+                    test,
+                    rest @ ..,
+                ] => Ok((Match::DestinationPort(protocol, port_test(test)?), rest)),
+                _ => Ok((Match::Protocol(protocol), rest)),
+            }
+        }
+        [Expr::Meta(abi::META_OIF), Expr::Equal(index), rest @ ..]
+            if *index == lo::INDEX.to_ne_bytes() =>
+        {
+            Ok((Match::OutLoopback, rest))
+        }
+        [
+            Expr::Meta(abi::META_SKUID),
+            Expr::HostToNetwork,
+            Expr::Lookup(set),
+            rest @ ..,
+        ] => Ok((Match::OwnerUid(set.clone()), rest)),
+        [
+            Expr::Meta(abi::META_SKGID),
+            Expr::HostToNetwork,
+            Expr::Lookup(set),
+            rest @ ..,
+        ] => Ok((Match::OwnerGid(set.clone()), rest)),
+        _ => Err(NOT_A_MATCH),
+    }
+}
+
+fn address_test(family: Family, test: &Expr) -> Result<AddressTest, Malformed> {
+    match test {
+        Expr::Equal(octets) => Ok(AddressTest::Is(address(family, octets)?)),
+        Expr::NotEqual(octets) => Ok(AddressTest::IsNot(address(family, octets)?)),
+        Expr::Lookup(set) => Ok(AddressTest::In(family, set.clone())),
+        _ => Err(NOT_A_MATCH),
+    }
+}
+
+fn address(family: Family, octets: &[u8]) -> Result<IpAddr, Malformed> {
+    let address = match family {
+        Family::V4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
+        Family::V6 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
+    };
+    address.ok_or(Malformed("an address of another size"))
+}
+
+fn port_test(test: &Expr) -> Result<PortTest, Malformed> {
+    let port = |octets: &[u8]| {
+        <[u8; 2]>::try_from(octets)
+            .map(u16::from_be_bytes)
+            .map_err(|_length| Malformed("a port of another size"))
+    };
+    match test {
+        Expr::Equal(octets) => Ok(PortTest::Is(port(octets)?)),
+        Expr::NotEqual(octets) => Ok(PortTest::IsNot(port(octets)?)),
+        Expr::Lookup(set) => Ok(PortTest::In(set.clone())),
+        _ => Err(NOT_A_MATCH),
+    }
+}
+
+/// A chain as the kernel lists it.
+#[derive(Debug)]
+pub(crate) struct ListedChain {
+    pub(crate) name: String,
+    /// Its hook, if it is a chain that Shunt could have written.
+    pub(crate) hook: Result<Hook, Malformed>,
+}
+
+/// Reads a chain message.
+pub(crate) fn chain(attributes: Attributes<'_>) -> Result<ListedChain, Malformed> {
+    let [mut name, mut kind] = [""; 2];
+    let mut policy = None;
+    let mut hook = None;
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            chain_abi::NAME => name = attribute.string()?,
+            chain_abi::TYPE => kind = attribute.string()?,
+            chain_abi::POLICY => policy = Some(attribute.be32()?),
+            chain_abi::HOOK => hook = Some(hook_of(attribute)?),
+            _ => {}
+        }
+    }
+    let hook = match (kind, policy, hook) {
+        ("nat", Some(POLICY_ACCEPT), Some((Some(number), Some(PRIORITY)))) => {
+            [Hook::Prerouting, Hook::Output]
+                .into_iter()
+                .find(|hook| hook_number(*hook) == number)
+        }
+        _ => None,
+    };
+    Ok(ListedChain {
+        name: name.to_owned(),
+        hook: hook.ok_or(Malformed("a chain that Shunt does not write")),
+    })
+}
+
+fn hook_of(attribute: Attribute<'_>) -> Result<(Option<u32>, Option<i32>), Malformed> {
+    let [mut number, mut priority] = [None; 2];
+    for attribute in attribute.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            chain_abi::HOOK_NUM => number = Some(attribute.be32()?),
+            chain_abi::HOOK_PRIORITY => priority = Some(attribute.be32()?),
+            _ => {}
+        }
+    }
+    Ok((number, priority.map(u32::cast_signed)))
+}
+
+/// A set as the kernel lists it, without its elements.
+#[derive(Debug)]
+pub(crate) struct ListedSet {
+    pub(crate) name: String,
+    shape: Shape,
+}
+
+/// Reads a set message.
+pub(crate) fn set(attributes: Attributes<'_>) -> Result<ListedSet, Malformed> {
+    let mut name = "";
+    let [mut flags, mut key_type, mut key_len] = [0; 3];
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            set_abi::NAME => name = attribute.string()?,
+            set_abi::FLAGS => flags = attribute.be32()?,
+            set_abi::KEY_TYPE => key_type = attribute.be32()?,
+            set_abi::KEY_LEN => key_len = attribute.be32()?,
+            _ => {}
+        }
+    }
+    Ok(ListedSet {
+        name: name.to_owned(),
+        shape: Shape {
+            flags,
+            key_type,
+            key_len,
+        },
+    })
+}
+
+/// Reads a message of set elements, and adds them.
+pub(crate) fn set_elements(
+    attributes: Attributes<'_>,
+    elements: &mut Vec<Element>,
+) -> Result<(), Malformed> {
+    for attribute in attributes {
+        let attribute = attribute?;
+        if attribute.kind != set_abi::ELEM_ELEMENTS {
+            continue;
+        }
+        for element in attribute.nested() {
+            let element = element?;
+            if element.kind == LIST_ELEM {
+                elements.push(set_element(element)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_element(element: Attribute<'_>) -> Result<Element, Malformed> {
+    let mut key = None;
+    let mut end = false;
+    for attribute in element.nested() {
+        let attribute = attribute?;
+        match attribute.kind {
+            set_abi::ELEM_KEY => key = Some(data_value(attribute)?),
+            set_abi::ELEM_FLAGS => end = attribute.be32()? & set_abi::ELEM_INTERVAL_END != 0,
+            _ => {}
+        }
+    }
+    key.map(|key| Element { key, end })
+        .ok_or(Malformed("a set element without a key"))
+}
+
+/// The content of a set of Shunt's kinds.
+pub(crate) fn content(set: &ListedSet, elements: &[Element]) -> Result<Elements, Malformed> {
+    let content = match set.shape.key_type {
+        set_abi::TYPE_SERVICE => Elements::Ports(from_elements(elements)?),
+        set_abi::TYPE_IPV4 => Elements::V4(from_elements(elements)?),
+        set_abi::TYPE_IPV6 => Elements::V6(from_elements(elements)?),
+        set_abi::TYPE_UID => Elements::Uids(from_elements(elements)?),
+        set_abi::TYPE_GID => Elements::Gids(from_elements(elements)?),
+        _ => return Err(Malformed("a set of another type")),
+    };
+    if shape(&content) == set.shape {
+        Ok(content)
+    } else {
+        Err(Malformed("a set with other flags"))
+    }
+}

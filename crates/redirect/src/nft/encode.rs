@@ -1,0 +1,330 @@
+//! Ruleset to netlink: expressions for each rule, messages for the whole table.
+//!
+//! Above each expression list stands the nft text it means; goldens prove it against `nft`.
+
+use std::net::IpAddr;
+
+use shunt_abi::{lo, name};
+
+use super::attr::Writer;
+use super::batch::Batch;
+use super::expr::Expr;
+use super::key::{Element, to_elements};
+use super::uapi::{
+    DATA_VALUE, LIST_ELEM, NFPROTO_IPV4, NFPROTO_IPV6, POLICY_ACCEPT, chain as chain_abi,
+    expr as abi, flag, msg, rule as rule_abi, set as set_abi, table as table_abi,
+};
+use crate::error::Object;
+use crate::ruleset::{
+    AddressTest, Chain, Elements, Family, Hook, Match, PRIORITY, PortTest, Protocol, Rule, Ruleset,
+    Set, Verdict,
+};
+
+/// Elements in one message: an attribute holds 64 KiB, an element takes at most 44 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 1000;
+
+/// The table as a transaction's messages. `replace`: one of ours exists and goes first.
+pub(crate) fn table(batch: &mut Batch, ruleset: &Ruleset, replace: bool) {
+    if replace {
+        delete(batch);
+    }
+    let create = flag::CREATE;
+    let what = (
+        Object::Tables,
+        format!("create table inet {}", name::NFT_TABLE),
+    );
+    batch.push(msg::NEWTABLE, create, what, |table| {
+        table.string(table_abi::NAME, name::NFT_TABLE);
+        table.be32(table_abi::FLAGS, 0);
+        table.comment(table_abi::USERDATA, &ruleset.mark().to_string());
+    });
+    for (id, set) in (1..).zip(&ruleset.sets) {
+        new_set(batch, set, id);
+    }
+    for chain in &ruleset.chains {
+        new_chain(batch, chain);
+        for rule in &chain.rules {
+            new_rule(batch, chain, rule);
+        }
+    }
+}
+
+/// The message that deletes the table with all it holds.
+pub(crate) fn delete(batch: &mut Batch) {
+    let what = (
+        Object::Tables,
+        format!("delete table inet {}", name::NFT_TABLE),
+    );
+    batch.push(msg::DELTABLE, 0, what, |table| {
+        table.string(table_abi::NAME, name::NFT_TABLE);
+    });
+}
+
+fn new_set(batch: &mut Batch, set: &Set, id: u32) {
+    let shape = shape(&set.elements);
+    let what = |verb| {
+        (
+            Object::Set,
+            format!("{verb} set {} of table inet {}", set.name, name::NFT_TABLE),
+        )
+    };
+    batch.push(msg::NEWSET, flag::CREATE, what("create"), |attributes| {
+        attributes.string(set_abi::TABLE, name::NFT_TABLE);
+        attributes.string(set_abi::NAME, &set.name);
+        attributes.be32(set_abi::FLAGS, shape.flags);
+        attributes.be32(set_abi::KEY_TYPE, shape.key_type);
+        attributes.be32(set_abi::KEY_LEN, shape.key_len);
+        attributes.be32(set_abi::ID, id);
+    });
+    for chunk in elements(&set.elements).chunks(ELEMENTS_PER_MESSAGE) {
+        batch.push(msg::NEWSETELEM, flag::CREATE, what("fill"), |attributes| {
+            attributes.string(set_abi::ELEM_TABLE, name::NFT_TABLE);
+            attributes.string(set_abi::ELEM_SET, &set.name);
+            attributes.nest(set_abi::ELEM_ELEMENTS, |list| {
+                for element in chunk {
+                    write_element(list, element);
+                }
+            });
+        });
+    }
+}
+
+fn write_element(list: &mut Writer, element: &Element) {
+    list.nest(LIST_ELEM, |attributes| {
+        attributes.nest(set_abi::ELEM_KEY, |key| key.bytes(DATA_VALUE, &element.key));
+        if element.end {
+            attributes.be32(set_abi::ELEM_FLAGS, set_abi::ELEM_INTERVAL_END);
+        }
+    });
+}
+
+fn new_chain(batch: &mut Batch, chain: &Chain) {
+    let text = format!(
+        "create chain {} (type nat) of table inet {}",
+        chain.name,
+        name::NFT_TABLE
+    );
+    batch.push(
+        msg::NEWCHAIN,
+        flag::CREATE,
+        (Object::Chain, text),
+        |attributes| {
+            attributes.string(chain_abi::TABLE, name::NFT_TABLE);
+            attributes.string(chain_abi::NAME, &chain.name);
+            attributes.nest(chain_abi::HOOK, |hook| {
+                hook.be32(chain_abi::HOOK_NUM, hook_number(chain.hook));
+                hook.be32(chain_abi::HOOK_PRIORITY, PRIORITY.cast_unsigned());
+            });
+            attributes.be32(chain_abi::POLICY, POLICY_ACCEPT);
+            attributes.string(chain_abi::TYPE, "nat");
+        },
+    );
+}
+
+fn new_rule(batch: &mut Batch, chain: &Chain, rule: &Rule) {
+    let text = format!(
+        "add rule {} to chain {} of table inet {}",
+        rule.key,
+        chain.name,
+        name::NFT_TABLE
+    );
+    let flags = flag::CREATE | flag::APPEND;
+    batch.push(msg::NEWRULE, flags, (Object::Rule, text), |attributes| {
+        attributes.string(rule_abi::TABLE, name::NFT_TABLE);
+        attributes.string(rule_abi::CHAIN, &chain.name);
+        attributes.nest(rule_abi::EXPRESSIONS, |list| {
+            for expression in expressions(rule) {
+                expression.write(list);
+            }
+        });
+        attributes.comment(rule_abi::USERDATA, &rule.key);
+    });
+}
+
+/// Number of a hook in family inet.
+pub(crate) fn hook_number(hook: Hook) -> u32 {
+    match hook {
+        Hook::Prerouting => chain_abi::PREROUTING,
+        Hook::Output => chain_abi::LOCAL_OUT,
+    }
+}
+
+/// How a set is declared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) flags: u32,
+    pub(crate) key_type: u32,
+    pub(crate) key_len: u32,
+}
+
+/// The declaration of a set of this type.
+pub(crate) fn shape(elements: &Elements) -> Shape {
+    let (key_type, key_len) = match elements {
+        Elements::Ports(_) => (set_abi::TYPE_SERVICE, 2),
+        Elements::V4(_) => (set_abi::TYPE_IPV4, 4),
+        Elements::V6(_) => (set_abi::TYPE_IPV6, 16),
+        Elements::Uids(_) => (set_abi::TYPE_UID, 4),
+        Elements::Gids(_) => (set_abi::TYPE_GID, 4),
+    };
+    Shape {
+        flags: set_abi::FLAG_INTERVAL,
+        key_type,
+        key_len,
+    }
+}
+
+/// The elements on the wire.
+pub(crate) fn elements(elements: &Elements) -> Vec<Element> {
+    match elements {
+        Elements::Ports(ports) => to_elements(ports),
+        Elements::V6(addresses) => to_elements(addresses),
+        Elements::V4(numbers) | Elements::Uids(numbers) | Elements::Gids(numbers) => {
+            to_elements(numbers)
+        }
+    }
+}
+
+/// A rule's expressions: its matches, a counter, its verdict.
+pub(crate) fn expressions(rule: &Rule) -> Vec<Expr> {
+    let mut list = Vec::new();
+    for condition in &rule.matches {
+        encode_match(condition, &mut list);
+    }
+    list.push(Expr::Counter {
+        packets: 0,
+        bytes: 0,
+    });
+    match rule.verdict {
+        // return
+        Verdict::Return => list.push(Expr::Return),
+        // redirect to :15001
+        Verdict::Redirect(port) => list.extend([
+            Expr::Immediate(port.get().to_be_bytes().to_vec()),
+            Expr::Redirect,
+        ]),
+    }
+    list
+}
+
+fn encode_match(condition: &Match, list: &mut Vec<Expr>) {
+    match condition {
+        // meta nfproto ipv6
+        Match::Family(family) => list.extend(is_family(*family)),
+        // oif "lo"
+        Match::OutLoopback => list.extend([
+            Expr::Meta(abi::META_OIF),
+            Expr::Equal(lo::INDEX.to_ne_bytes().to_vec()),
+        ]),
+        // meta l4proto tcp
+        Match::Protocol(protocol) => list.extend(is_protocol(*protocol)),
+        // ip saddr 127.0.0.6
+        Match::Source(test) => encode_address(test, Side::Source, list),
+        // ip daddr @outbound_include_v4
+        Match::Destination(test) => encode_address(test, Side::Destination, list),
+        // tcp dport 15008
+        Match::DestinationPort(protocol, test) => {
+            list.extend(is_protocol(*protocol));
+            list.push(Expr::Payload {
+                base: abi::BASE_TRANSPORT,
+                offset: DESTINATION_PORT_OFFSET,
+                len: 2,
+            });
+            list.push(match test {
+                PortTest::Is(port) => Expr::Equal(port.to_be_bytes().to_vec()),
+                PortTest::IsNot(port) => Expr::NotEqual(port.to_be_bytes().to_vec()),
+                PortTest::In(set) => Expr::Lookup(set.clone()),
+            });
+        }
+        // meta skuid @proxy_uids
+        Match::OwnerUid(set) => {
+            encode_owner(abi::META_SKUID, set, list);
+        }
+        // meta skgid @proxy_gids
+        Match::OwnerGid(set) => {
+            encode_owner(abi::META_SKGID, set, list);
+        }
+    }
+}
+
+/// The kernel loads an id in host byte order, but intervals are compared byte by byte. That `nft`
+/// shows the elements right without being told their byte order rests on this, too.
+fn encode_owner(key: u32, set: &str, list: &mut Vec<Expr>) {
+    list.extend([
+        Expr::Meta(key),
+        Expr::HostToNetwork,
+        Expr::Lookup(set.to_owned()),
+    ]);
+}
+
+/// Which address of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Source,
+    Destination,
+}
+
+/// Offset of the destination port in TCP and UDP headers.
+pub(crate) const DESTINATION_PORT_OFFSET: u32 = 2;
+
+/// Offset and length of an address in the network header.
+pub(crate) fn address_field(family: Family, side: Side) -> (u32, u32) {
+    match (family, side) {
+        (Family::V4, Side::Source) => (12, 4),
+        (Family::V4, Side::Destination) => (16, 4),
+        (Family::V6, Side::Source) => (8, 16),
+        (Family::V6, Side::Destination) => (24, 16),
+    }
+}
+
+fn encode_address(test: &AddressTest, side: Side, list: &mut Vec<Expr>) {
+    let (family, last) = match test {
+        AddressTest::Is(address) => (family_of(*address), Expr::Equal(octets(*address))),
+        AddressTest::IsNot(address) => (family_of(*address), Expr::NotEqual(octets(*address))),
+        AddressTest::In(family, set) => (*family, Expr::Lookup(set.clone())),
+    };
+    let (offset, len) = address_field(family, side);
+    list.extend(is_family(family));
+    list.push(Expr::Payload {
+        base: abi::BASE_NETWORK,
+        offset,
+        len,
+    });
+    list.push(last);
+}
+
+fn is_family(family: Family) -> [Expr; 2] {
+    let number = match family {
+        Family::V4 => NFPROTO_IPV4,
+        Family::V6 => NFPROTO_IPV6,
+    };
+    [Expr::Meta(abi::META_NFPROTO), Expr::Equal(vec![number])]
+}
+
+fn is_protocol(protocol: Protocol) -> [Expr; 2] {
+    [
+        Expr::Meta(abi::META_L4PROTO),
+        Expr::Equal(vec![protocol_number(protocol)]),
+    ]
+}
+
+/// Number of a protocol in the IP header (IANA).
+pub(crate) fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+fn family_of(address: IpAddr) -> Family {
+    match address {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
