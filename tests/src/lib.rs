@@ -1,1 +1,64 @@
-//! placeholder
+//! The harness of the end-to-end tests: a small Kubernetes network on one machine.
+//!
+//! A [`Network`] holds pods, each a network namespace of its own joined to the others by veth
+//! pairs and a bridge, made by netlink from this process. Nothing of it appears in the namespace
+//! the tests were started in, and since namespaces are held by file descriptors alone nothing is
+//! left behind, however a test ends. Needs root.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use shunt_tests::prelude::*;
+//!
+//! let net = Network::new("hello")?;
+//! let server = net.pod("server").build()?;
+//! let client = net.pod("client").build()?;
+//!
+//! let echo = server.echo("app", 8080)?;
+//! let seen = client.as_user(User::APP).greet(server.v4(8080))?;
+//! assert_eq!(seen.server, "app");
+//! assert_eq!(seen.peer.ip(), client.v4(0).ip());
+//! assert_eq!(echo.connections(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`net`] | namespaces, pods, who a connection belongs to |
+//! | [`server`] | servers that tell what they saw: source, original destination, headers |
+//! | [`client`] | TCP with deadlines, an HTTP/1.1 client that can also misbehave |
+//! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
+//! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
+//! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
+//! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
+//! | [`oracle`] | what `nft` and `ip` say about a pod |
+
+pub mod client;
+pub mod expect;
+pub mod init;
+pub mod net;
+pub mod oracle;
+pub mod process;
+pub mod programs;
+pub mod server;
+
+use std::time::Duration;
+
+/// How long anything on this machine may take before a test calls it stuck. Generous, since the
+/// machines that run the tests are shared and slow at times; nothing waits this long when all is
+/// well.
+pub const DEADLINE: Duration = Duration::from_secs(15);
+
+/// What nearly every test needs.
+pub mod prelude {
+    pub use crate::DEADLINE;
+    pub use crate::client::http::{HttpClient, Request, Response};
+    pub use crate::expect::access_log::AccessRecord;
+    pub use crate::expect::eventually::eventually;
+    pub use crate::expect::metrics::Metrics;
+    pub use crate::net::{Family, Network, Pod, User};
+    pub use crate::process::{Finished, Running};
+    pub use crate::programs;
+    pub use crate::server::{Server, Sighting};
+    pub use anyhow::{Context as _, Error, Result, bail, ensure};
+}

@@ -1,0 +1,87 @@
+//! The programs under test.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+/// `shunt-init`, built if need be.
+///
+/// # Errors
+/// It does not build.
+pub fn shunt_init() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, "shunt-init")
+}
+
+/// `shunt-agent`, built if need be.
+///
+/// # Errors
+/// It does not build.
+pub fn shunt_agent() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, "shunt-agent")
+}
+
+fn once(built: &OnceLock<Result<PathBuf, String>>, package: &str) -> Result<PathBuf> {
+    built
+        .get_or_init(|| build(package).map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(anyhow::Error::msg)
+}
+
+/// Builds a package in the profile of the running executable, next to it: quick when nothing has
+/// changed, and a test can never meet a program older than its source.
+fn build(package: &str) -> Result<PathBuf> {
+    let folder = profile_folder()?;
+    let profile = match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") => "dev",
+        Some(other) => other,
+        None => bail!("{} names no profile", folder.display()),
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            package,
+            "--profile",
+            profile,
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .with_context(|| format!("running cargo build --package {package}"))?;
+    if !output.status.success() {
+        bail!(
+            "cargo build --package {package} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let program = folder.join(package);
+    if !program.is_file() {
+        bail!(
+            "{} is not there though cargo built it; is CARGO_TARGET_DIR set for one of the two only?",
+            program.display()
+        );
+    }
+    Ok(program)
+}
+
+/// `target/<profile>`, from where the running executable is: in it, in `deps` or in `examples`.
+fn profile_folder() -> Result<PathBuf> {
+    let executable = std::env::current_exe().context("looking for the own executable")?;
+    let folder = executable
+        .parent()
+        .with_context(|| format!("{} has no folder", executable.display()))?;
+    let inner = folder
+        .file_name()
+        .is_some_and(|name| name == "deps" || name == "examples");
+    Ok(if inner {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    }
+    .to_owned())
+}
