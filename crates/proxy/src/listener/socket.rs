@@ -75,7 +75,11 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// One listening socket, which others may share the port with.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
