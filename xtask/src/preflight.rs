@@ -49,13 +49,13 @@ const PROBES: &[Probe] = &[
         what: "make a veth pair",
         remedy: "a kernel with CONFIG_VETH (`modprobe veth` on the host)",
         attempt: || {
-            run_quiet(Command::new("ip").args("link add a type veth peer name b".split(' ')))
+            run_quiet(Command::new("ip").args("link add name a type veth peer name b".split(' ')))
         },
     },
     Probe {
         what: "make a bridge",
         remedy: "a kernel with CONFIG_BRIDGE (`modprobe bridge` on the host)",
-        attempt: || run_quiet(Command::new("ip").args("link add a type bridge".split(' '))),
+        attempt: || run_quiet(Command::new("ip").args("link add name a type bridge".split(' '))),
     },
     Probe {
         what: "nf_tables with nat in the inet family",

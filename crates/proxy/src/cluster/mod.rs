@@ -1,3 +1,5 @@
-//! Clusters on the way of a packet: after a route has named one, before a connection is made.
+//! Clusters: which endpoint a request or connection goes to, and how much may be in flight.
 
+pub mod breaker;
 pub mod lb;
+pub mod manager;

@@ -1,4 +1,7 @@
-//! Listeners on the way of a packet: from accept to the filter chain that serves the connection.
+//! From an accepted connection to the filter chain that serves it.
 
+pub mod accept;
 pub mod filter_chain;
 pub mod inspect;
+pub mod original_dst;
+pub mod socket;

@@ -1,0 +1,47 @@
+//! Address newtypes: past `accept()` a swapped socket address does not compile.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub struct $name(pub SocketAddr);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+address! {
+    /// The peer that connected to us.
+    Downstream
+}
+address! {
+    /// Where the downstream wanted to go before its connection was redirected.
+    OrigDst
+}
+address! {
+    /// Where we connect to.
+    Upstream
+}
+
+/// An address without the v4-mapped form, so that one address has one spelling.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::V4(SocketAddrV4::new(v4, v6.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
+    }
+}
+
+/// Whether two addresses are of one family.
+pub fn same_family(a: IpAddr, b: IpAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
+}

@@ -1,0 +1,192 @@
+//! Serving the admin interface and the readiness probe.
+
+use super::readiness::{Readiness, State};
+use super::{ConfigDump, LoopbackListener};
+use crate::observe::limited;
+use crate::observe::stats::Registry;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Connections that are served at a time; more wait in the socket.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a peer may take for the head of a request, or rest between two.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long to rest after an accept that failed.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+const INDEX: &str = "\
+/config_dump: the configuration, as JSON
+/ready: 200 while the sidecar takes traffic, else 503
+/stats/prometheus: statistics, in Prometheus' text format
+";
+
+/// What the admin interface shows.
+#[derive(Clone)]
+pub struct Admin {
+    /// State of the server.
+    pub readiness: Arc<Readiness>,
+    /// Statistics.
+    pub registry: Registry,
+    /// The configuration.
+    pub config_dump: Arc<dyn ConfigDump>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serve the admin interface for ever.
+pub async fn serve(listener: LoopbackListener, admin: Admin) {
+    accept(listener.into_socket(), move |request| {
+        let admin = admin.clone();
+        async move { admin.answer(&request).await }
+    })
+    .await;
+}
+
+/// Serve `/healthz/ready` (and `/ready`) for ever.
+pub async fn serve_readiness(socket: TcpListener, readiness: Arc<Readiness>) {
+    accept(socket, move |request: Request<Incoming>| {
+        let state = readiness.state();
+        let path = request.uri().path();
+        let answer = match path {
+            "/healthz/ready" | "/ready" => only_get(&request, || ready(state)),
+            _ => text(StatusCode::NOT_FOUND, "not found; ask for /healthz/ready\n"),
+        };
+        async move { answer }
+    })
+    .await;
+}
+
+impl Admin {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        match request.uri().path() {
+            "/" => only_get(request, || text(StatusCode::OK, INDEX)),
+            "/ready" => only_get(request, || ready(self.readiness.state())),
+            "/stats/prometheus" => only_get(request, || {
+                typed(
+                    "text/plain; version=0.0.4",
+                    self.registry.render().into_bytes(),
+                )
+            }),
+            "/config_dump" if is_get(request) => self.dump().await,
+            "/config_dump" => not_allowed(),
+            path => text(
+                StatusCode::NOT_FOUND,
+                format!("{path} is not here; there are:\n{INDEX}"),
+            ),
+        }
+    }
+
+    async fn dump(&self) -> Answer {
+        let config = Arc::clone(&self.config_dump);
+        match tokio::task::spawn_blocking(move || config.config_dump()).await {
+            Ok(Ok(json)) => typed("application/json", json),
+            Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            Err(_panic) => text(StatusCode::INTERNAL_SERVER_ERROR, "the dump failed\n"),
+        }
+    }
+}
+
+fn is_get(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+fn only_get(request: &Request<Incoming>, answer: impl FnOnce() -> Answer) -> Answer {
+    if is_get(request) {
+        answer()
+    } else {
+        not_allowed()
+    }
+}
+
+fn not_allowed() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
+    answer
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+fn ready(state: State) -> Answer {
+    let status = match state {
+        State::Live => StatusCode::OK,
+        State::Initializing | State::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    text(status, format!("{}\n", state.name()))
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = typed("text/plain; charset=UTF-8", body);
+    *answer.status_mut() = status;
+    answer
+}
+
+fn typed(kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+async fn accept<F, A>(socket: TcpListener, answer: F)
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Answer> + Send + 'static,
+{
+    let socket = match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return limited::error("admin interface", &error),
+    };
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Never closed, so there is always a place in the end.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match socket.accept().await {
+            Ok((stream, _)) => {
+                let answer = answer.clone();
+                tokio::spawn(async move {
+                    serve_one(stream, answer).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                limited::warn("admin interface: accept", &error);
+                tokio::time::sleep(BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn serve_one<F, A>(stream: TcpStream, answer: F)
+where
+    F: Fn(Request<Incoming>) -> A,
+    A: Future<Output = Answer>,
+{
+    let service = service_fn(move |request| {
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
+    // How a peer of the admin interface goes away is no news.
+    let _ended = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

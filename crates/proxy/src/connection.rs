@@ -1,0 +1,147 @@
+//! One downstream connection, as its worker keeps track of it.
+//!
+//! Timeouts of minutes need no timer each: a connection notes when it last moved a byte, and the
+//! worker's coarse tick looks for those that have been still for too long. The same way a drain
+//! reaches connections at its end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// Why a connection is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kick {
+    /// Nothing moved for longer than its timeout allows.
+    Idle,
+    /// The drain time is over.
+    DrainEnd,
+}
+
+/// The mutable state of a connection, shared by its task and the worker's tick.
+#[derive(Debug)]
+pub struct Tracked {
+    last_activity: Cell<Instant>,
+    /// Timeout between requests; for TCP, of the connection.
+    idle_timeout: Option<Duration>,
+    /// Timeout within a request.
+    stream_idle_timeout: Option<Duration>,
+    in_request: Cell<bool>,
+    kick: Cell<Option<Kick>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Tracked {
+    /// A connection that was accepted now.
+    pub fn new(
+        now: Instant,
+        idle_timeout: Option<Duration>,
+        stream_idle_timeout: Option<Duration>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            last_activity: Cell::new(now),
+            idle_timeout,
+            stream_idle_timeout,
+            in_request: Cell::new(false),
+            kick: Cell::new(None),
+            waker: RefCell::new(None),
+        })
+    }
+
+    /// A byte moved.
+    pub fn touch(&self, now: Instant) {
+        self.last_activity.set(now);
+    }
+
+    /// A request begins or ends.
+    pub fn set_in_request(&self, in_request: bool, now: Instant) {
+        self.in_request.set(in_request);
+        self.touch(now);
+    }
+
+    /// Whether a request is being served.
+    pub fn in_request(&self) -> bool {
+        self.in_request.get()
+    }
+
+    /// Why the connection shall end, where it shall.
+    pub fn kicked(&self) -> Option<Kick> {
+        self.kick.get()
+    }
+
+    /// Wake this task when the connection is kicked or its request is complete.
+    pub fn register(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        match &*slot {
+            Some(current) if current.will_wake(waker) => {}
+            _ => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Let the connection's task look again.
+    pub fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ask the connection to end. The first reason stands.
+    pub fn kick(&self, kick: Kick) {
+        if self.kick.get().is_none() {
+            self.kick.set(Some(kick));
+        }
+        self.wake();
+    }
+
+    /// Kick the connection if it was still for too long.
+    pub fn check_idle(&self, now: Instant) {
+        let timeout = if self.in_request.get() {
+            self.stream_idle_timeout
+        } else {
+            self.idle_timeout
+        };
+        let still = now.saturating_duration_since(self.last_activity.get());
+        if timeout.is_some_and(|t| still >= t) {
+            self.kick(Kick::Idle);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_connection_that_moves_no_byte_is_kicked_after_its_idle_timeout() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, Some(10 * SECOND), None);
+        tracked.check_idle(t0 + 9 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.touch(t0 + 9 * SECOND);
+        tracked.check_idle(t0 + 18 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 19 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn within_a_request_the_stream_timeout_counts() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, Some(SECOND), Some(5 * SECOND));
+        tracked.set_in_request(true, t0);
+        tracked.check_idle(t0 + 4 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 5 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn without_a_timeout_nothing_is_kicked() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, None, None);
+        tracked.check_idle(t0 + 1_000_000 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+    }
+}

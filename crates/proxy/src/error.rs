@@ -1,0 +1,156 @@
+//! What can go wrong with a request or connection, and what the downstream is told.
+//!
+//! An error knows its side, its stage and whether the request was sent; [`Failure::reply`] is the
+//! one table that makes a status, a response flag and details of it. The words are Envoy's.
+
+use crate::observe::flags::Flags;
+use http::StatusCode;
+use std::borrow::Cow;
+
+/// Why a request was not answered by an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Downstream, head: not a request that we may forward.
+    BadRequest {
+        /// `RESPONSE_CODE_DETAILS`.
+        details: &'static str,
+    },
+    /// Downstream, head: HTTP/1.0, which is not accepted.
+    Http10,
+    /// Downstream, head: an upgrade or CONNECT that is not configured.
+    UpgradeFailed,
+    /// No virtual host or no route of it matches.
+    RouteNotFound,
+    /// The route names a cluster that does not exist.
+    ClusterNotFound {
+        /// `cluster_not_found_response_code`.
+        status: StatusCode,
+    },
+    /// The cluster has no endpoint to choose.
+    NoHealthyUpstream,
+    /// A circuit breaker is open.
+    Overflow,
+    /// Upstream, connect: refused, unreachable, or no local resource for it.
+    ConnectFailure {
+        /// `UPSTREAM_TRANSPORT_FAILURE_REASON`.
+        reason: Cow<'static, str>,
+    },
+    /// Upstream, connect: `connect_timeout` is over.
+    ConnectTimeout,
+    /// Upstream, response head: the connection ended first. The request may have been received.
+    ConnectionTermination,
+    /// Upstream, response head: not HTTP.
+    UpstreamProtocol,
+    /// Upstream, response: the route's timeout is over.
+    ResponseTimeout,
+    /// Either side: no byte moved for longer than `stream_idle_timeout`.
+    StreamIdle {
+        /// Whether the whole request had arrived.
+        request_complete: bool,
+    },
+}
+
+/// What a failure looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Status of the local reply.
+    pub status: StatusCode,
+    /// Response flags.
+    pub flags: Flags,
+    /// `RESPONSE_CODE_DETAILS`.
+    pub details: &'static str,
+    /// Body of the local reply, text/plain; may be empty.
+    pub body: &'static str,
+}
+
+impl Failure {
+    /// Status, flags, details and body of this failure.
+    pub fn reply(&self) -> Reply {
+        let reply = |status, flags, details, body| Reply {
+            status,
+            flags,
+            details,
+            body,
+        };
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match self {
+            Self::BadRequest { details } => {
+                reply(StatusCode::BAD_REQUEST, Flags::DPE, details, "Bad Request")
+            }
+            Self::Http10 => reply(
+                StatusCode::UPGRADE_REQUIRED,
+                Flags::empty(),
+                "low_version",
+                "",
+            ),
+            Self::UpgradeFailed => {
+                reply(StatusCode::FORBIDDEN, Flags::empty(), "upgrade_failed", "")
+            }
+            Self::RouteNotFound => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", ""),
+            Self::ClusterNotFound { status } => reply(*status, Flags::NC, "cluster_not_found", ""),
+            Self::NoHealthyUpstream => reply(
+                unavailable,
+                Flags::UH,
+                "no_healthy_upstream",
+                "no healthy upstream",
+            ),
+            Self::Overflow => reply(
+                unavailable,
+                Flags::UO,
+                "upstream_reset_before_response_started{overflow}",
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+            ),
+            Self::ConnectFailure { .. } => reply(
+                unavailable,
+                Flags::UF,
+                "upstream_reset_before_response_started{connection_failure}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 connection failure",
+            ),
+            Self::ConnectTimeout => reply(
+                unavailable,
+                Flags::UF,
+                "upstream_reset_before_response_started{connection_timeout}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 connection timeout",
+            ),
+            Self::ConnectionTermination => reply(
+                unavailable,
+                Flags::UC,
+                "upstream_reset_before_response_started{connection_termination}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 connection termination",
+            ),
+            Self::UpstreamProtocol => reply(
+                StatusCode::BAD_GATEWAY,
+                Flags::UPE,
+                "upstream_reset_before_response_started{protocol_error}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 protocol error",
+            ),
+            Self::ResponseTimeout => reply(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::UT,
+                "response_timeout",
+                "upstream request timeout",
+            ),
+            Self::StreamIdle { request_complete } => {
+                let status = if *request_complete {
+                    StatusCode::GATEWAY_TIMEOUT
+                } else {
+                    StatusCode::REQUEST_TIMEOUT
+                };
+                reply(status, Flags::SI, "stream_idle_timeout", "stream timeout")
+            }
+        }
+    }
+
+    /// `UPSTREAM_TRANSPORT_FAILURE_REASON`, empty where there is none.
+    pub fn transport_failure(&self) -> Cow<'static, str> {
+        match self {
+            Self::ConnectFailure { reason } => reason.clone(),
+            Self::ConnectTimeout => Cow::Borrowed("connect timeout"),
+            _ => Cow::Borrowed(""),
+        }
+    }
+}

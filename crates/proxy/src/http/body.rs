@@ -1,0 +1,294 @@
+//! Bodies as they pass through: counted, watched, never held.
+
+use crate::connection::{Kick, Tracked};
+use crate::http::connection_manager::HttpConnection;
+use crate::http::filters::router::ActiveRequest;
+use crate::observe::flags::Flags;
+use crate::observe::outcome::Outcome;
+use crate::upstream::pool::{Pool, PooledConnection};
+use crate::worker::Worker;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::time::Sleep;
+
+/// Any error of a body.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// How far a request body is; shared by the body, which the upstream connection polls, and the
+/// request, which the downstream connection polls.
+#[derive(Debug, Default)]
+pub struct Upload {
+    /// Bytes handed to the upstream.
+    pub bytes: Cell<u64>,
+    /// All of it was handed over.
+    pub complete: Cell<bool>,
+}
+
+/// The body of a request on its way upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// As it comes from downstream.
+    Incoming {
+        /// What hyper reads.
+        incoming: Incoming,
+        /// How far it is.
+        upload: Rc<Upload>,
+        /// The downstream connection.
+        tracked: Rc<Tracked>,
+        /// For the time.
+        worker: Rc<Worker>,
+    },
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self::Incoming {
+            incoming,
+            upload,
+            tracked,
+            worker,
+        } = self.get_mut()
+        else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if let Poll::Ready(frame) = &polled {
+            tracked.touch(worker.clock.tick());
+            if let Some(Ok(frame)) = frame
+                && let Some(data) = frame.data_ref()
+            {
+                upload.bytes.set(upload.bytes.get() + data.len() as u64);
+            }
+            if frame.is_none() || incoming.is_end_stream() {
+                upload.complete.set(true);
+                // The route's timeout counts from here.
+                tracked.wake();
+            }
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Incoming { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Incoming { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of a response on its way downstream. Ends the record of its request when dropped.
+#[derive(Debug)]
+pub struct ResponseBody {
+    kind: Kind,
+    outcome: Outcome,
+    tracked: Rc<Tracked>,
+    worker: Rc<Worker>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A local reply, or nothing.
+    Local(Option<Bytes>),
+    /// What an upstream sends.
+    Upstream(Download),
+}
+
+/// A response body that an upstream sends, with what must end with it.
+#[derive(Debug)]
+pub struct Download {
+    /// What hyper reads.
+    pub incoming: Incoming,
+    /// The connection it comes from, given back when the exchange is complete.
+    pub lease: Option<Lease>,
+    /// The request's own body.
+    pub upload: Option<Rc<Upload>>,
+    /// When the route's timeout is over.
+    pub deadline: Option<Pin<Box<Sleep>>>,
+    /// Keeps the request counted.
+    pub active: ActiveRequest,
+}
+
+/// A connection in use, and where it belongs.
+#[derive(Debug)]
+pub struct Lease {
+    /// The connection.
+    pub connection: PooledConnection,
+    /// Its pool.
+    pub pool: Rc<Pool>,
+}
+
+/// Why a response ended in the middle; hyper closes the connection on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Timeout,
+    Idle,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "the route's timeout is over",
+            Self::Idle => "no byte moved for longer than stream_idle_timeout",
+        })
+    }
+}
+
+impl Error for Cut {}
+
+impl ResponseBody {
+    /// A body of our own making; may be empty.
+    pub fn local(body: Bytes, outcome: Outcome, connection: &HttpConnection) -> Self {
+        Self::new(
+            Kind::Local((!body.is_empty()).then_some(body)),
+            outcome,
+            connection,
+        )
+    }
+
+    /// A body that an upstream sends.
+    pub fn upstream(download: Download, outcome: Outcome, connection: &HttpConnection) -> Self {
+        Self::new(Kind::Upstream(download), outcome, connection)
+    }
+
+    fn new(kind: Kind, outcome: Outcome, connection: &HttpConnection) -> Self {
+        let tracked = Rc::clone(&connection.tracked);
+        Self {
+            kind,
+            outcome,
+            tracked,
+            worker: Rc::clone(&connection.worker),
+        }
+    }
+}
+
+impl Download {
+    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
+        if let Some(deadline) = &mut self.deadline
+            && deadline.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(Cut::Timeout.into())));
+        }
+        if tracked.kicked() == Some(Kick::Idle) {
+            return Poll::Ready(Some(Err(Cut::Idle.into())));
+        }
+        Pin::new(&mut self.incoming)
+            .poll_frame(cx)
+            .map_err(Into::into)
+    }
+
+    /// The response is complete: the connection may serve another request, unless the request is
+    /// still being sent on it.
+    fn complete(&mut self, worker: &Worker) {
+        self.deadline = None;
+        if let Some(Lease { connection, pool }) = self.lease.take()
+            && self
+                .upload
+                .as_ref()
+                .is_none_or(|upload| upload.complete.get())
+        {
+            pool.put(connection, worker.clock.now());
+        }
+    }
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let this = self.get_mut();
+        let download = match &mut this.kind {
+            Kind::Local(body) => {
+                let data = body.take();
+                this.outcome.bytes_sent += data.as_ref().map_or(0, |d| d.len() as u64);
+                return Poll::Ready(data.map(|d| Ok(Frame::data(d))));
+            }
+            Kind::Upstream(download) => download,
+        };
+        let polled = download.poll(&this.tracked, cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    this.outcome.bytes_sent += data.len() as u64;
+                }
+                this.tracked.touch(this.worker.clock.now());
+                if download.incoming.is_end_stream() {
+                    download.complete(&this.worker);
+                }
+            }
+            Poll::Ready(None) => download.complete(&this.worker),
+            Poll::Ready(Some(Err(error))) => {
+                let (flag, details) = match error.downcast_ref::<Cut>() {
+                    Some(Cut::Timeout) => (Flags::UT, "response_timeout"),
+                    Some(Cut::Idle) => (Flags::SI, "stream_idle_timeout"),
+                    None => (
+                        Flags::UC,
+                        "upstream_reset_after_response_started{connection_termination}",
+                    ),
+                };
+                this.outcome.flags |= flag;
+                this.outcome.details = Cow::Borrowed(details);
+                download.lease = None;
+            }
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Local(body) => body.is_none(),
+            Kind::Upstream(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            Kind::Upstream(download) => download.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let Kind::Upstream(download) = &mut self.kind {
+            if let Some(upload) = &download.upload {
+                self.outcome.bytes_received = upload.bytes.get();
+            }
+            if download.incoming.is_end_stream() {
+                // No frame was asked for: an answer without a body.
+                download.complete(&self.worker);
+            } else if download.lease.is_some() {
+                self.outcome.flags |= Flags::DC;
+                self.outcome.details = Cow::Borrowed("downstream_remote_disconnect");
+            }
+        }
+        self.tracked.set_in_request(false, self.worker.clock.now());
+    }
+}

@@ -1,0 +1,3 @@
+//! HTTP filters.
+
+pub mod router;

@@ -1,0 +1,250 @@
+//! The router: choose a cluster, an endpoint, a connection; send; answer.
+//!
+//! A loop over attempts. One attempt fails without a trace where its request was never sent: a
+//! pooled connection that the upstream had closed gives the request back.
+
+use crate::cluster::breaker::{Permit, Resource};
+use crate::cluster::manager::WorkerCluster;
+use crate::connection::Kick;
+use crate::error::Failure;
+use crate::http::body::{Download, Lease, RequestBody, ResponseBody, Upload};
+use crate::http::connection_manager::Stream;
+use crate::http::{headers, local_reply};
+use crate::observe::outcome::Outcome;
+use crate::route::Forward;
+use crate::worker::Worker;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The router filter for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Router<'a> {
+    /// The route's action.
+    pub forward: &'a Forward,
+    /// Leave out `x-envoy-*` headers of our making.
+    pub suppress_envoy_headers: bool,
+}
+
+impl Router<'_> {
+    /// Forward a request and answer it.
+    pub async fn forward(
+        &self,
+        mut stream: Stream,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let connection = Rc::clone(&stream.connection);
+        let worker = &connection.worker;
+        let forward = self.forward;
+
+        // Cluster
+        let Some(cluster) = worker.cluster(forward.target.choose(worker.random())) else {
+            worker.stats.inc(connection.chain.series.no_cluster);
+            let failure = Failure::ClusterNotFound {
+                status: forward.cluster_not_found,
+            };
+            return local_reply::failure(stream, &failure);
+        };
+        stream.outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
+
+        // Attempts, within the route's timeout
+        let (request, upload) = self.upstream_request(&stream, request);
+        let started = worker.clock.now();
+        let mut deadline = None;
+        let exchanged = {
+            let mut attempts = pin!(attempts(
+                worker,
+                &cluster,
+                connection.destination,
+                request,
+                &mut stream.outcome
+            ));
+            poll_fn(|cx| {
+                if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
+                    return Poll::Ready(exchanged);
+                }
+                let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
+                if connection.tracked.kicked() == Some(Kick::Idle) {
+                    return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
+                }
+                let Some(timeout) = forward.timeout else {
+                    return Poll::Pending;
+                };
+                if request_complete && sleep(&mut deadline, worker, timeout).poll(cx).is_ready() {
+                    worker.stats.inc(cluster.config.series.rq_timeout);
+                    return Poll::Ready(Err(Failure::ResponseTimeout));
+                }
+                Poll::Pending
+            })
+            .await
+        };
+
+        // Answer
+        if let Some(upload) = &upload {
+            stream.outcome.bytes_received = upload.bytes.get();
+        }
+        let Exchanged {
+            response,
+            lease,
+            active,
+        } = match exchanged {
+            Ok(exchanged) => exchanged,
+            Err(failure) => {
+                let response = local_reply::failure(stream, &failure);
+                cluster.count_status(worker, response.status());
+                return response;
+            }
+        };
+        let elapsed = worker.clock.now().saturating_duration_since(started);
+        cluster.count_status(worker, response.status());
+        worker
+            .stats
+            .record(cluster.config.series.rq_time, headers::millis(elapsed));
+        let (mut head, incoming) = response.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        if !self.suppress_envoy_headers {
+            let elapsed = headers::millis(elapsed).into();
+            head.headers
+                .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed);
+        }
+        stream.outcome.details = Cow::Borrowed("via_upstream");
+        let download = Download {
+            incoming,
+            lease: Some(lease),
+            upload,
+            deadline,
+            active,
+        };
+        stream.answer(Response::from_parts(head, ()), |outcome, connection| {
+            ResponseBody::upstream(download, outcome, connection)
+        })
+    }
+
+    fn upstream_request(
+        &self,
+        stream: &Stream,
+        request: Request<Incoming>,
+    ) -> (Request<RequestBody>, Option<Rc<Upload>>) {
+        let (mut head, incoming) = request.into_parts();
+        if let Some(timeout) = self.forward.timeout
+            && !self.suppress_envoy_headers
+        {
+            let timeout = headers::millis(timeout).into();
+            head.headers
+                .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
+        }
+        if incoming.is_end_stream() {
+            return (Request::from_parts(head, RequestBody::Empty), None);
+        }
+        let upload = Rc::new(Upload::default());
+        let body = RequestBody::Incoming {
+            incoming,
+            upload: Rc::clone(&upload),
+            tracked: Rc::clone(&stream.connection.tracked),
+            worker: Rc::clone(&stream.connection.worker),
+        };
+        (Request::from_parts(head, body), Some(upload))
+    }
+}
+
+/// The timer of a request: made when its whole body has been sent.
+fn sleep<'a>(
+    deadline: &'a mut Option<Pin<Box<Sleep>>>,
+    worker: &Worker,
+    timeout: Duration,
+) -> Pin<&'a mut Sleep> {
+    let at = Instant::from_std(worker.clock.now()) + timeout;
+    deadline
+        .get_or_insert_with(|| Box::pin(sleep_until(at)))
+        .as_mut()
+}
+
+struct Exchanged {
+    response: Response<Incoming>,
+    lease: Lease,
+    active: ActiveRequest,
+}
+
+/// Try until an upstream has answered or a request was lost.
+async fn attempts(
+    worker: &Rc<Worker>,
+    cluster: &Rc<WorkerCluster>,
+    destination: crate::listener::accept::Destination,
+    mut request: Request<RequestBody>,
+    outcome: &mut Outcome,
+) -> Result<Exchanged, Failure> {
+    let mut active = ActiveRequest::begin(worker, cluster)?;
+    loop {
+        // Endpoint
+        let pool = cluster.pick(worker, destination)?;
+        outcome.upstream_host = Some(pool.upstream.0);
+        // Connection
+        let mut connection = pool.checkout(worker).await?;
+        outcome.upstream_local = Some(connection.local);
+        active.sent();
+        // Request and response head
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => {
+                return Ok(Exchanged {
+                    response,
+                    lease: Lease { connection, pool },
+                    active,
+                });
+            }
+            Err(mut error) => match error.take_message() {
+                Some(unsent) if connection.served > 0 => request = unsent,
+                _ if error.error().is_parse() => return Err(Failure::UpstreamProtocol),
+                _ => return Err(Failure::ConnectionTermination),
+            },
+        }
+    }
+}
+
+/// A request in flight, as the cluster's counters and circuit breaker see it.
+#[derive(Debug)]
+pub struct ActiveRequest {
+    worker: Rc<Worker>,
+    cluster: Rc<WorkerCluster>,
+    _permit: Permit,
+    counted: bool,
+}
+
+impl ActiveRequest {
+    fn begin(worker: &Rc<Worker>, cluster: &Rc<WorkerCluster>) -> Result<Self, Failure> {
+        let series = &cluster.config.series;
+        let Some(permit) = cluster.config.breaker.take(Resource::Request) else {
+            worker.stats.inc(series.rq_pending_overflow);
+            return Err(Failure::Overflow);
+        };
+        worker.stats.gauge_add(series.rq_active, 1);
+        Ok(Self {
+            worker: Rc::clone(worker),
+            cluster: Rc::clone(cluster),
+            _permit: permit,
+            counted: false,
+        })
+    }
+
+    /// The request is given to a connection; one that was given back counts once.
+    fn sent(&mut self) {
+        if !std::mem::replace(&mut self.counted, true) {
+            self.worker.stats.inc(self.cluster.config.series.rq_total);
+        }
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.worker
+            .stats
+            .gauge_add(self.cluster.config.series.rq_active, -1);
+    }
+}

@@ -1,0 +1,6 @@
+//! Network filters.
+
+mod relay;
+
+pub(crate) use relay::SCRATCH_BYTES;
+pub mod tcp_proxy;

@@ -1,0 +1,149 @@
+//! The TCP proxy: a connection goes to one endpoint of one cluster, byte for byte.
+
+use crate::addr::Downstream;
+use crate::connection::Tracked;
+use crate::error::Failure;
+use crate::listener::accept::Destination;
+use crate::network::relay::{Moved, Side, relay, reset_on_close};
+use crate::observe::flags::Flags;
+use crate::observe::outcome::Outcome;
+use crate::snapshot::TcpChain;
+use crate::transport::io::Io;
+use crate::upstream::pool::OpenConnection;
+use crate::worker::Worker;
+use std::borrow::Cow;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::io::AsyncWriteExt;
+
+/// A downstream connection that is passed on as it is.
+#[derive(Debug)]
+pub struct TcpConnection {
+    /// The worker that owns it.
+    pub worker: Rc<Worker>,
+    /// What to do with it.
+    pub chain: Arc<TcpChain>,
+    /// The peer.
+    pub downstream: Downstream,
+    /// Where the peer wanted to go.
+    pub destination: Destination,
+    /// Timeouts and the drain.
+    pub tracked: Rc<Tracked>,
+}
+
+/// Serve a connection until it ends.
+pub async fn serve(io: Io, connection: TcpConnection) {
+    let worker = &connection.worker;
+    worker.stats.inc(connection.chain.series.cx_total);
+    let mut outcome = worker.record(
+        &connection.chain.log,
+        connection.downstream,
+        connection.destination,
+    );
+    let (mut downstream, prefix) = io.into_parts();
+    let (upstream, _open) = match connection.connect(&mut outcome).await {
+        Ok(connected) => connected,
+        Err(failure) => {
+            let reply = failure.reply();
+            outcome.flags |= reply.flags;
+            if matches!(reply.flags, Flags::UF) {
+                // Envoy's tcp_proxy gives up after `max_connect_attempts`, which is 1.
+                outcome.flags |= Flags::URX;
+            }
+            outcome.transport_failure = failure.transport_failure();
+            reset_on_close(&downstream);
+            return;
+        }
+    };
+    let (mut upstream, _) = upstream.into_parts();
+
+    // What listener filters read ahead goes first.
+    let moved = Moved::default();
+    moved.from_downstream.set(prefix.len() as u64);
+    let relayed = async {
+        upstream
+            .write_all(&prefix)
+            .await
+            .map_err(|e| (Side::Upstream, e))?;
+        relay(
+            worker,
+            &connection.tracked,
+            &mut downstream,
+            &mut upstream,
+            &moved,
+        )
+        .await
+    };
+    let ended = until_kicked(&connection.tracked, relayed).await;
+
+    outcome.bytes_received = moved.from_downstream.get();
+    outcome.bytes_sent = moved.from_upstream.get();
+    worker
+        .stats
+        .add(connection.chain.series.rx_bytes, outcome.bytes_received);
+    worker
+        .stats
+        .add(connection.chain.series.tx_bytes, outcome.bytes_sent);
+    match ended {
+        Ended::Both => {}
+        Ended::Kicked => outcome.connection_termination = Cow::Borrowed("idle_timeout_or_drain"),
+        Ended::Failed(side, error) => {
+            match side {
+                Side::Upstream => outcome.flags |= Flags::UC,
+                Side::Downstream => outcome.flags |= Flags::DC,
+            }
+            outcome.transport_failure = Cow::Owned(error.to_string());
+            reset_on_close(&downstream);
+            reset_on_close(&upstream);
+        }
+    }
+}
+
+enum Ended {
+    Both,
+    Kicked,
+    Failed(Side, io::Error),
+}
+
+async fn until_kicked(
+    tracked: &Tracked,
+    relayed: impl Future<Output = Result<(), (Side, io::Error)>>,
+) -> Ended {
+    let mut relayed = pin!(relayed);
+    poll_fn(|cx| {
+        tracked.register(cx.waker());
+        if tracked.kicked().is_some() {
+            return Poll::Ready(Ended::Kicked);
+        }
+        relayed.as_mut().poll(cx).map(|ended| match ended {
+            Ok(()) => Ended::Both,
+            Err((side, error)) => Ended::Failed(side, error),
+        })
+    })
+    .await
+}
+
+impl TcpConnection {
+    /// Choose a cluster and an endpoint, and connect.
+    async fn connect(&self, outcome: &mut Outcome) -> Result<(Io, OpenConnection), Failure> {
+        let worker = &self.worker;
+        let id = self.chain.target.choose(worker.random());
+        let Some(cluster) = worker.cluster(id) else {
+            worker.stats.inc(self.chain.series.no_route);
+            return Err(Failure::ClusterNotFound {
+                status: http::StatusCode::SERVICE_UNAVAILABLE,
+            });
+        };
+        outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
+        let pool = cluster.pick(worker, self.destination)?;
+        outcome.upstream_host = Some(pool.upstream.0);
+        let (io, local, open): (Io, SocketAddr, OpenConnection) = pool.connect(worker).await?;
+        outcome.upstream_local = Some(local);
+        Ok((io, open))
+    }
+}

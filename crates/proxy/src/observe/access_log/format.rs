@@ -1,0 +1,383 @@
+//! Format strings with Envoy's `%OPERATOR%`s, compiled to a list of steps.
+
+use super::capture::{Captured, Key, Keys, Value, Wanted};
+use crate::model::Invalid;
+use crate::observe::outcome::Outcome;
+use http::Version;
+use std::fmt::{Display, Write as _};
+use std::time::{Instant, SystemTime};
+
+/// A compiled format.
+#[derive(Debug)]
+pub struct Format {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Literal(String),
+    /// A header, cut to this many bytes.
+    Request(Header),
+    Response(Header),
+    Field(Field),
+}
+
+#[derive(Debug)]
+struct Header {
+    keys: Keys,
+    /// Its place in what is captured, known when the format joins a set.
+    slot: usize,
+    max_length: usize,
+}
+
+macro_rules! fields {
+    ($($variant:ident $name:literal,)*) => {
+        /// An operator without an argument.
+        #[derive(Debug, Clone, Copy)]
+        enum Field { $($variant,)* }
+
+        impl Field {
+            /// The names of all of them.
+            const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            fn named(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+fields! {
+    StartTime "START_TIME",
+    Protocol "PROTOCOL",
+    ResponseCode "RESPONSE_CODE",
+    ResponseFlags "RESPONSE_FLAGS",
+    ResponseCodeDetails "RESPONSE_CODE_DETAILS",
+    ConnectionTerminationDetails "CONNECTION_TERMINATION_DETAILS",
+    UpstreamTransportFailureReason "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    BytesReceived "BYTES_RECEIVED",
+    BytesSent "BYTES_SENT",
+    Duration "DURATION",
+    UpstreamHost "UPSTREAM_HOST",
+    UpstreamCluster "UPSTREAM_CLUSTER",
+    UpstreamClusterRaw "UPSTREAM_CLUSTER_RAW",
+    UpstreamLocalAddress "UPSTREAM_LOCAL_ADDRESS",
+    DownstreamLocalAddress "DOWNSTREAM_LOCAL_ADDRESS",
+    DownstreamRemoteAddress "DOWNSTREAM_REMOTE_ADDRESS",
+    DownstreamRemoteAddressWithoutPort "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
+    RequestedServerName "REQUESTED_SERVER_NAME",
+    RouteName "ROUTE_NAME",
+}
+
+impl Format {
+    /// Compile a format string.
+    ///
+    /// # Errors
+    /// Where an operator is not ended, not known, or its argument is wrong.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        while let Some((literal, after)) = rest.split_once('%') {
+            push_literal(&mut steps, literal);
+            if let Some(after) = after.strip_prefix('%') {
+                push_literal(&mut steps, "%");
+                rest = after;
+                continue;
+            }
+            let (operator, after) = after.split_once('%').ok_or_else(|| {
+                Invalid::new(format!(
+                    "`%{after}` has no closing `%`; a percent sign is `%%`"
+                ))
+            })?;
+            steps.push(parse_operator(operator)?);
+            rest = after;
+        }
+        push_literal(&mut steps, rest);
+        Ok(Self { steps })
+    }
+
+    /// Say which headers this format needs, and remember where they will be.
+    pub(super) fn want(&mut self, wanted: &mut Wanted) {
+        for step in &mut self.steps {
+            let (header, list) = match step {
+                Step::Request(header) => (header, &mut wanted.request),
+                Step::Response(header) => (header, &mut wanted.response),
+                Step::Literal(_) | Step::Field(_) => continue,
+            };
+            header.slot = list
+                .iter()
+                .position(|keys| *keys == header.keys)
+                .unwrap_or(list.len());
+            if header.slot == list.len() {
+                list.push(header.keys.clone());
+            }
+        }
+    }
+
+    /// Append the line of an outcome.
+    pub(super) fn write(
+        &self,
+        out: &mut Vec<u8>,
+        clock: &mut StartTimes,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        let mut line = Line { out };
+        let captured = outcome.captured.as_deref();
+        for step in &self.steps {
+            match step {
+                Step::Literal(text) => line.out.extend_from_slice(text.as_bytes()),
+                Step::Request(header) => line.header(header, captured, |c| &c.request),
+                Step::Response(header) => line.header(header, captured, |c| &c.response),
+                Step::Field(field) => line.field(*field, clock, outcome, now),
+            }
+        }
+    }
+}
+
+fn push_literal(steps: &mut Vec<Step>, text: &str) {
+    match steps.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Step::Literal(last)) => last.push_str(text),
+        _ => steps.push(Step::Literal(text.to_owned())),
+    }
+}
+
+fn parse_operator(operator: &str) -> Result<Step, Invalid> {
+    if let Some(field) = Field::named(operator) {
+        return Ok(Step::Field(field));
+    }
+    let name = operator.split(['(', ':']).next().unwrap_or_default();
+    match name {
+        "REQ" => parse_header(operator, "REQ").map(Step::Request),
+        "RESP" => parse_header(operator, "RESP").map(Step::Response),
+        _ if Field::named(name).is_some() => Err(Invalid::new(format!(
+            "`%{operator}%`: `{name}` takes no argument here"
+        ))),
+        _ => Err(Invalid::new(format!(
+            "`%{operator}%` is not an operator of Shunt; there are REQ(name), RESP(name), {}",
+            Field::NAMES.join(", ")
+        ))),
+    }
+}
+
+/// `(NAME?ALTERNATIVE):MAX_LENGTH`.
+fn parse_header(operator: &str, kind: &str) -> Result<Header, Invalid> {
+    let wrong = |why: &str| {
+        Invalid::new(format!(
+            "`%{operator}%`: {why}; write %{kind}(name?alternative):length%"
+        ))
+    };
+    let argument = operator[kind.len()..]
+        .strip_prefix('(')
+        .ok_or_else(|| wrong("no name"))?;
+    let (names, length) = argument
+        .split_once(')')
+        .ok_or_else(|| wrong("no closing parenthesis"))?;
+    let max_length = match length.strip_prefix(':') {
+        Some(length) => length
+            .parse()
+            .map_err(|_bad| wrong("the length is no number"))?,
+        None if length.is_empty() => usize::MAX,
+        None => return Err(wrong("something follows the parenthesis")),
+    };
+    let keys: Option<Keys> = names.split('?').map(Key::parse).collect();
+    let keys = keys
+        .filter(|keys| keys.len() <= 2)
+        .ok_or_else(|| wrong("not a header name"))?;
+    Ok(Header {
+        keys,
+        slot: 0,
+        max_length,
+    })
+}
+
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl Line<'_> {
+    fn header<S: AsRef<[Option<Value>]>>(
+        &mut self,
+        header: &Header,
+        captured: Option<&Captured>,
+        list: impl FnOnce(&Captured) -> &S,
+    ) {
+        let values = captured.map(|c| list(c).as_ref());
+        match values
+            .and_then(|values| values.get(header.slot))
+            .and_then(Option::as_ref)
+        {
+            Some(value) => {
+                let bytes = value.as_bytes();
+                self.escaped(&bytes[..bytes.len().min(header.max_length)]);
+            }
+            None => self.out.push(b'-'),
+        }
+    }
+
+    /// Text from outside: it may break neither the line nor a quoted field.
+    fn escaped(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'"' | b'\\' | 0..0x20 | 0x7f..=0xff => {
+                    self.show(&format_args!("\\x{byte:02x}"));
+                }
+                _ => self.out.push(*byte),
+            }
+        }
+    }
+
+    fn show(&mut self, value: &dyn Display) {
+        // Writing to a vector cannot fail.
+        let _ = write!(self, "{value}");
+    }
+
+    fn show_or_dash<T: Display>(&mut self, value: Option<&T>) {
+        match value {
+            Some(value) => self.show(value),
+            None => self.out.push(b'-'),
+        }
+    }
+
+    fn text_or_dash(&mut self, text: &str) {
+        if text.is_empty() {
+            self.out.push(b'-')
+        } else {
+            self.escaped(text.as_bytes())
+        }
+    }
+
+    fn field(&mut self, field: Field, clock: &mut StartTimes, outcome: &Outcome, now: Instant) {
+        match field {
+            Field::StartTime => match outcome.start_time {
+                Some(at) => clock.write(self.out, at),
+                None => self.out.push(b'-'),
+            },
+            Field::Protocol => match outcome.protocol {
+                Some(Version::HTTP_10) => self.out.extend_from_slice(b"HTTP/1.0"),
+                Some(Version::HTTP_11) => self.out.extend_from_slice(b"HTTP/1.1"),
+                Some(other) => self.show(&format_args!("{other:?}")),
+                None => self.out.push(b'-'),
+            },
+            Field::ResponseCode => {
+                self.show(&outcome.status.map_or(0, |status| status.as_u16()));
+            }
+            Field::ResponseFlags => self.show(&outcome.flags),
+            Field::ResponseCodeDetails => self.text_or_dash(&outcome.details),
+            Field::ConnectionTerminationDetails => {
+                self.text_or_dash(&outcome.connection_termination);
+            }
+            Field::UpstreamTransportFailureReason => self.text_or_dash(&outcome.transport_failure),
+            Field::BytesReceived => self.show(&outcome.bytes_received),
+            Field::BytesSent => self.show(&outcome.bytes_sent),
+            Field::Duration => {
+                self.show(&now.saturating_duration_since(outcome.start).as_millis());
+            }
+            Field::UpstreamHost => self.show_or_dash(outcome.upstream_host.as_ref()),
+            Field::UpstreamCluster | Field::UpstreamClusterRaw => {
+                self.text_or_dash(outcome.upstream_cluster.as_deref().unwrap_or_default());
+            }
+            Field::UpstreamLocalAddress => self.show_or_dash(outcome.upstream_local.as_ref()),
+            Field::DownstreamLocalAddress => self.show(&outcome.downstream_local),
+            Field::DownstreamRemoteAddress => self.show(&outcome.downstream_remote),
+            Field::DownstreamRemoteAddressWithoutPort => {
+                self.show(&outcome.downstream_remote.ip());
+            }
+            // Said by TLS, which nothing here speaks yet.
+            Field::RequestedServerName => self.out.push(b'-'),
+            Field::RouteName => {
+                self.text_or_dash(outcome.route_name.as_deref().unwrap_or_default());
+            }
+        }
+    }
+}
+
+impl std::fmt::Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Start times as text, `2026-01-31T23:59:59.123Z`; the second is made into text once.
+#[derive(Debug, Default)]
+pub(super) struct StartTimes {
+    second: i64,
+    text: String,
+}
+
+impl StartTimes {
+    fn write(&mut self, out: &mut Vec<u8>, at: SystemTime) {
+        let Ok(at) = jiff::Timestamp::try_from(at) else {
+            out.push(b'-');
+            return;
+        };
+        if self.text.is_empty() || self.second != at.as_second() {
+            self.second = at.as_second();
+            self.text = at.strftime("%Y-%m-%dT%H:%M:%S.").to_string();
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        let _ = write!(Line { out }, "{:03}Z", at.subsec_millisecond());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::DEFAULT_TEXT_FORMAT;
+    use std::time::Duration;
+
+    #[test]
+    fn istios_default_format_is_understood() {
+        Format::parse(DEFAULT_TEXT_FORMAT).unwrap();
+    }
+
+    #[test]
+    fn wrong_formats_say_what_is_wrong() {
+        for (format, says) in [
+            ("%REQ(", "no closing `%`"),
+            ("%NOPE%", "`%NOPE%` is not an operator"),
+            ("%REQ%", "no name"),
+            ("%REQ(A%", "no closing parenthesis"),
+            ("%REQ(A):x%", "no number"),
+            ("%REQ(A)x%", "something follows"),
+            ("%RESP(bad name)%", "not a header name"),
+            ("%REQ(a?b?c)%", "not a header name"),
+            ("%DURATION(x)%", "takes no argument"),
+        ] {
+            let error = Format::parse(format).unwrap_err().to_string();
+            assert!(error.contains(says), "{format}: {error}");
+        }
+    }
+
+    #[test]
+    fn two_percent_signs_are_one() {
+        let format = Format::parse("100%% %DURATION%").unwrap();
+        assert!(matches!(&format.steps[0], Step::Literal(text) if text == "100% "));
+        assert_eq!(format.steps.len(), 2);
+    }
+
+    #[test]
+    fn text_from_outside_cannot_forge_a_line() {
+        let mut out = Vec::new();
+        Line { out: &mut out }.escaped(b"a\"b\nc\\d\x7f\xff");
+        assert_eq!(out, br"a\x22b\x0ac\x5cd\x7f\xff");
+    }
+
+    #[test]
+    fn start_times_have_milliseconds_and_follow_the_second() {
+        let mut times = StartTimes::default();
+        let mut out = Vec::new();
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_903_999_007);
+        times.write(&mut out, at);
+        times.write(&mut out, at + Duration::from_secs(1));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2026-01-31T23:59:59.007Z2026-02-01T00:00:00.007Z"
+        );
+    }
+}

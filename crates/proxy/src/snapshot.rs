@@ -1,0 +1,333 @@
+//! Compiled configuration: what the data path works with, immutable and shared by all workers.
+//!
+//! Names have become ids, statistics have become handles, chains have become a match table. On
+//! the way of configuration this stands between [`crate::model`] and [`crate::store`].
+
+use crate::cluster::breaker::Breaker;
+use crate::ids::RouteTableId;
+use crate::listener::filter_chain::FilterChains;
+use crate::model::{
+    self, BindConfig, HttpFilter, Invalid, ListenerFilter, Name, ServerHeader, TrafficDirection,
+};
+use crate::observe::access_log::{AccessLogWriter, LogSet};
+use crate::observe::series::{ClusterSeries, HttpSeries, ListenerSeries, TcpSeries};
+use crate::observe::stats::Registry;
+use crate::route::{RouteTable, Target};
+use crate::store::Store;
+use http::HeaderValue;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Every listener of the process.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// In the order of the configuration.
+    pub all: Vec<Arc<Listener>>,
+    by_address: HashMap<SocketAddr, Arc<Listener>>,
+}
+
+impl Listeners {
+    /// The listener that serves connections to this original destination: the one with exactly
+    /// this address, else the wildcard of this port. A wildcard of IPv4 (`0.0.0.0`) serves IPv6
+    /// too, where there is no wildcard of IPv6 of that port: a captured family is always served.
+    pub fn for_original_dst(&self, destination: SocketAddr) -> Option<&Arc<Listener>> {
+        let at = |ip: IpAddr| {
+            self.by_address
+                .get(&SocketAddr::new(ip, destination.port()))
+        };
+        at(destination.ip())
+            .or_else(|| {
+                destination
+                    .is_ipv6()
+                    .then(|| at(Ipv6Addr::UNSPECIFIED.into()))
+                    .flatten()
+            })
+            .or_else(|| at(Ipv4Addr::UNSPECIFIED.into()))
+    }
+}
+
+/// One compiled listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: Name,
+    /// Where it listens, or which original destination it stands for.
+    pub address: SocketAddr,
+    /// Whether it has a socket of its own.
+    pub bind_to_port: bool,
+    /// Hand connections to the listener of their original destination.
+    pub use_original_dst: bool,
+    /// Restore the original destination of a redirected connection.
+    pub original_dst_filter: bool,
+    /// Sniff the HTTP version before a chain is chosen.
+    pub http_inspector: bool,
+    /// How long the listener filters may take; `None` = for ever.
+    pub inspect_timeout: Option<Duration>,
+    /// Choose a chain after that time; else the connection is closed.
+    pub continue_on_timeout: bool,
+    /// As the sidecar sees it.
+    pub direction: TrafficDirection,
+    /// Its filter chains as a match table.
+    pub chains: FilterChains<Arc<Chain>>,
+    /// Counters.
+    pub series: ListenerSeries,
+    /// For connections that find no chain.
+    pub log: Arc<LogSet>,
+    /// For connections that are refused at the door: the listener's own log, else that of its
+    /// first chain that has one.
+    pub shed_log: Arc<LogSet>,
+}
+
+impl Listener {
+    /// Whether redirected connections arrive here, so that their destination must be asked for.
+    pub fn is_capture(&self) -> bool {
+        self.use_original_dst || self.original_dst_filter
+    }
+}
+
+/// One filter chain.
+#[derive(Debug)]
+pub struct Chain {
+    /// Its name; may be empty.
+    pub name: Name,
+    /// Its terminal filter.
+    pub filter: NetworkFilter,
+}
+
+/// A terminal network filter.
+#[derive(Debug)]
+pub enum NetworkFilter {
+    /// HTTP connection manager.
+    Http(Arc<HttpChain>),
+    /// TCP proxy.
+    Tcp(Arc<TcpChain>),
+}
+
+impl NetworkFilter {
+    fn log(&self) -> &Arc<LogSet> {
+        match self {
+            Self::Http(http) => &http.log,
+            Self::Tcp(tcp) => &tcp.log,
+        }
+    }
+}
+
+/// A compiled HTTP connection manager.
+#[derive(Debug)]
+pub struct HttpChain {
+    /// Route table in the store.
+    pub routes: RouteTableId,
+    /// HTTP filters in order.
+    pub filters: Box<[HttpFilter]>,
+    /// One record for each request.
+    pub log: Arc<LogSet>,
+    /// Counters.
+    pub series: HttpSeries,
+    /// A connection without a request for this long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// A request without a byte for this long is reset.
+    pub stream_idle_timeout: Option<Duration>,
+    /// The `server` header.
+    pub server_name: HeaderValue,
+    /// What to do with it.
+    pub server_header: ServerHeader,
+    /// Make an `x-request-id` where there is none.
+    pub generate_request_id: bool,
+    /// Append the peer to `x-forwarded-for`.
+    pub use_remote_address: bool,
+}
+
+/// A compiled TCP proxy.
+#[derive(Debug)]
+pub struct TcpChain {
+    /// Where connections go.
+    pub target: Target,
+    /// No byte in either direction for this long ends the connection.
+    pub idle_timeout: Option<Duration>,
+    /// One record for each connection.
+    pub log: Arc<LogSet>,
+    /// Counters.
+    pub series: TcpSeries,
+}
+
+/// A compiled cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Its name.
+    pub name: Name,
+    /// Where its endpoints come from.
+    pub endpoints: Endpoints,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// Source addresses.
+    pub bind: BindConfig,
+    /// What is in flight, in the whole process.
+    pub breaker: Arc<Breaker>,
+    /// Counters.
+    pub series: ClusterSeries,
+    /// How long a pooled connection may idle; `None` = for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Requests a connection may serve.
+    pub max_requests_per_connection: Option<u32>,
+}
+
+/// The endpoints of a cluster.
+#[derive(Debug)]
+pub enum Endpoints {
+    /// The healthy ones of a static cluster.
+    Static(Box<[SocketAddr]>),
+    /// Where the downstream wanted to go.
+    OriginalDst {
+        /// Another port than the original one.
+        port_override: Option<u16>,
+    },
+}
+
+/// Makes compiled configuration.
+#[derive(Debug)]
+pub struct Compiler<'a> {
+    /// Where ids come from.
+    pub store: &'a Store,
+    /// Where statistics handles come from.
+    pub registry: &'a Registry,
+    /// Where access log lines go.
+    pub logs: &'a AccessLogWriter,
+}
+
+impl Compiler<'_> {
+    /// Compile a whole static configuration into the store.
+    ///
+    /// # Errors
+    /// Where two chains of one listener match the same, or an access log format is wrong.
+    pub fn load(&self, bootstrap: &model::Bootstrap) -> Result<(), Invalid> {
+        for cluster in &bootstrap.clusters {
+            let id = self.store.cluster_id(&cluster.name);
+            self.store
+                .set_cluster(id, Some(Arc::new(self.cluster(cluster))));
+        }
+        let mut listeners = Listeners::default();
+        for config in &bootstrap.listeners {
+            let listener = Arc::new(self.listener(config)?);
+            listeners
+                .by_address
+                .entry(config.address)
+                .or_insert_with(|| Arc::clone(&listener));
+            listeners.all.push(listener);
+        }
+        self.store.set_listeners(Arc::new(listeners));
+        Ok(())
+    }
+
+    fn cluster(&self, config: &model::Cluster) -> Cluster {
+        let endpoints = match &config.kind {
+            model::ClusterKind::Static(endpoints) => Endpoints::Static(
+                endpoints
+                    .iter()
+                    .filter(|e| e.healthy)
+                    .map(|e| e.address)
+                    .collect(),
+            ),
+            model::ClusterKind::OriginalDst { port_override } => Endpoints::OriginalDst {
+                port_override: *port_override,
+            },
+        };
+        Cluster {
+            name: Arc::clone(&config.name),
+            endpoints,
+            connect_timeout: config.connect_timeout,
+            bind: config.bind,
+            breaker: Arc::new(Breaker::new(&config.circuit_breakers)),
+            series: ClusterSeries::new(self.registry, &config.name),
+            idle_timeout: config.idle_timeout,
+            max_requests_per_connection: config.max_requests_per_connection,
+        }
+    }
+
+    fn listener(&self, config: &model::Listener) -> Result<Listener, Invalid> {
+        let mut chains = Vec::with_capacity(config.filter_chains.len());
+        for chain in &config.filter_chains {
+            chains.push((chain.matcher.clone(), self.chain(chain)?));
+        }
+        let default = match &config.default_filter_chain {
+            Some(chain) => Some(self.chain(chain)?),
+            None => None,
+        };
+        let label = config.stat_prefix.as_ref().map_or_else(
+            || format!("{}_{}", config.address.ip(), config.address.port()),
+            ToString::to_string,
+        );
+        let log = Arc::new(LogSet::compile(&config.access_log, self.logs)?);
+        let of_chains = chains.iter().map(|(_, chain)| chain).chain(&default);
+        let shed_log = std::iter::once(&log)
+            .chain(of_chains.map(|chain| chain.filter.log()))
+            .find(|log| !log.is_empty())
+            .map_or_else(|| Arc::clone(&log), Arc::clone);
+        Ok(Listener {
+            name: Arc::clone(&config.name),
+            address: config.address,
+            bind_to_port: config.bind_to_port,
+            use_original_dst: config.use_original_dst,
+            original_dst_filter: config
+                .listener_filters
+                .contains(&ListenerFilter::OriginalDst),
+            http_inspector: config
+                .listener_filters
+                .contains(&ListenerFilter::HttpInspector),
+            inspect_timeout: config.listener_filters_timeout,
+            continue_on_timeout: config.continue_on_listener_filters_timeout,
+            direction: config.traffic_direction,
+            chains: FilterChains::compile(chains, default)?,
+            series: ListenerSeries::new(self.registry, &label),
+            log,
+            shed_log,
+        })
+    }
+
+    fn chain(&self, config: &model::FilterChain) -> Result<Arc<Chain>, Invalid> {
+        let filter = match &config.filter {
+            model::NetworkFilter::Http(http) => NetworkFilter::Http(Arc::new(self.http(http)?)),
+            model::NetworkFilter::Tcp(tcp) => NetworkFilter::Tcp(Arc::new(self.tcp(tcp)?)),
+        };
+        Ok(Arc::new(Chain {
+            name: Arc::clone(&config.name),
+            filter,
+        }))
+    }
+
+    fn http(&self, config: &model::HttpConnectionManager) -> Result<HttpChain, Invalid> {
+        let routes = self.store.anonymous_route_table_id();
+        let compiled = RouteTable::compile(&config.route_config, &mut |name| {
+            self.store.cluster_id(name)
+        });
+        self.store.set_route_table(routes, Some(Arc::new(compiled)));
+        Ok(HttpChain {
+            routes,
+            filters: config.http_filters.clone().into(),
+            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
+            series: HttpSeries::new(self.registry, &config.stat_prefix),
+            idle_timeout: config.idle_timeout,
+            stream_idle_timeout: config.stream_idle_timeout,
+            server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
+                Invalid::new(format!(
+                    "server_name `{}` is not a header value",
+                    config.server_name
+                ))
+            })?,
+            server_header: config.server_header,
+            generate_request_id: config.generate_request_id,
+            use_remote_address: config.use_remote_address,
+        })
+    }
+
+    fn tcp(&self, config: &model::TcpProxy) -> Result<TcpChain, Invalid> {
+        let target = Target::compile_tcp(&config.cluster, &mut |name| self.store.cluster_id(name));
+        Ok(TcpChain {
+            target,
+            idle_timeout: config.idle_timeout,
+            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
+            series: TcpSeries::new(self.registry, &config.stat_prefix),
+        })
+    }
+}

@@ -1,0 +1,3 @@
+//! Transport sockets: what carries a connection's bytes.
+
+pub mod io;

@@ -1,0 +1,285 @@
+//! Connections to one endpoint, kept by one worker.
+//!
+//! A pool hands out a connection that is idle, makes one where the cluster's circuit breaker
+//! lets it, else lets the request wait for the next that becomes free.
+
+use crate::addr::Upstream;
+use crate::cluster::breaker::{Permit, Resource};
+use crate::error::Failure;
+use crate::http::body::RequestBody;
+use crate::observe::limited;
+use crate::snapshot::Cluster;
+use crate::transport::io::Io;
+use crate::upstream::connect::{Connect, connect};
+use crate::worker::Worker;
+use bytes::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// HTTP/1.1 connections of one worker to one endpoint of one cluster.
+#[derive(Debug)]
+pub struct Pool {
+    /// The endpoint.
+    pub upstream: Upstream,
+    cluster: Arc<Cluster>,
+    idle: RefCell<Vec<Idle>>,
+    open: Cell<u32>,
+    waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
+    used_at: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: PooledConnection,
+    since: Instant,
+}
+
+/// A connection that one request may use.
+#[derive(Debug)]
+pub struct PooledConnection {
+    /// Where requests go.
+    pub sender: SendRequest<RequestBody>,
+    /// Our address on it.
+    pub local: SocketAddr,
+    /// Requests that it served before this one.
+    pub served: u32,
+}
+
+impl Pool {
+    /// A pool without connections.
+    pub fn new(cluster: Arc<Cluster>, upstream: Upstream, now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            upstream,
+            cluster,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            waiters: RefCell::default(),
+            used_at: Cell::new(now),
+        })
+    }
+
+    /// A connection to send one request on.
+    ///
+    /// # Errors
+    /// Where none can be made, or too many requests wait already.
+    pub async fn checkout(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+    ) -> Result<PooledConnection, Failure> {
+        self.used_at.set(worker.clock.now());
+        loop {
+            while let Some(mut connection) = self.pop_idle() {
+                // The codec may not have turned since the last response ended; one that was
+                // closed meanwhile answers with an error.
+                if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
+                    return Ok(connection);
+                }
+            }
+            let permit = match self.cluster.breaker.take(Resource::Connection) {
+                Some(permit) => permit,
+                None if self.open.get() == 0 => {
+                    self.cluster.breaker.take_over_limit(Resource::Connection)
+                }
+                None => {
+                    worker.stats.inc(self.cluster.series.cx_overflow);
+                    match self.wait(worker).await? {
+                        Some(connection) => return Ok(connection),
+                        None => continue,
+                    }
+                }
+            };
+            return self.open(worker, permit).await;
+        }
+    }
+
+    /// A connection of its own for one TCP stream.
+    ///
+    /// # Errors
+    /// Where none can be made, or the circuit breaker is open.
+    pub async fn connect(
+        &self,
+        worker: &Rc<Worker>,
+    ) -> Result<(Io, SocketAddr, OpenConnection), Failure> {
+        self.used_at.set(worker.clock.now());
+        let Some(permit) = self.cluster.breaker.take(Resource::Connection) else {
+            worker.stats.inc(self.cluster.series.cx_overflow);
+            return Err(Failure::Overflow);
+        };
+        open(&self.cluster, self.upstream, worker, permit).await
+    }
+
+    fn pop_idle(&self) -> Option<PooledConnection> {
+        self.idle.borrow_mut().pop().map(|idle| idle.connection)
+    }
+
+    /// Wait for a connection of this pool to become free; `None` = one was closed, try again.
+    async fn wait(&self, worker: &Worker) -> Result<Option<PooledConnection>, Failure> {
+        let series = &self.cluster.series;
+        let Some(_pending) = self.cluster.breaker.take(Resource::PendingRequest) else {
+            worker.stats.inc(series.rq_pending_overflow);
+            return Err(Failure::Overflow);
+        };
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.borrow_mut().push_back(sender);
+        Ok(receiver.await.unwrap_or(None))
+    }
+
+    async fn open(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        permit: Permit,
+    ) -> Result<PooledConnection, Failure> {
+        // Counted from here on: a pool that is making its first connection has one.
+        let mut place = PoolPlace::take(self);
+        let (io, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
+        place.open = Some(open);
+        let handshake = http1::Builder::new()
+            .max_buf_size(crate::http::MAX_HEAD_BYTES)
+            .handshake::<_, RequestBody>(io)
+            .await;
+        let (sender, connection) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;
+        tokio::task::spawn_local(async move {
+            // How it ended is the business of the request that was on it.
+            let _ended = connection.await;
+            drop(place);
+        });
+        Ok(PooledConnection {
+            sender,
+            local,
+            served: 0,
+        })
+    }
+
+    /// Take back a connection whose request and response are complete.
+    pub fn put(&self, mut connection: PooledConnection, now: Instant) {
+        connection.served += 1;
+        let limit = self.cluster.max_requests_per_connection;
+        if connection.sender.is_closed() || limit.is_some_and(|max| connection.served >= max) {
+            return;
+        }
+        while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
+            match waiter.send(Some(connection)) {
+                Ok(()) => return,
+                Err(Some(returned)) => connection = returned,
+                Err(None) => return,
+            }
+        }
+        self.idle.borrow_mut().push(Idle {
+            connection,
+            since: now,
+        });
+    }
+
+    /// Close connections that idled for too long.
+    pub fn expire(&self, now: Instant) {
+        let timeout = self.cluster.idle_timeout;
+        self.idle.borrow_mut().retain(|idle| {
+            let still = now.saturating_duration_since(idle.since);
+            !idle.connection.sender.is_closed() && timeout.is_none_or(|t| still < t)
+        });
+    }
+
+    /// Close every idle connection.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Whether it has no connection and no use since `before`.
+    pub fn is_unused_since(&self, before: Instant) -> bool {
+        self.open.get() == 0 && self.waiters.borrow().is_empty() && self.used_at.get() < before
+    }
+}
+
+/// Make a connection for a cluster and count it.
+async fn open(
+    cluster: &Arc<Cluster>,
+    upstream: Upstream,
+    worker: &Rc<Worker>,
+    permit: Permit,
+) -> Result<(Io, SocketAddr, OpenConnection), Failure> {
+    let series = &cluster.series;
+    let how = Connect {
+        upstream,
+        source: cluster.bind.for_upstream(upstream.0.ip()),
+        timeout: cluster.connect_timeout,
+    };
+    let mut connected = connect(&how).await;
+    if connected.as_ref().is_err_and(|e| e.is_out_of_descriptors()) {
+        // Idle connections to other endpoints hold descriptors that this request needs more.
+        worker.close_idle_upstreams();
+        tokio::task::yield_now().await;
+        connected = connect(&how).await;
+    }
+    let (stream, local) = connected.map_err(|error| {
+        worker.stats.inc(series.cx_connect_fail);
+        if matches!(
+            error,
+            crate::upstream::connect::ConnectError::Timeout { .. }
+        ) {
+            worker.stats.inc(series.cx_connect_timeout);
+        }
+        limited::warn("upstream connect", &error);
+        error.failure()
+    })?;
+    worker.stats.inc(series.cx_total);
+    worker.stats.gauge_add(series.cx_active, 1);
+    let open = OpenConnection {
+        worker: Rc::clone(worker),
+        cluster: Arc::clone(cluster),
+        _permit: permit,
+    };
+    Ok((Io::new(stream, Bytes::new()), local, open))
+}
+
+/// An open upstream connection, as the counters and the circuit breaker see it.
+#[derive(Debug)]
+pub struct OpenConnection {
+    worker: Rc<Worker>,
+    cluster: Arc<Cluster>,
+    _permit: Permit,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.worker
+            .stats
+            .gauge_add(self.cluster.series.cx_active, -1);
+        self.worker.stats.inc(self.cluster.series.cx_destroy);
+    }
+}
+
+/// A connection of a pool, also while it is being made. Tells the pool when it is gone.
+struct PoolPlace {
+    pool: Rc<Pool>,
+    open: Option<OpenConnection>,
+}
+
+impl PoolPlace {
+    fn take(pool: &Rc<Pool>) -> Self {
+        pool.open.set(pool.open.get() + 1);
+        Self {
+            pool: Rc::clone(pool),
+            open: None,
+        }
+    }
+}
+
+impl Drop for PoolPlace {
+    fn drop(&mut self) {
+        // First the place under the limit, so that whoever waits finds it.
+        self.open = None;
+        let pool = &self.pool;
+        pool.open.set(pool.open.get() - 1);
+        while let Some(waiter) = pool.waiters.borrow_mut().pop_front() {
+            if waiter.send(None).is_ok() {
+                break;
+            }
+        }
+    }
+}

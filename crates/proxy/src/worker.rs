@@ -1,0 +1,234 @@
+//! A worker: one thread, one runtime, and all the connections it accepted.
+//!
+//! Workers share nothing on the hot path but the store's cells and atomic counters. What a worker
+//! owns is behind `Rc` and never leaves its thread.
+
+use crate::addr::{Downstream, OrigDst};
+use crate::clock::Clock;
+use crate::cluster::manager::{WorkerCluster, WorkerClusters};
+use crate::connection::{Kick, Tracked};
+use crate::drain::{Drain, Phase};
+use crate::ids::{ClusterId, RouteTableId};
+use crate::listener::accept::{self, Destination};
+use crate::network::SCRATCH_BYTES;
+use crate::observe::access_log::{AccessLogWriter, LogSet};
+use crate::observe::outcome::{Begin, Outcome, Recorder};
+use crate::observe::series::ProcessSeries;
+use crate::observe::stats::{CodeCounters, Registry};
+use crate::overload::Overload;
+use crate::route::RouteTable;
+use crate::snapshot::{Cluster, Listener};
+use crate::store::{Store, View};
+use hashbrown::HashMap;
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a worker flushes its access log and looks for what timed out.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long a worker waits for what it cut at the end of the drain.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Process {
+    /// The current configuration.
+    pub store: Arc<Store>,
+    /// Statistics.
+    pub registry: Registry,
+    /// Counters that belong to no resource.
+    pub series: ProcessSeries,
+    /// Access logs.
+    pub logs: AccessLogWriter,
+    /// How far the end of the process is.
+    pub drain: Drain,
+    /// How many connections there may be.
+    pub overload: Arc<Overload>,
+    /// Ports where redirected connections arrive.
+    pub capture_ports: Vec<u16>,
+}
+
+impl Process {
+    /// Whether this destination is one of our own capture ports on this pod: connecting to it
+    /// would come back to us, for ever.
+    pub fn is_own(&self, original: OrigDst, destination: Destination) -> bool {
+        let ip = original.0.ip();
+        self.capture_ports.contains(&original.0.port())
+            && (ip.is_loopback() || ip.is_unspecified() || ip == destination.arrived_at.ip())
+    }
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub process: Arc<Process>,
+    /// This worker's counters, log lines, and the time.
+    pub recorder: Rc<Recorder>,
+    /// What reads go into before they are written elsewhere.
+    pub scratch: RefCell<Box<[u8]>>,
+    rng: RefCell<fastrand::Rng>,
+    clusters: RefCell<WorkerClusters>,
+    routes: RefCell<View<RouteTable>>,
+    connections: RefCell<HashMap<u64, Rc<Tracked>>>,
+    next_connection: Cell<u64>,
+}
+
+impl Deref for Worker {
+    type Target = Recorder;
+
+    fn deref(&self) -> &Recorder {
+        &self.recorder
+    }
+}
+
+impl Worker {
+    /// The worker of this index, `0..` workers.
+    pub fn new(process: Arc<Process>, index: usize) -> Rc<Self> {
+        Rc::new(Self {
+            recorder: Rc::new(Recorder {
+                stats: process.registry.worker(index),
+                log: process.logs.worker(),
+                clock: Clock::new(),
+            }),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            rng: RefCell::new(fastrand::Rng::new()),
+            clusters: RefCell::default(),
+            routes: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            process,
+        })
+    }
+
+    /// A random number.
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().u64(..)
+    }
+
+    /// Use the worker's random numbers.
+    pub fn with_rng<T>(&self, make: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        make(&mut self.rng.borrow_mut())
+    }
+
+    /// The cluster of this id, as it is now.
+    pub fn cluster(&self, id: ClusterId) -> Option<Rc<WorkerCluster>> {
+        self.clusters
+            .borrow_mut()
+            .get(&self.process.store, id, |config: &Arc<Cluster>| {
+                let codes = CodeCounters::new(&self.process.registry, &config.name);
+                let offset = self.rng.borrow_mut().u16(..);
+                WorkerCluster::new(config, codes, offset, self.clock.now())
+            })
+    }
+
+    /// The route table of this id, as it is now.
+    pub fn route_table(&self, id: RouteTableId) -> Option<Arc<RouteTable>> {
+        self.routes
+            .borrow_mut()
+            .route_table(&self.process.store, id)
+            .cloned()
+    }
+
+    /// Close every idle upstream connection of this worker.
+    pub fn close_idle_upstreams(&self) {
+        self.clusters.borrow().close_idle();
+    }
+
+    /// The beginning of a record of a connection; it ends when it is dropped.
+    pub fn record(
+        &self,
+        log: &Arc<LogSet>,
+        downstream: Downstream,
+        destination: Destination,
+    ) -> Outcome {
+        let begin = Begin {
+            downstream_remote: downstream.0,
+            downstream_local: destination.address,
+            logs: log,
+            captured: None,
+            http: None,
+        };
+        Outcome::begin(&self.recorder, begin)
+    }
+
+    /// Keep track of a connection until the guard is dropped.
+    pub fn track(self: &Rc<Self>, tracked: &Rc<Tracked>) -> TrackGuard {
+        let id = self.next_connection.get();
+        self.next_connection.set(id.wrapping_add(1));
+        self.connections.borrow_mut().insert(id, Rc::clone(tracked));
+        TrackGuard {
+            worker: Rc::clone(self),
+            id,
+        }
+    }
+
+    fn tick(&self) {
+        self.clock.resynchronise();
+        self.log.flush();
+        let now = self.clock.now();
+        self.connections
+            .borrow()
+            .values()
+            .for_each(|connection| connection.check_idle(now));
+        self.clusters.borrow().expire(now);
+    }
+
+    fn kick_all(&self) -> usize {
+        let connections = self.connections.borrow();
+        connections
+            .values()
+            .for_each(|connection| connection.kick(Kick::DrainEnd));
+        connections.len()
+    }
+}
+
+/// Ends the tracking of a connection.
+#[derive(Debug)]
+pub struct TrackGuard {
+    worker: Rc<Worker>,
+    id: u64,
+}
+
+impl Drop for TrackGuard {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(&self.id);
+    }
+}
+
+/// The life of a worker: accept, tick, and at the end cut what is left. Returns how many
+/// connections were cut.
+pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>) -> usize {
+    for (listener, socket) in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let accepting = accept::run(Rc::clone(&worker), listener, socket);
+                tokio::task::spawn_local(accepting);
+            }
+            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept"),
+        }
+    }
+    let mut phase = worker.process.drain.subscribe();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
+            _ = tick.tick() => worker.tick(),
+        }
+    }
+    let cut = worker.kick_all();
+    let gone = async {
+        while !worker.connections.borrow().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    // What does not end by then ends with the runtime.
+    let _late = tokio::time::timeout(CUT_TIME, gone).await;
+    worker.log.flush();
+    cut
+}

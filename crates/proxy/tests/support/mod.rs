@@ -1,0 +1,330 @@
+//! A proxy in this process, and peers that can misbehave on the wire.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "each test file uses a part of it, and a test that cannot go on fails"
+)]
+
+use shunt_proxy::admin::readiness::Readiness;
+use shunt_proxy::model::{
+    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, Cluster, ClusterKind,
+    DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, HttpConnectionManager,
+    HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Route, RouteAction,
+    RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader, TcpCluster, TcpProxy,
+    TrafficDirection, VirtualHost,
+};
+use shunt_proxy::observe::stats::Registry;
+use shunt_proxy::server::{Bound, Config, Ended, Running};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long anything in a test may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+pub const LISTENER: &str = "test";
+pub const CLUSTER: &str = "backend";
+
+/// A running proxy with one listener.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub registry: Registry,
+    running: Option<Running>,
+    log: tempfile::TempDir,
+}
+
+/// Where a test's access log goes, until the proxy knows.
+pub struct Log {
+    folder: tempfile::TempDir,
+}
+
+impl Log {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn config(&self) -> AccessLog {
+        AccessLog {
+            sink: AccessLogSink::File(self.folder.path().join("access.log")),
+            format: DEFAULT_TEXT_FORMAT.to_owned(),
+        }
+    }
+}
+
+impl Proxy {
+    pub fn start(log: Log, filter: NetworkFilter, clusters: Vec<Cluster>) -> Self {
+        let bootstrap = Bootstrap {
+            admin: None,
+            listeners: vec![listener(filter)],
+            clusters,
+        };
+        let bound = Bound::bind(&Config {
+            bootstrap,
+            workers: 1,
+        })
+        .unwrap();
+        let address = bound.local_addr(LISTENER).unwrap();
+        let registry = bound.process().registry.clone();
+        let running = Some(bound.run().unwrap());
+        Self {
+            address,
+            registry,
+            running,
+            log: log.folder,
+        }
+    }
+
+    /// An HTTP proxy that sends everything to `upstreams`.
+    pub fn http(upstreams: &[SocketAddr]) -> Self {
+        Self::http_with(upstreams, |_, _| {})
+    }
+
+    pub fn http_with(
+        upstreams: &[SocketAddr],
+        edit: impl FnOnce(&mut HttpConnectionManager, &mut Cluster),
+    ) -> Self {
+        let log = Log::new();
+        let mut hcm = hcm(vec![route("/", CLUSTER)], log.config());
+        let mut cluster = cluster(CLUSTER, upstreams);
+        edit(&mut hcm, &mut cluster);
+        Self::start(log, NetworkFilter::Http(hcm), vec![cluster])
+    }
+
+    /// A TCP proxy to `upstream`.
+    pub fn tcp(upstream: SocketAddr) -> Self {
+        let log = Log::new();
+        let tcp = TcpProxy {
+            stat_prefix: "tcp".into(),
+            cluster: TcpCluster::Cluster(CLUSTER.into()),
+            idle_timeout: None,
+            access_log: vec![log.config()],
+        };
+        Self::start(
+            log,
+            NetworkFilter::Tcp(tcp),
+            vec![cluster(CLUSTER, &[upstream])],
+        )
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        connect(self.address)
+    }
+
+    /// Records of the access log, when there are at least `n`.
+    pub fn records(&self, n: usize) -> Vec<String> {
+        let path: PathBuf = self.log.path().join("access.log");
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            if lines.len() >= n {
+                return lines;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{} of {n} records: {lines:#?}",
+                lines.len()
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// Wait until a counter or gauge has this value.
+    pub fn wait_value(&self, family: &'static str, labels: &[(&'static str, &str)], value: u64) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.registry.value(family, labels).unwrap_or(0) != value {
+            assert!(
+                Instant::now() < deadline,
+                "{family} is {:?}, not {value}",
+                self.registry.value(family, labels)
+            );
+            thread::yield_now();
+        }
+    }
+
+    /// Begin to shut down; join the thread for how it ended.
+    pub fn shut_down(&mut self) -> JoinHandle<Ended> {
+        let running = self.running.take().unwrap();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime
+                .unwrap()
+                .block_on(running.shut_down(&Readiness::new()))
+        })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if self.running.is_some() && !thread::panicking() {
+            self.shut_down().join().unwrap();
+        }
+    }
+}
+
+pub fn listener(filter: NetworkFilter) -> Listener {
+    let matcher = FilterChainMatch::default();
+    Listener {
+        name: LISTENER.into(),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        bind_to_port: true,
+        use_original_dst: false,
+        listener_filters: vec![],
+        listener_filters_timeout: None,
+        continue_on_listener_filters_timeout: false,
+        filter_chains: vec![FilterChain {
+            name: "".into(),
+            matcher,
+            filter,
+        }],
+        default_filter_chain: None,
+        traffic_direction: TrafficDirection::Outbound,
+        access_log: vec![],
+        stat_prefix: None,
+    }
+}
+
+pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
+    let virtual_host = VirtualHost {
+        name: "all".into(),
+        domains: vec!["*".into()],
+        routes,
+    };
+    HttpConnectionManager {
+        stat_prefix: "http".into(),
+        route_config: RouteConfiguration {
+            name: String::new(),
+            virtual_hosts: vec![virtual_host],
+            ignore_port_in_host_matching: false,
+        },
+        http_filters: vec![HttpFilter::Router {
+            suppress_envoy_headers: false,
+        }],
+        access_log: vec![log],
+        idle_timeout: None,
+        stream_idle_timeout: None,
+        server_name: "envoy".into(),
+        server_header: ServerHeader::Overwrite,
+        generate_request_id: true,
+        use_remote_address: false,
+    }
+}
+
+pub fn route(prefix: &str, cluster: &str) -> Route {
+    Route {
+        name: "default".into(),
+        matcher: RouteMatch {
+            path: PathMatch::Prefix(prefix.to_owned()),
+            case_sensitive: true,
+            headers: vec![],
+        },
+        action: RouteAction::Forward(RouteForward {
+            target: RouteTarget::Cluster(cluster.into()),
+            timeout: None,
+            cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+        }),
+    }
+}
+
+pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
+    let endpoint = |address: &SocketAddr| Endpoint {
+        address: *address,
+        healthy: true,
+    };
+    Cluster {
+        name: name.into(),
+        kind: ClusterKind::Static(upstreams.iter().map(endpoint).collect()),
+        lb_policy: LbPolicy::RoundRobin,
+        connect_timeout: Duration::from_secs(5),
+        bind: BindConfig::default(),
+        circuit_breakers: CircuitBreakers::default(),
+        idle_timeout: None,
+        max_requests_per_connection: None,
+    }
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// An upstream: each accepted connection is handed to `serve`, on a thread of its own.
+pub struct Upstream {
+    pub address: SocketAddr,
+}
+
+impl Upstream {
+    pub fn start(serve: impl Fn(TcpStream) + Send + Sync + Clone + 'static) -> Self {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = socket.local_addr().unwrap();
+        // The thread waits in accept until the test process ends.
+        thread::spawn(move || {
+            for stream in socket.incoming().map_while(Result::ok) {
+                let serve = serve.clone();
+                stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Self { address }
+    }
+
+    /// Answers each request with the same bytes, and passes on the requests it saw.
+    pub fn http(response: &'static str) -> (Self, mpsc::Receiver<String>) {
+        let (seen, requests) = mpsc::channel();
+        let upstream = Self::start(move |mut stream| {
+            while let Some(request) = read_message(&mut stream) {
+                let _test_over = seen.send(request);
+                if stream.write_all(response.as_bytes()).is_err() {
+                    return;
+                }
+            }
+        });
+        (upstream, requests)
+    }
+}
+
+/// One HTTP message with its body, by content-length or chunked; `None` at the end of the stream.
+pub fn read_message(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => bytes.push(byte[0]),
+            _ => return None,
+        }
+    }
+    let head = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+    if let Some((_, rest)) = head.split_once("\r\ncontent-length: ") {
+        let length = rest.split("\r\n").next().unwrap().parse().unwrap();
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).ok()?;
+        bytes.extend(body);
+    } else if head.contains("\r\ntransfer-encoding: chunked") {
+        while !bytes.ends_with(b"\r\n0\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => bytes.push(byte[0]),
+                _ => return None,
+            }
+        }
+    }
+    Some(String::from_utf8(bytes).unwrap())
+}
+
+/// Send a request and read the answer to it.
+pub fn exchange(stream: &mut TcpStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    read_message(stream).expect("an answer")
+}

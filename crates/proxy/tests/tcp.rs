@@ -1,0 +1,121 @@
+//! TCP through a proxy in this process, with peers on real sockets.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use support::{Proxy, Upstream};
+
+/// Bytes that repeat nowhere near.
+fn pattern(length: usize, seed: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    (0..length).map(|_| rng.u8(..)).collect()
+}
+
+fn write_in_random_chunks(stream: &mut TcpStream, bytes: &[u8], seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let n = rng.usize(1..=70_000).min(rest.len());
+        stream.write_all(&rest[..n]).unwrap();
+        rest = &rest[n..];
+    }
+}
+
+#[test]
+fn ten_megabytes_each_way_arrive_as_they_were_sent_with_half_close_by_the_client() {
+    let (seen, upstream_saw) = mpsc::channel();
+    let upstream = Upstream::start(move |mut stream| {
+        let mut writer = stream.try_clone().unwrap();
+        let sending = thread::spawn(move || {
+            write_in_random_chunks(&mut writer, &pattern(10_000_000, 2), 20);
+        });
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        sending.join().unwrap();
+        seen.send(got).unwrap();
+        // Only now, after the client's end of stream.
+        stream.write_all(b"last").unwrap();
+    });
+    let proxy = Proxy::tcp(upstream.address);
+    let mut client = proxy.connect();
+    let mut writer = client.try_clone().unwrap();
+    let sending = thread::spawn(move || {
+        write_in_random_chunks(&mut writer, &pattern(10_000_000, 1), 10);
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).unwrap();
+    sending.join().unwrap();
+    assert!(got.ends_with(b"last"));
+    assert!(got[..got.len() - 4] == pattern(10_000_000, 2));
+    assert!(upstream_saw.recv().unwrap() == pattern(10_000_000, 1));
+    let record = proxy.records(1).remove(0);
+    assert!(record.contains(" \"-\" 10000000 10000004 "), "{record}");
+}
+
+#[test]
+fn half_close_by_the_upstream_leaves_the_other_direction_open() {
+    let (seen, upstream_saw) = mpsc::channel();
+    let upstream = Upstream::start(move |mut stream| {
+        stream.write_all(b"greeting").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).unwrap();
+        seen.send(got).unwrap();
+    });
+    let proxy = Proxy::tcp(upstream.address);
+    let mut client = proxy.connect();
+    let mut got = Vec::new();
+    // The server speaks first, and ends first.
+    client.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"greeting");
+    client.write_all(b"still here").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(upstream_saw.recv().unwrap(), b"still here");
+}
+
+#[test]
+fn a_reset_by_the_upstream_is_a_reset_for_the_client_and_never_an_end_of_stream() {
+    let upstream = Upstream::start(|mut stream| {
+        let mut request = [0; 5];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(b"part").unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    });
+    let proxy = Proxy::tcp(upstream.address);
+    let mut client = proxy.connect();
+    client.write_all(b"hello").unwrap();
+    let error = loop {
+        match client.read(&mut [0; 16]) {
+            Ok(0) => panic!("an end of stream hides that bytes may be missing"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(
+        proxy.records(1)[0].contains(" UC "),
+        "{:?}",
+        proxy.records(1)
+    );
+}
+
+#[test]
+fn nobody_listening_resets_the_client_with_flags_uf_and_urx() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let proxy = Proxy::tcp(nobody);
+    let error = proxy.connect().read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let record = proxy.records(1).remove(0);
+    assert!(
+        record.contains(" 0 UF,URX ") && record.contains("Connection refused"),
+        "{record}"
+    );
+}

@@ -1,0 +1,54 @@
+//! What the benches run, built with the same release profile as the programs they measure: the
+//! load, the upstream, and the rows of the ladder. Started by `cargo xtask bench` in network
+//! namespaces, pinned to a core; what it finds it prints as one line of JSON.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "results go to standard output")]
+
+pub mod exchange;
+pub mod hold;
+pub mod load;
+pub mod once;
+pub mod rows;
+pub mod upstream;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load, upstream and rows of the ladder for `cargo xtask bench`.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Answer every request with the same response, until killed
+    Upstream(upstream::Args),
+    /// Send requests in a closed loop and report what they cost the proxy
+    Load(load::Args),
+    /// Open idle connections and keep them until standard input ends
+    Hold(hold::Args),
+    /// Run a program once and report what it used
+    Once(once::Args),
+    /// Be one row of the ladder, until killed
+    Row(rows::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Upstream(args) => upstream::run(&args),
+        Verb::Load(args) => load::run(&args),
+        Verb::Hold(args) => hold::run(&args),
+        Verb::Once(args) => once::run(&args),
+        Verb::Row(args) => rows::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
