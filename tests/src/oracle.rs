@@ -60,15 +60,9 @@ impl Pod {
     /// # Errors
     /// `nft` is not installed, or refuses the text.
     pub fn load_rules(&self, text: &str) -> Result<()> {
-        let file = memfile(text)?;
-        let path = format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            std::os::fd::AsRawFd::as_raw_fd(&file)
-        );
         self.command("nft")
-            .arg("-f")
-            .arg(path)
+            .args(["-f", "-"])
+            .stdin_text(text)?
             .finish()?
             .success()?;
         Ok(())
@@ -101,13 +95,4 @@ impl Pod {
         ensure!(finished.status.success(), "{program} {args}: {finished}");
         Ok(finished.stdout)
     }
-}
-
-/// A file in memory, so that nothing is left on disk.
-fn memfile(text: &str) -> Result<std::fs::File> {
-    use std::io::Write;
-    let fd = nix::sys::memfd::memfd_create(c"rules", nix::sys::memfd::MFdFlags::empty())?;
-    let mut file = std::fs::File::from(fd);
-    file.write_all(text.as_bytes())?;
-    Ok(file)
 }

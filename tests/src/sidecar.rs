@@ -1,14 +1,9 @@
 //! `shunt-agent sidecar` in a pod, as its container would run it.
 
-use std::fs::Permissions;
-use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use shunt_abi::port;
-use tempfile::NamedTempFile;
 
 use crate::DEADLINE;
 use crate::client::http::Request;
@@ -24,7 +19,6 @@ use crate::programs;
 pub struct Sidecar {
     /// The process.
     pub process: Running,
-    _config: NamedTempFile,
 }
 
 impl Pod {
@@ -45,29 +39,25 @@ impl Pod {
         bootstrap: &str,
         conditions: impl FnOnce(Command) -> Command,
     ) -> Result<Sidecar> {
-        let config = readable_file(bootstrap)?;
-        let mut process = conditions(self.sidecar_command(config.path())?).start()?;
+        let mut process = conditions(self.sidecar_command(bootstrap)?).start()?;
         self.wait_until_ready(|| match process.ended()? {
             Some(status) => bail!("the sidecar ended with {status}"),
             None => Ok(()),
         })
         .with_context(|| format!("it said:\n{}", process.stderr().text()))?;
-        Ok(Sidecar {
-            process,
-            _config: config,
-        })
+        Ok(Sidecar { process })
     }
 
-    /// `shunt-agent sidecar --config FILE` as the proxy's user, not started.
+    /// `shunt-agent sidecar` with this bootstrap, as the proxy's user, not started.
     ///
     /// # Errors
     /// It does not build.
-    pub fn sidecar_command(&self, config: &Path) -> Result<Command> {
+    pub fn sidecar_command(&self, bootstrap: &str) -> Result<Command> {
         let command = self.command(programs::shunt_agent()?);
-        Ok(command
-            .args(["sidecar", "--config"])
-            .arg(config)
-            .user(User::PROXY))
+        command
+            .args(["sidecar", "--config", "/dev/stdin"])
+            .user(User::PROXY)
+            .stdin_text(bootstrap)
     }
 
     /// Waits until the pod's sidecar answers the readiness probe with 200; `alive` says whether
@@ -154,17 +144,4 @@ fn records(
             }
         })
         .with_context(|| format!("waiting for {count} access-log records"))?
-}
-
-/// A file that any user may read.
-fn readable_file(text: &str) -> Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new()
-        .prefix("shunt-bootstrap-")
-        .suffix(".yaml")
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile()
-        .context("making a file for the bootstrap")?;
-    file.write_all(text.as_bytes())
-        .context("writing the bootstrap")?;
-    Ok(file)
 }

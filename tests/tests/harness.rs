@@ -228,6 +228,25 @@ fn a_program_runs_inside_the_pod_under_its_conditions() -> Result<()> {
 }
 
 #[test]
+fn a_user_runs_a_program_in_a_folder_that_is_closed_to_him() -> Result<()> {
+    let net = Network::new("closed")?;
+    let pod = net.pod("pod").build()?;
+    // Closed to all but root, as the folders below /root are.
+    let closed = tempfile::tempdir()?;
+    let open = closed.path().join("debug");
+    fs::create_dir(&open)?;
+    fs::copy("/usr/bin/id", open.join("id"))?;
+    let id = pod
+        .command(open.join("id"))
+        .arg("-u")
+        .user(User::APP)
+        .finish()?
+        .success()?;
+    assert_eq!((id.stdout.as_str(), id.name.as_str()), ("1000\n", "id"));
+    Ok(())
+}
+
+#[test]
 fn a_dropped_program_is_gone_and_its_output_can_be_awaited() -> Result<()> {
     let net = Network::new("programs")?;
     let pod = net.pod("pod").build()?;

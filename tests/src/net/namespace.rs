@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 
 use super::netlink::Rtnl;
 
@@ -93,8 +94,15 @@ impl Namespace {
     /// Moves the calling thread into the namespace, for good.
     ///
     /// # Errors
-    /// Not root.
+    /// Not root, and not in it already.
     pub fn enter(&self) -> Result<()> {
+        let identity = |fd: BorrowedFd<'_>| -> Result<(u64, u64)> {
+            let stat = fstat(fd).context("looking at a namespace")?;
+            Ok((stat.st_dev, stat.st_ino))
+        };
+        if identity(self.as_fd())? == identity(open_current()?.as_fd())? {
+            return Ok(());
+        }
         setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("entering the network namespace `{}`", self.label))
     }

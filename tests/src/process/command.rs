@@ -2,16 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as StdCommand, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::{io, thread};
+use std::thread;
 
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -32,6 +34,7 @@ pub struct Command {
     env: Vec<(OsString, OsString)>,
     namespace: Namespace,
     conditions: Conditions,
+    stdin: Option<File>,
     leave_stdout_unread: bool,
 }
 
@@ -58,6 +61,7 @@ impl Command {
             env,
             namespace,
             conditions: Conditions::default(),
+            stdin: None,
             leave_stdout_unread: false,
         }
     }
@@ -119,6 +123,16 @@ impl Command {
         self
     }
 
+    /// Gives it a text as standard input: a file in memory, which it may also open as
+    /// `/dev/stdin`, whoever it runs as. Nothing is left on disk.
+    ///
+    /// # Errors
+    /// The kernel refuses a file in memory.
+    pub fn stdin_text(mut self, text: &str) -> Result<Self> {
+        self.stdin = Some(memory_file(text)?);
+        Ok(self)
+    }
+
     /// Gives it a standard output that nobody reads: a pipe that fills up.
     pub fn stdout_unread(mut self) -> Self {
         self.leave_stdout_unread = true;
@@ -134,10 +148,7 @@ impl Command {
         let name = self.name();
         let unread = self.leave_stdout_unread;
         let mut command = self.prepare(Some(Signal::SIGKILL));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = keeper_spawn(command).with_context(|| format!("starting {name}"))?;
         Ok(Running::new(name, child, unread))
     }
@@ -163,10 +174,7 @@ impl Command {
             .open(output)
             .with_context(|| format!("opening {} for the output of {name}", output.display()))?;
         let mut command = self.prepare(None);
-        command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
+        command.stdout(file.try_clone()?).stderr(file);
         let child = command
             .spawn()
             .with_context(|| format!("starting {name}"))?;
@@ -182,9 +190,24 @@ impl Command {
             .into_owned()
     }
 
+    /// The program, called relative to its folder, into which the child changes while it is still
+    /// root: the folders above may be closed to its user, as those below `/root` are.
+    fn in_its_folder(&self) -> StdCommand {
+        let path = Path::new(&self.program);
+        match (path.parent(), path.file_name()) {
+            (Some(folder), Some(file)) if path.is_absolute() => {
+                let mut command = StdCommand::new(Path::new(".").join(file));
+                command.current_dir(folder).arg0(path);
+                command
+            }
+            _ => StdCommand::new(path),
+        }
+    }
+
     fn prepare(self, parent_death: Option<Signal>) -> StdCommand {
-        let mut command = StdCommand::new(&self.program);
+        let mut command = self.in_its_folder();
         command.args(&self.args).env_clear().envs(self.env);
+        command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
         if let Some(name) = &self.arg0 {
             command.arg0(name);
         }
@@ -239,6 +262,16 @@ impl Conditions {
         }
         Ok(())
     }
+}
+
+/// A file in memory, to be read from its beginning.
+fn memory_file(text: &str) -> Result<File> {
+    let fd = memfd_create(c"text", MFdFlags::MFD_CLOEXEC).context("making a file in memory")?;
+    let mut file = File::from(fd);
+    file.write_all(text.as_bytes())
+        .context("filling a file in memory")?;
+    file.rewind().context("rewinding a file in memory")?;
+    Ok(file)
 }
 
 type Job = (StdCommand, Sender<io::Result<Child>>);

@@ -19,7 +19,7 @@ pub(super) fn clean_up_on_signals() -> Result<()> {
     thread::spawn(move || {
         let signal = signals.wait().unwrap_or(Signal::SIGTERM);
         eprintln!("\n{signal}: removing what was made");
-        if let Err(error) = remains::clean() {
+        if let Err(error) = remains::clean_for_good() {
             eprintln!("error: {error:#}\ntry: cargo xtask demo --clean");
         }
         // The processes in the pods are killed by the kernel when this one ends, and the

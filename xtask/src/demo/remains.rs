@@ -6,13 +6,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use shunt_tests::DEADLINE;
 use shunt_tests::expect::eventually::eventually;
 use shunt_tests::net::Namespace;
+use shunt_tests::process::Command;
+
+/// Held while something that outlives this process is made and written down, or removed. After a
+/// signal it is never released, so that nothing new is made while the rest goes.
+static GATE: Mutex<()> = Mutex::new(());
 
 const FOLDER: &str = "/run/shunt-demo";
 const PREFIX: &str = "shunt-demo-";
@@ -29,29 +35,45 @@ pub(super) fn refuse_if_any() -> Result<()> {
 
 /// Gives a namespace a name, by which it outlives this process.
 pub(super) fn remember_namespace(namespace: &Namespace, name: &str) -> Result<()> {
+    let _making = gate();
     namespace.pin(&format!("{PREFIX}{name}")).map(drop)
 }
 
-/// Where a kept process writes.
-pub(super) fn output(name: &str) -> Result<PathBuf> {
+/// Starts a process that outlives this one, and writes it down. Returns its number and where it
+/// writes.
+pub(super) fn start_and_remember(command: Command, name: &str) -> Result<(u32, PathBuf)> {
+    let _making = gate();
     fs::create_dir_all(FOLDER).with_context(|| format!("making {FOLDER}"))?;
-    Ok(Path::new(FOLDER).join(name).with_extension("log"))
-}
-
-/// Writes down a process that outlives this one. Its start time tells it from a later process
-/// with the same number.
-pub(super) fn remember_process(name: &str, pid: u32) -> Result<()> {
-    let path = Path::new(FOLDER).join(name).with_extension(PID);
+    let output = Path::new(FOLDER).join(name).with_extension("log");
+    let pid = command.detach(&output)?;
+    // Its start time tells it from a later process with the same number.
     let started = started(pid).with_context(|| format!("{name} ended at once"))?;
+    let path = Path::new(FOLDER).join(name).with_extension(PID);
     fs::write(&path, format!("{pid} {started}"))
-        .with_context(|| format!("writing {}", path.display()))
+        .with_context(|| format!("writing {}", path.display()))?;
+    Ok((pid, output))
 }
 
 /// Removes everything that was kept. Nothing there is no error.
 pub(super) fn clean() -> Result<()> {
+    let _removing = gate();
+    remove_all()
+}
+
+/// As [`clean`], and from now on nothing more is made: for the way out after a signal.
+pub(super) fn clean_for_good() -> Result<()> {
+    std::mem::forget(gate());
+    remove_all()
+}
+
+fn gate() -> MutexGuard<'static, ()> {
+    GATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remove_all() -> Result<()> {
     for pid in kept_processes()? {
-        // Fails only if it has just ended.
-        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).ok();
+        // Each leads a group of its own. Fails only if it has just ended.
+        killpg(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).ok();
         eventually(&format!("process {pid} ends"), || has_ended(pid))?;
     }
     for name in Namespace::pinned(PREFIX)? {
@@ -87,13 +109,13 @@ pub(super) fn how_to_look_around() -> String {
     format!(
         "\
 All of it is left standing. To look around:
-  ip netns exec {client} curl -s http://{service}/           a captured request
+  ip netns exec {client} curl -s http://{service}/
   ip netns exec {client} curl -s -H 'x-canary: always' http://{service}/
-  ip netns exec {client} nft list table inet shunt                     the rules and their counters
+  ip netns exec {client} nft list table inet shunt
   ip netns exec {client} curl -s http://127.0.0.1:15000/stats/prometheus
   ip netns exec {client} curl -s http://127.0.0.1:15000/config_dump
   ip netns exec {v1} curl -s http://127.0.0.1:15000/stats/prometheus
-  tail -f {FOLDER}/*.log                                       access logs
+  tail -f {FOLDER}/*.log
 To remove it:
   cargo xtask demo --clean"
     )

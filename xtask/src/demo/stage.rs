@@ -1,5 +1,6 @@
 //! The pods, and what runs in them.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -193,7 +194,9 @@ impl Actor {
 
     fn start_sidecar(&mut self, keep: bool) -> Result<()> {
         let begun = Instant::now();
-        let command = self.pod.sidecar_command(&self.bootstrap)?;
+        let bootstrap = fs::read_to_string(&self.bootstrap)
+            .with_context(|| format!("reading {}", self.bootstrap.display()))?;
+        let command = self.pod.sidecar_command(&bootstrap)?;
         let mut process = Process::start(command, &format!("{}-sidecar", self.name()), keep)?;
         self.pod
             .wait_until_ready(|| process.check())
@@ -212,9 +215,7 @@ impl Actor {
 impl Process {
     fn start(command: Command, name: &str, keep: bool) -> Result<Self> {
         if keep {
-            let output = remains::output(name)?;
-            let pid = command.detach(&output)?;
-            remains::remember_process(name, pid)?;
+            let (pid, output) = remains::start_and_remember(command, name)?;
             return Ok(Self::Kept { pid, output });
         }
         Ok(Self::Tied(command.start()?))
@@ -234,8 +235,9 @@ impl Process {
                 running.stderr().text(),
                 running.stdout().text()
             )),
-            Self::Kept { output, .. } => std::fs::read_to_string(output)
-                .with_context(|| format!("reading {}", output.display())),
+            Self::Kept { output, .. } => {
+                fs::read_to_string(output).with_context(|| format!("reading {}", output.display()))
+            }
         }
     }
 

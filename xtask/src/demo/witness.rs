@@ -11,10 +11,7 @@ use shunt_tests::expect::metrics::Metrics;
 use super::stage::{Actor, Stage};
 use super::traffic::Seen;
 
-const CLUSTERS: [&str; 2] = [
-    "outbound|9080|v1|reviews.demo.svc.cluster.local",
-    "outbound|9080|v2|reviews.demo.svc.cluster.local",
-];
+const CLUSTERS: [&str; 2] = ["outbound|9080|v1|reviews", "outbound|9080|v2|reviews"];
 
 /// Requests, as client, applications and sidecars counted them.
 pub(super) fn requests(stage: &Stage, seen: &Seen) -> Result<String> {
@@ -26,7 +23,7 @@ pub(super) fn requests(stage: &Stage, seen: &Seen) -> Result<String> {
         )
     };
     let inbound = |metrics: &Metrics| {
-        let prefix = ("envoy_http_conn_manager_prefix", "inbound_0.0.0.0_9080");
+        let prefix = ("envoy_http_conn_manager_prefix", "inbound_9080");
         metrics.count("envoy_http_downstream_rq_total", &[prefix])
     };
     let tell = || -> Result<Vec<(&str, [u64; 2])>> {
@@ -128,19 +125,29 @@ pub(super) fn connections(stage: &Stage) -> Result<String> {
     Ok(table)
 }
 
-/// The client's rules with their counters.
+/// How many connections each rule decided, in each pod.
 pub(super) fn rules(stage: &Stage) -> Result<String> {
-    let mut table = format!(
-        "{:<30}{:>12}{:>12}\n",
-        "rules of the client", "packets", "bytes"
-    );
-    for rule in stage.client.pod.rules()?.rules {
-        writeln!(
-            table,
-            "{:<30}{:>12}{:>12}",
-            rule.key, rule.packets, rule.bytes
-        )?;
+    let actors = stage.actors();
+    let mut table = format!("{:<30}", "connections by rule");
+    let mut columns = Vec::new();
+    for actor in actors {
+        write!(table, "{:>12}", actor.name())?;
+        columns.push(actor.pod.rules()?.rules);
     }
+    let [client, ..] = columns.as_slice() else {
+        return Ok(table);
+    };
+    for (place, rule) in client.iter().enumerate() {
+        write!(table, "\n{:<30}", rule.key)?;
+        for column in &columns {
+            write!(
+                table,
+                "{:>12}",
+                column.get(place).map_or(0, |rule| rule.packets)
+            )?;
+        }
+    }
+    table.push('\n');
     Ok(table)
 }
 
