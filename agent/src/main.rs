@@ -1,9 +1,11 @@
 //! `shunt-agent`: wiring only. Every step lives in a library.
 
+mod exit;
 mod logging;
 mod sidecar;
 
 use clap::{Parser, Subcommand};
+use exit::Exit;
 use shunt_abi::SCHEMA_VERSION;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -28,7 +30,14 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{version} (commit {commit}, schema {SCHEMA_VERSION})")
 });
 
+/// Arenas of glibc's allocator. It would make one for each thread, and what one thread frees
+/// another could not use.
+const MAX_ARENAS: nix::libc::c_int = 2;
+
 fn main() -> ExitCode {
+    // SAFETY: mallopt(3) takes two integers and changes only the allocator's own settings; no
+    // other thread runs yet.
+    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, MAX_ARENAS) };
     if let Some(code) = shunt_xds::convert_child() {
         return code;
     }
@@ -39,12 +48,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are asked for, and no error.
             let code = if error.use_stderr() {
-                sidecar::exit::USAGE
+                Exit::Usage
             } else {
-                0
+                Exit::Success
             };
             let _closed = error.print();
-            ExitCode::from(code)
+            code.into()
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `shunt-agent sidecar`: read the configuration, bind, run, drain.
 
+use crate::exit::Exit;
 use crate::logging;
 use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
@@ -15,22 +16,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-/// Exit codes, as docs/exit-codes.md lists them.
-pub(crate) mod exit {
-    /// A defect of ours, or a failure of the system at run time.
-    pub(crate) const FAILED: u8 = 1;
-    /// The command line is wrong.
-    pub(crate) const USAGE: u8 = 2;
-    /// The configuration cannot be read.
-    pub(crate) const CONFIG_UNREADABLE: u8 = 10;
-    /// The configuration is wrong, or asks for what Shunt does not do.
-    pub(crate) const CONFIG_INVALID: u8 = 11;
-    /// A port or address cannot be had.
-    pub(crate) const BIND: u8 = 12;
-    /// A second signal ended the process before its connections had ended (128 + SIGTERM).
-    pub(crate) const SECOND_SIGNAL: u8 = 143;
-}
 
 /// Arguments of `shunt-agent sidecar`.
 #[derive(Debug, ClapArgs)]
@@ -60,27 +45,27 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         EnvFilter::default().add_directive(args.log_level.into()),
     );
     match serve(args) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code.into(),
         Err(failed) => {
             tracing::error!("{:#}", failed.error);
-            ExitCode::from(failed.code)
+            failed.code.into()
         }
     }
 }
 
 /// An error and the exit code that tells its cause.
 struct Failed {
-    code: u8,
+    code: Exit,
     error: anyhow::Error,
 }
 
 impl Failed {
-    fn with(code: u8) -> impl FnOnce(anyhow::Error) -> Self {
+    fn with(code: Exit) -> impl FnOnce(anyhow::Error) -> Self {
         move |error| Self { code, error }
     }
 }
 
-fn serve(args: &Args) -> Result<u8, Failed> {
+fn serve(args: &Args) -> Result<Exit, Failed> {
     let Loaded { model, wire } =
         load_bootstrap(&args.config, &Converter::Child).map_err(|error| Failed {
             code: config_code(&error),
@@ -103,7 +88,7 @@ fn serve(args: &Args) -> Result<u8, Failed> {
     // Everything that listens is bound before anything runs.
     let admin = LoopbackListener::bind(admin)
         .map_err(anyhow::Error::from)
-        .map_err(Failed::with(exit::BIND))?;
+        .map_err(Failed::with(Exit::Bind))?;
     let readiness_sockets = if serves_readiness {
         Vec::new()
     } else {
@@ -115,9 +100,9 @@ fn serve(args: &Args) -> Result<u8, Failed> {
     })
     .map_err(|error| {
         let code = match error {
-            StartError::Config(_) => exit::CONFIG_INVALID,
-            StartError::Bind(_) => exit::BIND,
-            StartError::Worker { .. } => exit::FAILED,
+            StartError::Config(_) => Exit::ConfigInvalid,
+            StartError::Bind(_) => Exit::Bind,
+            StartError::Worker { .. } => Exit::Failed,
         };
         Failed {
             code,
@@ -129,17 +114,17 @@ fn serve(args: &Args) -> Result<u8, Failed> {
         .enable_all()
         .build()
         .context("making the runtime of the admin interface")
-        .map_err(Failed::with(exit::FAILED))?;
+        .map_err(Failed::with(Exit::Failed))?;
     runtime
         .block_on(main_loop(bound, admin, readiness_sockets, wire, workers))
-        .map_err(Failed::with(exit::FAILED))
+        .map_err(Failed::with(Exit::Failed))
 }
 
-fn config_code(error: &LoadError) -> u8 {
+fn config_code(error: &LoadError) -> Exit {
     match error.kind() {
-        shunt_xds::LoadErrorKind::Unreadable => exit::CONFIG_UNREADABLE,
-        shunt_xds::LoadErrorKind::Invalid => exit::CONFIG_INVALID,
-        shunt_xds::LoadErrorKind::Internal => exit::FAILED,
+        shunt_xds::LoadErrorKind::Unreadable => Exit::ConfigUnreadable,
+        shunt_xds::LoadErrorKind::Invalid => Exit::ConfigInvalid,
+        shunt_xds::LoadErrorKind::Internal => Exit::Failed,
     }
 }
 
@@ -159,7 +144,7 @@ fn bind_readiness() -> Result<Vec<TcpListener>, Failed> {
             port::READINESS
         )
     })
-    .map_err(Failed::with(exit::BIND))?;
+    .map_err(Failed::with(Exit::Bind))?;
     // No IPv6 in this pod: none to serve.
     Ok(std::iter::once(v4).chain(v6.ok()).collect())
 }
@@ -170,7 +155,7 @@ async fn main_loop(
     readiness_sockets: Vec<TcpListener>,
     wire: bytes::Bytes,
     workers: usize,
-) -> Result<u8> {
+) -> Result<Exit> {
     let mut signals = Signals::new()?;
     let readiness = Arc::new(Readiness::new());
     let admin_address = admin.local_addr();
@@ -200,11 +185,11 @@ async fn main_loop(
                 tracing::warn!(connections = ended.cut, "cut at the end of the drain time");
             }
             tracing::info!("ended");
-            Ok(0)
+            Ok(Exit::Success)
         }
         () = signals.next() => {
             tracing::warn!("a second signal: ending at once");
-            Ok(exit::SECOND_SIGNAL)
+            Ok(Exit::SecondSignal)
         }
     }
 }

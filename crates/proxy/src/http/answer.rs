@@ -11,6 +11,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 /// An answer to a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would cost it an allocation"
+)]
 #[derive(Debug)]
 pub enum Answer {
     /// From an upstream.
