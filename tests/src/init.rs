@@ -1,6 +1,7 @@
 //! `shunt-init` in a pod, as Istio's injector runs it.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use shunt_redirect::nft::{self, Installed};
 
 use crate::net::Pod;
 use crate::process::Finished;
@@ -43,6 +44,14 @@ impl Pod {
     /// `shunt-init` fails; what it said is in the error.
     pub fn remove_rules(&self) -> Result<Finished> {
         self.init(&["remove"])?.success()
+    }
+
+    /// The rules and their counters, read from the kernel.
+    ///
+    /// # Errors
+    /// There are none, or somebody else's.
+    pub fn rules(&self) -> Result<Installed> {
+        self.run(|| nft::list()?.context("there are no rules"))
     }
 
     /// Runs `shunt-init` to its end, which may be a failure.

@@ -29,6 +29,7 @@
 //! | [`client`] | TCP with deadlines, an HTTP/1.1 client that can also misbehave |
 //! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
 //! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
+//! | [`sidecar`] | runs `shunt-agent sidecar` in a pod, asks its admin interface |
 //! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
@@ -41,6 +42,7 @@ pub mod oracle;
 pub mod process;
 pub mod programs;
 pub mod server;
+pub mod sidecar;
 
 use std::time::Duration;
 
@@ -60,5 +62,6 @@ pub mod prelude {
     pub use crate::process::{Finished, Running};
     pub use crate::programs;
     pub use crate::server::{Server, Sighting};
+    pub use crate::sidecar::Sidecar;
     pub use anyhow::{Context as _, Error, Result, bail, ensure};
 }

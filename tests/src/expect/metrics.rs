@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use crate::client::http::Request;
-use crate::net::{AsUser, Pod, User};
-
 /// A scrape.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -73,36 +70,6 @@ impl Metrics {
         names.sort_unstable();
         names.dedup();
         names
-    }
-}
-
-impl Pod {
-    /// Scrapes the sidecar's admin interface on loopback.
-    ///
-    /// # Errors
-    /// It does not answer 200, or not in the text format.
-    pub fn metrics(&self) -> Result<Metrics> {
-        let response = self.admin("/stats/prometheus")?;
-        Metrics::parse(&response)
-    }
-
-    /// Asks the sidecar's admin interface on loopback.
-    ///
-    /// # Errors
-    /// It does not answer 200.
-    pub fn admin(&self, path: &str) -> Result<String> {
-        let root: AsUser<'_> = self.as_user(User::ROOT);
-        let to = (std::net::Ipv4Addr::LOCALHOST, shunt_abi::port::ADMIN).into();
-        let response = root.request(to, &Request::get(path).header("connection", "close"))?;
-        if response.status != 200 {
-            bail!(
-                "the admin interface of `{}` answers {path} with {}: {}",
-                self.name(),
-                response.status,
-                response.text()
-            );
-        }
-        Ok(response.text())
     }
 }
 

@@ -44,9 +44,7 @@ impl Namespace {
                              (CAP_SYS_ADMIN and CAP_NET_ADMIN) and a kernel with CONFIG_NET_NS"
                         )
                     })?;
-                    let ns = File::open("/proc/thread-self/ns/net")
-                        .context("opening the own network namespace")?;
-                    Ok(ns.into())
+                    open_current()
                 })
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -59,6 +57,18 @@ impl Namespace {
         namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         namespace.rtnl()?.up("lo")?;
         Ok(namespace)
+    }
+
+    /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn current(label: &str) -> Result<Self> {
+        raise_fd_limit()?;
+        Ok(Self {
+            fd: Arc::new(open_current()?),
+            label: label.into(),
+        })
     }
 
     /// Runs a closure on a thread of its own inside the namespace, and waits for it.
@@ -200,4 +210,10 @@ fn raise_fd_limit() -> Result<()> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising RLIMIT_NOFILE")?;
     }
     Ok(())
+}
+
+fn open_current() -> Result<OwnedFd> {
+    let file =
+        File::open("/proc/thread-self/ns/net").context("opening the own network namespace")?;
+    Ok(file.into())
 }

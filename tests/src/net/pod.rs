@@ -18,8 +18,10 @@ const NIC: &str = "eth0";
 pub struct Pod {
     name: String,
     namespace: Namespace,
-    /// Kept for as long as the pod: the other end of its veth pair is there.
-    node: Node,
+    /// Kept for as long as the pod: the other end of its veth pair is there. None in a process
+    /// that was started inside the pod.
+    #[expect(dead_code, reason = "its namespace must not end before the pod does")]
+    node: Option<Node>,
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
 }
@@ -112,7 +114,7 @@ impl PodBuilder {
         Ok(Pod {
             name,
             namespace,
-            node,
+            node: Some(node),
             v4,
             v6,
         })
@@ -132,6 +134,21 @@ fn wait_until_usable(address: IpAddr, gateway: IpAddr) -> Result<()> {
 }
 
 impl Pod {
+    /// The pod inside which this process was started, for programs that use the harness's servers
+    /// themselves. Its addresses are not known to them.
+    ///
+    /// # Errors
+    /// There is no `/proc`.
+    pub fn here(name: &str) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            namespace: Namespace::current(name)?,
+            node: None,
+            v4: Some(Ipv4Addr::UNSPECIFIED),
+            v6: Some(Ipv6Addr::UNSPECIFIED),
+        })
+    }
+
     /// The pod's name.
     pub fn name(&self) -> &str {
         &self.name
@@ -140,11 +157,6 @@ impl Pod {
     /// The pod's network namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
-    }
-
-    /// The node on which the pod is.
-    pub fn node(&self) -> &Node {
-        &self.node
     }
 
     /// The families in which the pod has an address.

@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Pid, Uid, setgid, setgroups, setpgid, setsid, setuid};
 
 use super::running::{Finished, Running};
@@ -199,6 +199,8 @@ impl Command {
         unsafe {
             command.pre_exec(move || {
                 setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+                // A parent that waits for signals on a thread blocks them everywhere.
+                SigSet::empty().thread_set_mask()?;
                 conditions.impose()?;
                 match parent_death {
                     // After the change of user, which clears it.
