@@ -76,7 +76,7 @@ pub fn list() -> Result<Option<Installed>, ListError> {
 /// The rules at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    generation: u32,
+    pub(crate) generation: u32,
     pub(crate) table: Table,
 }
 
@@ -143,8 +143,10 @@ impl Nft {
     pub(crate) fn read(&mut self) -> Result<Snapshot, KernelError> {
         for _ in 0..READ_ATTEMPTS {
             let generation = self.generation()?;
-            if let Some(table) = self.read_table()?
-                && self.generation()? == generation
+            let table = self.read_table();
+            // What was read while the rules changed, errors included, means nothing.
+            if self.generation()? == generation
+                && let Some(table) = table?
             {
                 return Ok(Snapshot { generation, table });
             }
