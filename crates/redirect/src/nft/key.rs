@@ -92,7 +92,7 @@ mod tests {
             key: vec![0, 9],
             end: false,
         };
-        assert_eq!(to_elements(&all), [start.clone()]);
+        assert_eq!(to_elements(&all), std::slice::from_ref(&start));
         assert_eq!(from_elements(&[start]), Ok(all));
     }
 
