@@ -26,6 +26,9 @@ pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 pub(crate) fn in_pod<T: Send>(test: impl FnOnce() -> T + Send) -> T {
     in_namespace(|| {
         ip("link add eth0 type veth peer name peer0");
+        // Without link-local addresses, whose state changes while they are checked for duplicates.
+        ip("link set eth0 addrgenmode none");
+        ip("link set peer0 addrgenmode none");
         ip("addr add 10.9.0.2/24 dev eth0");
         ip("addr add fd00:9::2/64 dev eth0 nodad");
         ip("link set peer0 up");
