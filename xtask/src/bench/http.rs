@@ -12,7 +12,7 @@ use super::publish;
 
 /// Arguments of `cargo xtask bench http`.
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Also the rows between a bare forward and the sidecar: what each layer adds
     #[arg(long)]
     ladder: bool,
@@ -36,38 +36,77 @@ const ENVOY: &str = "Envoy";
 
 /// Cheapest first: each row does what the one above does, and one thing more.
 const ROWS: &[Row] = &[
-    Row { name: "bare hyper forward", kind: Kind::Row("hyper"), is_step: true },
-    Row { name: "shunt-agent", kind: Kind::Shunt(PLAIN), is_step: false },
+    Row {
+        name: "bare hyper forward",
+        kind: Kind::Row("hyper"),
+        is_step: true,
+    },
+    Row {
+        name: "library",
+        kind: Kind::Row("library"),
+        is_step: true,
+    },
+    Row {
+        name: "shunt-agent",
+        kind: Kind::Shunt(PLAIN),
+        is_step: false,
+    },
     Row {
         name: "shunt-agent, timeout",
-        kind: Kind::Shunt(Setting { timeout: true, ..PLAIN }),
+        kind: Kind::Shunt(Setting {
+            timeout: true,
+            ..PLAIN
+        }),
         is_step: true,
     },
     Row {
         name: "shunt-agent, access log",
-        kind: Kind::Shunt(Setting { access_log: true, ..PLAIN }),
+        kind: Kind::Shunt(Setting {
+            access_log: true,
+            ..PLAIN
+        }),
         is_step: false,
     },
     Row {
         name: "shunt-agent, captured",
-        kind: Kind::Shunt(Setting { captured: true, ..PLAIN }),
+        kind: Kind::Shunt(Setting {
+            captured: true,
+            ..PLAIN
+        }),
         is_step: false,
     },
-    Row { name: "HAProxy", kind: Kind::HaProxy, is_step: false },
-    Row { name: ENVOY, kind: Kind::Envoy(PLAIN), is_step: false },
+    Row {
+        name: "HAProxy",
+        kind: Kind::HaProxy,
+        is_step: false,
+    },
+    Row {
+        name: ENVOY,
+        kind: Kind::Envoy(PLAIN),
+        is_step: false,
+    },
     Row {
         name: "Envoy, timeout",
-        kind: Kind::Envoy(Setting { timeout: true, ..PLAIN }),
+        kind: Kind::Envoy(Setting {
+            timeout: true,
+            ..PLAIN
+        }),
         is_step: true,
     },
     Row {
         name: "Envoy, access log",
-        kind: Kind::Envoy(Setting { access_log: true, ..PLAIN }),
+        kind: Kind::Envoy(Setting {
+            access_log: true,
+            ..PLAIN
+        }),
         is_step: false,
     },
     Row {
         name: "Envoy, captured",
-        kind: Kind::Envoy(Setting { captured: true, ..PLAIN }),
+        kind: Kind::Envoy(Setting {
+            captured: true,
+            ..PLAIN
+        }),
         is_step: false,
     },
 ];
@@ -117,11 +156,18 @@ impl Measured {
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
 pub(super) fn run(args: &Args) -> Result<()> {
-    let rows: Vec<_> = ROWS.iter().filter(|row| args.ladder || !row.is_step).collect();
+    let rows: Vec<_> = ROWS
+        .iter()
+        .filter(|row| args.ladder || !row.is_step)
+        .collect();
     let mut measured: Vec<_> = rows.iter().map(|row| Measured::new(row.name)).collect();
     memory_and_start(&rows, &mut measured, args.rounds)?;
     cost_of_a_request(&rows, &mut measured, args.rounds)?;
-    let text = format!("{}\n{}", requests_table(&measured)?, memory_table(&measured));
+    let text = format!(
+        "{}\n{}",
+        requests_table(&measured)?,
+        memory_table(&measured)
+    );
     publish("http", &text, &measured)
 }
 
@@ -131,11 +177,16 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
         println!("start and memory, round {round} of {rounds}");
         for (row, measured) in rows.iter().zip(&mut *measured) {
             let contestant = Contestant::start(&file_name(row.name), row.kind)?;
-            measured.ready_ms.push(contestant.ready_after.as_secs_f64() * 1e3);
+            measured
+                .ready_ms
+                .push(contestant.ready_after.as_secs_f64() * 1e3);
             let idle = contestant.proxy.resident()?;
             measured.rss_idle_bytes.push(idle);
-            let held = hold(&contestant).with_context(|| format!("holding connections to {}", row.name))?;
-            measured.rss_per_idle_connection_bytes.push((held - idle) / f64::from(IDLE));
+            let held = hold(&contestant)
+                .with_context(|| format!("holding connections to {}", row.name))?;
+            measured
+                .rss_per_idle_connection_bytes
+                .push((held - idle) / f64::from(IDLE));
         }
     }
     Ok(())
@@ -146,10 +197,14 @@ fn hold(contestant: &Contestant) -> Result<f64> {
     let mut command = contestant.client("hold");
     command.args(["--connections", &IDLE.to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = contestant.namespace.run(|| command.spawn().context("starting the holder"))?;
+    let mut child = contestant
+        .namespace
+        .run(|| command.spawn().context("starting the holder"))?;
     let mut said = String::new();
     if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut said).context("waiting for the holder")?;
+        BufReader::new(output)
+            .read_line(&mut said)
+            .context("waiting for the holder")?;
     }
     let memory = contestant.proxy.resident();
     // Ends when its standard input does, which `wait` closes.
@@ -190,7 +245,15 @@ fn requests_table(measured: &[Measured]) -> Result<String> {
         .iter()
         .find(|row| row.name == ENVOY)
         .context("Envoy is not among the rows")?;
-    let head = ["", "CPU us/request", "x Envoy", "core used", "requests/s", "p50 us", "p99 us"];
+    let head = [
+        "",
+        "CPU us/request",
+        "x Envoy",
+        "core used",
+        "requests/s",
+        "p50 us",
+        "p99 us",
+    ];
     let rows: Vec<_> = measured
         .iter()
         .map(|row| {

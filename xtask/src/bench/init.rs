@@ -1,5 +1,7 @@
 //! stub
 /// a
 #[derive(clap::Args)]
-pub struct Args {}
-pub(super) fn run(_: &Args) -> anyhow::Result<()> { Ok(()) }
+pub(super) struct Args {}
+pub(super) fn run(_: &Args) -> anyhow::Result<()> {
+    Ok(())
+}

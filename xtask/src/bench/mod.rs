@@ -88,6 +88,9 @@ fn publish(name: &str, table: &str, samples: &impl Serialize) -> Result<()> {
         let path = folder.join(format!("{name}.{ending}"));
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    println!("\n{table}\nsamples: {}", folder.join(name).with_extension("json").display());
+    println!(
+        "\n{table}\nsamples: {}",
+        folder.join(name).with_extension("json").display()
+    );
     Ok(())
 }

@@ -99,9 +99,16 @@ impl Drop for Process {
 fn get(to: SocketAddr, authority: &str) -> Result<String> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    write!(stream, "GET /ready HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET /ready HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n"
+    )?;
     // `HTTP/1.1 200`
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
-    Ok(String::from_utf8_lossy(&head).split(' ').next_back().unwrap_or_default().to_owned())
+    Ok(String::from_utf8_lossy(&head)
+        .split(' ')
+        .next_back()
+        .unwrap_or_default()
+        .to_owned())
 }
