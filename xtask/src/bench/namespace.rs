@@ -37,9 +37,10 @@ impl Namespace {
         let namespace = Self::new()?;
         namespace.run(|| {
             for line in [
-                "link add name eth0 type dummy",
+                "link add name eth0 type veth peer name eth1",
                 "address add 10.244.0.2/24 dev eth0",
                 "link set eth0 up",
+                "link set eth1 up",
                 "route add default via 10.244.0.1",
             ] {
                 capture(Command::new("ip").args(line.split(' ')))?;
