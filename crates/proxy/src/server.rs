@@ -25,6 +25,13 @@ use tokio::sync::oneshot;
 /// How long the access log's thread may take to write what is left.
 const LOG_TIME: Duration = Duration::from_secs(1);
 
+/// How often a drain looks at the number of connections.
+const STEP: Duration = Duration::from_millis(10);
+
+/// How long connections that waited in a closing socket may take, also when the drain time is
+/// over.
+const LATE: Duration = Duration::from_millis(250);
+
 /// What a sidecar is made of.
 #[derive(Debug)]
 pub struct Config {
@@ -199,8 +206,9 @@ impl Running {
         let deadline = tokio::time::Instant::now() + DRAIN_TIME;
         let _over = tokio::time::timeout_at(deadline, self.quiet()).await;
         drain.advance(Phase::Closing);
-        // What waited in the sockets is served too.
-        let _over = tokio::time::timeout_at(deadline, self.quiet()).await;
+        // What waited in the sockets is served too, however late it is.
+        let late = deadline.max(tokio::time::Instant::now() + LATE);
+        let _over = tokio::time::timeout_at(late, self.empty()).await;
         drain.advance(Phase::Ended);
 
         let (done, ended) = oneshot::channel();
@@ -220,7 +228,6 @@ impl Running {
 
     /// Until there was no connection for a while.
     async fn quiet(&self) {
-        const STEP: Duration = Duration::from_millis(10);
         let mut still = Duration::ZERO;
         while still < QUIET {
             tokio::time::sleep(STEP).await;
@@ -230,6 +237,17 @@ impl Running {
             } else {
                 Duration::ZERO
             };
+        }
+    }
+
+    /// Until there is no connection.
+    async fn empty(&self) {
+        loop {
+            // First: the workers have yet to hear that they shall empty their sockets.
+            tokio::time::sleep(STEP).await;
+            if self.process.overload.open() == 0 {
+                return;
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! HTTP through a proxy in this process, with peers on real sockets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use shunt_proxy::model::CircuitBreakers;

@@ -67,6 +67,8 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     };
 
     let mut change = Change::Unchanged;
+    // The generation that our own transaction made, and nobody else's.
+    let mut written = None;
     for _ in 0..ATTEMPTS {
         let difference = match &snapshot.table {
             Table::Ours(ours) => ours.difference(&ruleset),
@@ -82,10 +84,11 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
                 ipv6,
             });
         };
-        if change != Change::Unchanged {
+        if written == Some(snapshot.generation) {
             return Err(KernelError::NotAsWritten { difference }.into());
         }
         if nft.replace(&snapshot, &ruleset)? {
+            written = Some(snapshot.generation.wrapping_add(1));
             change = match snapshot.table {
                 Table::Absent => Change::Created,
                 _ => Change::Replaced { difference },

@@ -149,12 +149,14 @@ impl Route {
         );
         match added {
             Ok(_) => Ok(InboundSource::Added),
-            Err(KernelError::Refused { errno, .. }) if errno == Errno::EEXIST => {
-                Ok(InboundSource::Present)
-            }
-            Err(KernelError::Refused { errno, .. }) if errno == Errno::EACCES => {
-                Ok(InboundSource::Ipv6DisabledOnLo)
-            }
+            Err(KernelError::Refused {
+                errno: Errno::EEXIST,
+                ..
+            }) => Ok(InboundSource::Present),
+            Err(KernelError::Refused {
+                errno: Errno::EACCES,
+                ..
+            }) => Ok(InboundSource::Ipv6DisabledOnLo),
             Err(error) => Err(error),
         }
     }
@@ -167,7 +169,10 @@ impl Route {
         let message = RouteNetlinkMessage::DelAddress(inbound_source());
         match self.request("delete address ::6/128 from lo", message, NLM_F_ACK) {
             Ok(_) => Ok(true),
-            Err(KernelError::Refused { errno, .. }) if errno == Errno::EADDRNOTAVAIL => Ok(false),
+            Err(KernelError::Refused {
+                errno: Errno::EADDRNOTAVAIL,
+                ..
+            }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::exchange;
+use crate::{exchange, identity};
 
 /// Arguments of `hold`.
 #[derive(clap::Args)]
@@ -19,6 +19,9 @@ pub struct Args {
     /// How many connections
     #[arg(long)]
     connections: usize,
+    /// Connect as this uid and gid, as an application would
+    #[arg(long)]
+    uid: Option<u32>,
 }
 
 /// Opens the connections, says so, and keeps them until standard input ends.
@@ -26,6 +29,7 @@ pub struct Args {
 /// # Errors
 /// When a connection or its request fails.
 pub fn run(args: &Args) -> Result<()> {
+    identity::take(args.uid)?;
     let request = exchange::request(&args.authority);
     let mut held = Vec::with_capacity(args.connections);
     for number in 1..=args.connections {

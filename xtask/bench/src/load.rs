@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::unistd::{Gid, Uid};
 use serde::Serialize;
 
-use crate::exchange;
+use crate::{exchange, identity};
 
 /// Arguments of the load.
 #[derive(clap::Args)]
@@ -87,10 +86,7 @@ impl Connection {
 /// # Errors
 /// On any answer but the expected one: a figure with errors in it is none.
 pub fn run(args: &Args) -> Result<()> {
-    if let Some(id) = args.uid {
-        nix::unistd::setgid(Gid::from_raw(id)).context("taking the gid")?;
-        nix::unistd::setuid(Uid::from_raw(id)).context("taking the uid")?;
-    }
+    identity::take(args.uid)?;
     let request = exchange::request(&args.authority);
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut connections = Vec::with_capacity(args.connections);

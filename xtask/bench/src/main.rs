@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod hold;
+pub mod identity;
 pub mod load;
 pub mod once;
 pub mod rows;

@@ -16,8 +16,8 @@ use crate::exchange;
 #[derive(clap::Args)]
 pub struct Args {
     /// Where to listen
-    #[arg(long)]
-    listen: SocketAddr,
+    #[arg(required = true)]
+    listen: Vec<SocketAddr>,
 }
 
 /// A connection and what it has sent of a request that is not whole yet.
@@ -31,12 +31,16 @@ struct Connection {
 /// # Errors
 /// When it cannot listen or epoll fails.
 pub fn run(args: &Args) -> Result<()> {
-    let listener =
-        TcpListener::bind(args.listen).with_context(|| format!("listening on {}", args.listen))?;
-    listener.set_nonblocking(true)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let listening = u64::try_from(listener.as_raw_fd())?;
-    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, listening))?;
+    let mut listeners = HashMap::new();
+    for address in &args.listen {
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+        listener.set_nonblocking(true)?;
+        let key = u64::try_from(listener.as_raw_fd())?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        listeners.insert(key, listener);
+    }
     let answer = exchange::response();
     let mut connections = HashMap::new();
     let mut events = [EpollEvent::empty(); 256];
@@ -47,8 +51,8 @@ pub fn run(args: &Args) -> Result<()> {
         };
         for event in events.iter().take(count) {
             let key = event.data();
-            if key == listening {
-                accept_all(&listener, &epoll, &mut connections)?;
+            if let Some(listener) = listeners.get(&key) {
+                accept_all(listener, &epoll, &mut connections)?;
             } else if let Some(connection) = connections.get_mut(&key)
                 && !serve(connection, &answer)
             {

@@ -1,10 +1,96 @@
 //! `cargo xtask bench`: measures Shunt beside its peers, in one run, as ratios.
+//!
+//! Every contestant has a network namespace of its own with an upstream in it; proxies are pinned
+//! to one core, load and upstream to another. Rounds are interleaved, so that a noisy minute
+//! touches all alike. The table is printed as Markdown; it and every sample go to `target/bench`.
+
+mod contestant;
+mod figures;
+mod http;
+mod init;
+mod namespace;
+mod process;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
+
+use crate::setup::{self, Purpose};
+use crate::workspace::{cargo, root, run as run_command};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
-pub struct BenchArgs {}
+pub struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// HTTP/1.1 through the sidecar: CPU per request, memory, time to ready
+    Http(http::Args),
+    /// The whole process of `shunt-init`, beside iptables and nft
+    Init(init::Args),
+}
 
 /// Runs a bench.
-pub fn run(_args: BenchArgs) -> anyhow::Result<()> {
-    anyhow::bail!("the benches are not there yet")
+///
+/// # Errors
+/// When something is missing, or a contestant gives a wrong answer.
+pub fn run(args: BenchArgs) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("not root: the benches make network namespaces; run with sudo");
+    }
+    if std::thread::available_parallelism()?.get() < 2 {
+        bail!("one core only: proxies and load need a core each");
+    }
+    setup::install(Purpose::Test)?;
+    setup::install(Purpose::Bench)?;
+    println!("building with the release profile (minutes on a fresh tree)");
+    run_command(&mut cargo(&[
+        "build",
+        "--release",
+        "--package=shunt-bench",
+        "--package=shunt-agent",
+        "--package=shunt-init",
+    ]))?;
+    match args.what {
+        What::Http(args) => http::run(&args),
+        What::Init(args) => init::run(&args),
+    }
+}
+
+/// A program of this workspace, as the release profile built it.
+fn program(name: &str) -> PathBuf {
+    target_dir().join("release").join(name)
+}
+
+/// The build folder: absolute, because programs are started from elsewhere.
+fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// Where configurations, logs and results of a bench go.
+fn folder() -> Result<PathBuf> {
+    let folder = target_dir().join("bench");
+    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    folder
+        .canonicalize()
+        .with_context(|| format!("finding {}", folder.display()))
+}
+
+/// Prints a table and writes it beside its samples.
+fn publish(name: &str, table: &str, samples: &impl Serialize) -> Result<()> {
+    let folder = folder()?;
+    let json = serde_json::to_string_pretty(samples).context("writing the samples as JSON")?;
+    for (ending, text) in [("md", table), ("json", &json)] {
+        let path = folder.join(format!("{name}.{ending}"));
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    println!(
+        "\n{table}\nsamples: {}",
+        folder.join(name).with_extension("json").display()
+    );
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod debian;
 mod pins;
 mod python;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -50,6 +51,18 @@ pub fn install(purpose: Purpose) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The program of a Python package; fetched where it is missing.
+///
+/// # Errors
+/// When the package is not pinned or cannot be installed.
+pub fn peer_program(package: &str) -> Result<PathBuf> {
+    let pins = Pins::read()?;
+    match pins.python.iter().find(|pin| pin.package == package) {
+        Some(pin) => python::install(pin),
+        None => bail!("{package} is not listed in {}", pins::FILE),
+    }
 }
 
 /// Makes sure that rustfmt and clippy are there: a minimal toolchain comes without them.

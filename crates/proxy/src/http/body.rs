@@ -50,6 +50,26 @@ pub enum RequestBody {
     },
 }
 
+impl RequestBody {
+    /// The body of a request, and where to see how far it is.
+    pub(super) fn of(
+        incoming: Incoming,
+        connection: &HttpConnection,
+    ) -> (Self, Option<Rc<Upload>>) {
+        if incoming.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let upload = Rc::new(Upload::default());
+        let body = Self::Incoming {
+            incoming,
+            upload: Rc::clone(&upload),
+            tracked: Rc::clone(&connection.tracked),
+            worker: Rc::clone(&connection.worker),
+        };
+        (body, Some(upload))
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -109,11 +129,15 @@ pub struct ResponseBody {
 }
 
 #[derive(Debug)]
-enum Kind {
-    /// A local reply, or nothing.
+pub(super) enum Kind {
+    /// Of our own making, or nothing.
     Local(Option<Bytes>),
     /// What an upstream sends.
-    Upstream(Download),
+    Upstream {
+        download: Download,
+        /// The request's own body, which may still be on its way.
+        upload: Option<Rc<Upload>>,
+    },
 }
 
 /// A response body that an upstream sends, with what must end with it.
@@ -123,8 +147,6 @@ pub struct Download {
     pub incoming: Incoming,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
-    /// The request's own body.
-    pub upload: Option<Rc<Upload>>,
     /// When the route's timeout is over.
     pub deadline: Option<Pin<Box<Sleep>>>,
     /// Keeps the request counted.
@@ -159,21 +181,8 @@ impl fmt::Display for Cut {
 impl Error for Cut {}
 
 impl ResponseBody {
-    /// A body of our own making; may be empty.
-    pub fn local(body: Bytes, outcome: Outcome, connection: &HttpConnection) -> Self {
-        Self::new(
-            Kind::Local((!body.is_empty()).then_some(body)),
-            outcome,
-            connection,
-        )
-    }
-
-    /// A body that an upstream sends.
-    pub fn upstream(download: Download, outcome: Outcome, connection: &HttpConnection) -> Self {
-        Self::new(Kind::Upstream(download), outcome, connection)
-    }
-
-    fn new(kind: Kind, outcome: Outcome, connection: &HttpConnection) -> Self {
+    /// The body of an answer, which ends the record.
+    pub(super) fn new(kind: Kind, outcome: Outcome, connection: &HttpConnection) -> Self {
         let tracked = Rc::clone(&connection.tracked);
         Self {
             kind,
@@ -201,13 +210,10 @@ impl Download {
 
     /// The response is complete: the connection may serve another request, unless the request is
     /// still being sent on it.
-    fn complete(&mut self, worker: &Worker) {
+    fn complete(&mut self, upload: Option<&Rc<Upload>>, worker: &Worker) {
         self.deadline = None;
         if let Some(Lease { connection, pool }) = self.lease.take()
-            && self
-                .upload
-                .as_ref()
-                .is_none_or(|upload| upload.complete.get())
+            && upload.is_none_or(|upload| upload.complete.get())
         {
             pool.put(connection, worker.clock.now());
         }
@@ -222,13 +228,13 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
-        let download = match &mut this.kind {
+        let (download, upload) = match &mut this.kind {
             Kind::Local(body) => {
                 let data = body.take();
                 this.outcome.bytes_sent += data.as_ref().map_or(0, |d| d.len() as u64);
                 return Poll::Ready(data.map(|d| Ok(Frame::data(d))));
             }
-            Kind::Upstream(download) => download,
+            Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
         let polled = download.poll(&this.tracked, cx);
         match &polled {
@@ -238,10 +244,10 @@ impl Body for ResponseBody {
                 }
                 this.tracked.touch(this.worker.clock.now());
                 if download.incoming.is_end_stream() {
-                    download.complete(&this.worker);
+                    download.complete(upload, &this.worker);
                 }
             }
-            Poll::Ready(None) => download.complete(&this.worker),
+            Poll::Ready(None) => download.complete(upload, &this.worker),
             Poll::Ready(Some(Err(error))) => {
                 let (flag, details) = match error.downcast_ref::<Cut>() {
                     Some(Cut::Timeout) => (Flags::UT, "response_timeout"),
@@ -263,27 +269,27 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Local(body) => body.is_none(),
-            Kind::Upstream(download) => download.incoming.is_end_stream(),
+            Kind::Upstream { download, .. } => download.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream(download) => download.incoming.size_hint(),
+            Kind::Upstream { download, .. } => download.incoming.size_hint(),
         }
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if let Kind::Upstream(download) = &mut self.kind {
-            if let Some(upload) = &download.upload {
+        if let Kind::Upstream { download, upload } = &mut self.kind {
+            if let Some(upload) = upload {
                 self.outcome.bytes_received = upload.bytes.get();
             }
             if download.incoming.is_end_stream() {
                 // No frame was asked for: an answer without a body.
-                download.complete(&self.worker);
+                download.complete(upload.as_ref(), &self.worker);
             } else if download.lease.is_some() {
                 self.outcome.flags |= Flags::DC;
                 self.outcome.details = Cow::Borrowed("downstream_remote_disconnect");

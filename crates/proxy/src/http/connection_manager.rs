@@ -3,10 +3,11 @@
 use crate::addr::Downstream;
 use crate::connection::{Kick, Tracked};
 use crate::error::Failure;
-use crate::http::body::ResponseBody;
-use crate::http::filters::router;
+use crate::http::MAX_HEAD_BYTES;
+use crate::http::answer::Answer;
+use crate::http::body::{RequestBody, ResponseBody, Upload};
+use crate::http::filters::router::Router;
 use crate::http::headers::{self, Upgrade};
-use crate::http::{MAX_HEAD_BYTES, local_reply};
 use crate::listener::accept::Destination;
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
@@ -17,7 +18,7 @@ use crate::transport::io::Io;
 use crate::worker::Worker;
 use http::header::{CONNECTION, HOST, SERVER};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -52,6 +53,8 @@ pub struct Stream {
     pub connection: Rc<HttpConnection>,
     /// What becomes of it.
     pub outcome: Outcome,
+    /// How far its body is, where it has one.
+    pub upload: Option<Rc<Upload>>,
 }
 
 /// Serve a connection until it ends.
@@ -109,75 +112,22 @@ async fn handle(
     connection: Rc<HttpConnection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut head, body) = request.into_parts();
-    let stream = Stream::begin(Rc::clone(&connection), &mut head);
-    Ok(match admit(&mut head) {
-        Err(failure) => local_reply::failure(stream, &failure),
-        Ok(()) => respond(stream, head, body).await,
-    })
-}
-
-async fn respond(
-    mut stream: Stream,
-    mut head: request::Parts,
-    body: Incoming,
-) -> Response<ResponseBody> {
-    let chain = Arc::clone(&stream.connection.chain);
-    stream.edit_request(&mut head);
-
-    // Route: the table of now, for the whole of this request.
-    let Some(table) = stream.connection.worker.route_table(chain.routes) else {
-        return local_reply::failure(stream, &Failure::RouteNotFound);
-    };
-    let Some(route) = table.route(&request_head(&head)) else {
-        stream.connection.worker.stats.inc(chain.series.no_route);
-        return local_reply::failure(stream, &Failure::RouteNotFound);
-    };
-    stream.outcome.route_name = Some(Arc::clone(&route.name));
-
-    // HTTP filters, in the order of the configuration; the router is the last.
-    #[expect(
-        clippy::never_loop,
-        reason = "the router always answers, and is the only one so far"
-    )]
-    for filter in &chain.filters {
-        match filter {
-            HttpFilter::Router {
-                suppress_envoy_headers,
-            } => {
-                return match &route.action {
-                    Action::DirectResponse(direct) => local_reply::text(
-                        stream,
-                        direct.status,
-                        "direct_response",
-                        direct.body.clone(),
-                    ),
-                    Action::Forward(forward) => {
-                        let request = Request::from_parts(head, body);
-                        let router = router::Router {
-                            forward,
-                            suppress_envoy_headers: *suppress_envoy_headers,
-                        };
-                        router.forward(stream, request).await
-                    }
-                };
-            }
-        }
-    }
-    local_reply::failure(stream, &Failure::RouteNotFound)
+    let (mut stream, mut request) = Stream::begin(connection, request);
+    let answer = stream.serve(&mut request).await;
+    Ok(stream.answer(answer.unwrap_or_else(Answer::Failure)))
 }
 
 /// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
 /// exactly one `host`.
-fn admit(head: &mut request::Parts) -> Result<(), Failure> {
-    if head.version < Version::HTTP_11 {
+fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
+    if request.version() < Version::HTTP_11 {
         return Err(Failure::Http10);
     }
-    if head.method == Method::CONNECT || headers::requested_upgrade(&head.headers) == Upgrade::Other
-    {
+    let upgrade = headers::requested_upgrade(request.headers());
+    if *request.method() == Method::CONNECT || upgrade == Upgrade::Other {
         return Err(Failure::UpgradeFailed);
     }
-    let mut hosts = head.headers.get_all(HOST).iter();
+    let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if host.to_str().is_ok() => {}
         (Some(_), None) => {
@@ -197,33 +147,40 @@ fn admit(head: &mut request::Parts) -> Result<(), Failure> {
         }
     }
     // RFC 9112 §3.2.2: the authority of an absolute form replaces the host.
-    if let Some(authority) = head.uri.authority() {
+    if let Some(authority) = request.uri().authority() {
         let host =
             HeaderValue::from_str(authority.as_str()).map_err(|_bad| Failure::BadRequest {
                 details: "http1.invalid_host",
             })?;
-        let path = head.uri.path_and_query().cloned();
+        let path = request.uri().path_and_query().cloned();
         let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
-        head.headers.insert(HOST, host);
-        head.uri = Uri::from(path);
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(path);
     }
     Ok(())
 }
 
-fn request_head(head: &request::Parts) -> RequestHead<'_> {
-    let host = head.headers.get(HOST).and_then(|h| h.to_str().ok());
+fn request_head(request: &Request<RequestBody>) -> RequestHead<'_> {
+    let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
-        method: &head.method,
+        method: request.method(),
         authority: host.unwrap_or_default(),
-        path: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        path: request
+            .uri()
+            .path_and_query()
+            .map_or("/", PathAndQuery::as_str),
         scheme: "http",
-        headers: &head.headers,
+        headers: request.headers(),
     }
 }
 
 impl Stream {
     /// A request begins.
-    fn begin(connection: Rc<HttpConnection>, head: &mut request::Parts) -> Self {
+    fn begin(
+        connection: Rc<HttpConnection>,
+        request: Request<Incoming>,
+    ) -> (Self, Request<RequestBody>) {
+        let (mut head, incoming) = request.into_parts();
         let worker = &connection.worker;
         let chain = &connection.chain;
         connection.tracked.set_in_request(true, worker.clock.now());
@@ -237,7 +194,7 @@ impl Stream {
             downstream_remote: connection.downstream.0,
             downstream_local: connection.destination.address,
             logs: &chain.log,
-            captured: chain.log.capture_request(head),
+            captured: chain.log.capture_request(&head),
             http: Some(chain.series),
         };
         let mut outcome = Outcome::begin(&worker.recorder, begin);
@@ -245,15 +202,63 @@ impl Stream {
         // What is true unless an answer is given: the downstream went away.
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
-        Self {
-            connection,
-            outcome,
+        let (body, upload) = RequestBody::of(incoming, &connection);
+        (
+            Self {
+                connection,
+                outcome,
+                upload,
+            },
+            Request::from_parts(head, body),
+        )
+    }
+
+    /// From a request to what is answered.
+    async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
+        admit(request)?;
+        self.edit(request.headers_mut());
+
+        // Route: the table of now, for the whole of this request.
+        let chain = Arc::clone(&self.connection.chain);
+        let table = self.connection.worker.route_table(chain.routes);
+        let route = table
+            .as_ref()
+            .and_then(|table| table.route(&request_head(request)));
+        let Some(route) = route else {
+            self.connection.worker.stats.inc(chain.series.no_route);
+            return Err(Failure::RouteNotFound);
+        };
+        self.outcome.route_name = Some(Arc::clone(&route.name));
+
+        // HTTP filters, in the order of the configuration; the router is the last.
+        #[expect(
+            clippy::never_loop,
+            reason = "the router answers, and is the only one so far"
+        )]
+        for filter in &chain.filters {
+            match filter {
+                HttpFilter::Router {
+                    suppress_envoy_headers,
+                } => {
+                    return match &route.action {
+                        Action::DirectResponse(direct) => Ok(Answer::Direct(direct.clone())),
+                        Action::Forward(forward) => {
+                            let suppress_envoy_headers = *suppress_envoy_headers;
+                            let router = Router {
+                                forward,
+                                suppress_envoy_headers,
+                            };
+                            router.forward(self, request).await
+                        }
+                    };
+                }
+            }
         }
+        Err(Failure::RouteNotFound)
     }
 
     /// What a request tells the upstream about its way.
-    fn edit_request(&self, head: &mut request::Parts) {
-        let map = &mut head.headers;
+    fn edit(&self, map: &mut HeaderMap) {
         headers::strip_hop_by_hop(map);
         if self.connection.chain.use_remote_address {
             headers::append_forwarded_for(map, self.connection.downstream.0.ip());
@@ -263,13 +268,14 @@ impl Stream {
         }
     }
 
-    /// Give the answer: its head is completed and noted, its body made of what is left.
-    pub(super) fn answer(
-        mut self,
-        response: Response<()>,
-        body: impl FnOnce(Outcome, &HttpConnection) -> ResponseBody,
-    ) -> Response<ResponseBody> {
-        let (mut head, ()) = response.into_parts();
+    /// Give the answer: its head is completed and noted, its body takes the record along.
+    fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
+        let outcome = &mut self.outcome;
+        outcome.flags.remove(Flags::DC);
+        if let Some(upload) = &self.upload {
+            outcome.bytes_received = upload.bytes.get();
+        }
+        let (mut head, body) = answer.into_head_and_body(outcome, self.upload);
         let chain = &self.connection.chain;
         match chain.server_header {
             ServerHeader::PassThrough => {}
@@ -283,13 +289,31 @@ impl Stream {
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let outcome = &mut self.outcome;
-        outcome.flags.remove(Flags::DC);
         outcome.status = Some(head.status);
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);
         }
-        let body = body(self.outcome, &self.connection);
+        let body = ResponseBody::new(body, self.outcome, &self.connection);
         Response::from_parts(head, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output_size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each open connection holds one of the first, each request in flight one of the second.
+    #[test]
+    fn the_futures_of_a_connection_and_of_a_request_are_at_most_4_kib() {
+        let connection = output_size(serve);
+        let request = output_size(handle);
+        assert!(
+            connection <= 4096 && request <= 4096,
+            "{connection} and {request} bytes"
+        );
     }
 }

@@ -1,10 +1,10 @@
 //! HTTP: the connection manager, its filters, and what they pass along.
 
+pub mod answer;
 pub mod body;
 pub mod connection_manager;
 pub mod filters;
 pub mod headers;
-mod local_reply;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec
 /// reads into a buffer of this size.

@@ -425,7 +425,7 @@ impl IstioArgs {
                 text,
             };
             if let Some((allowed, instead)) = flag.only {
-                let off = flag.switch && value.read(boolean)? == false;
+                let off = flag.switch && !value.read(boolean)?;
                 if !off && !allowed.contains(&value.text.as_str()) {
                     return Err(value.error(Reason::Unsupported {
                         values: allowed,
@@ -582,3 +582,6 @@ fn ipv6_mode(text: &str) -> Result<Ipv6Mode, Reason> {
         _ => Err(Reason::NotOneOf(&["auto", "istio", "off"])),
     }
 }
+
+#[cfg(test)]
+mod tests;

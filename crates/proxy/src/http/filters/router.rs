@@ -7,16 +7,16 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
 use crate::error::Failure;
-use crate::http::body::{Download, Lease, RequestBody, ResponseBody, Upload};
+use crate::http::answer::Answer;
+use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
-use crate::http::{headers, local_reply};
+use crate::http::headers;
+use crate::listener::accept::Destination;
 use crate::observe::outcome::Outcome;
 use crate::route::Forward;
 use crate::worker::Worker;
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
-use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -35,38 +35,39 @@ pub struct Router<'a> {
 }
 
 impl Router<'_> {
-    /// Forward a request and answer it.
+    /// Send a request to an upstream and take its answer.
+    ///
+    /// # Errors
+    /// Where there is no upstream to send it to, or none answers in time.
     pub async fn forward(
         &self,
-        mut stream: Stream,
-        request: Request<Incoming>,
-    ) -> Response<ResponseBody> {
-        let connection = Rc::clone(&stream.connection);
+        stream: &mut Stream,
+        request: &mut Request<RequestBody>,
+    ) -> Result<Answer, Failure> {
+        let Stream {
+            connection,
+            outcome,
+            upload,
+        } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
 
         // Cluster
         let Some(cluster) = worker.cluster(forward.target.choose(worker.random())) else {
             worker.stats.inc(connection.chain.series.no_cluster);
-            let failure = Failure::ClusterNotFound {
+            return Err(Failure::ClusterNotFound {
                 status: forward.cluster_not_found,
-            };
-            return local_reply::failure(stream, &failure);
+            });
         };
-        stream.outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
+        outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
 
         // Attempts, within the route's timeout
-        let (request, upload) = self.upstream_request(&stream, request);
+        self.announce_timeout(request);
         let started = worker.clock.now();
         let mut deadline = None;
         let exchanged = {
-            let mut attempts = pin!(attempts(
-                worker,
-                &cluster,
-                connection.destination,
-                request,
-                &mut stream.outcome
-            ));
+            let destination = connection.destination;
+            let mut attempts = pin!(attempts(worker, &cluster, destination, request, outcome));
             poll_fn(|cx| {
                 if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
                     return Poll::Ready(exchanged);
@@ -88,70 +89,40 @@ impl Router<'_> {
         };
 
         // Answer
-        if let Some(upload) = &upload {
-            stream.outcome.bytes_received = upload.bytes.get();
-        }
         let Exchanged {
             response,
             lease,
             active,
-        } = match exchanged {
-            Ok(exchanged) => exchanged,
-            Err(failure) => {
-                let response = local_reply::failure(stream, &failure);
-                cluster.count_status(worker, response.status());
-                return response;
-            }
-        };
-        let elapsed = worker.clock.now().saturating_duration_since(started);
+        } = exchanged.inspect_err(|failure| {
+            cluster.count_status(worker, failure.reply().status);
+        })?;
+        let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
-        worker
-            .stats
-            .record(cluster.config.series.rq_time, headers::millis(elapsed));
+        worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         if !self.suppress_envoy_headers {
-            let elapsed = headers::millis(elapsed).into();
             head.headers
-                .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed);
+                .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
-        stream.outcome.details = Cow::Borrowed("via_upstream");
         let download = Download {
             incoming,
             lease: Some(lease),
-            upload,
             deadline,
             active,
         };
-        stream.answer(Response::from_parts(head, ()), |outcome, connection| {
-            ResponseBody::upstream(download, outcome, connection)
-        })
+        Ok(Answer::Upstream(head, download))
     }
 
-    fn upstream_request(
-        &self,
-        stream: &Stream,
-        request: Request<Incoming>,
-    ) -> (Request<RequestBody>, Option<Rc<Upload>>) {
-        let (mut head, incoming) = request.into_parts();
+    fn announce_timeout(&self, request: &mut Request<RequestBody>) {
         if let Some(timeout) = self.forward.timeout
             && !self.suppress_envoy_headers
         {
             let timeout = headers::millis(timeout).into();
-            head.headers
+            request
+                .headers_mut()
                 .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
         }
-        if incoming.is_end_stream() {
-            return (Request::from_parts(head, RequestBody::Empty), None);
-        }
-        let upload = Rc::new(Upload::default());
-        let body = RequestBody::Incoming {
-            incoming,
-            upload: Rc::clone(&upload),
-            tracked: Rc::clone(&stream.connection.tracked),
-            worker: Rc::clone(&stream.connection.worker),
-        };
-        (Request::from_parts(head, body), Some(upload))
     }
 }
 
@@ -177,8 +148,8 @@ struct Exchanged {
 async fn attempts(
     worker: &Rc<Worker>,
     cluster: &Rc<WorkerCluster>,
-    destination: crate::listener::accept::Destination,
-    mut request: Request<RequestBody>,
+    destination: Destination,
+    request: &mut Request<RequestBody>,
     outcome: &mut Outcome,
 ) -> Result<Exchanged, Failure> {
     let mut active = ActiveRequest::begin(worker, cluster)?;
@@ -191,7 +162,8 @@ async fn attempts(
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
-        match connection.sender.try_send_request(request).await {
+        let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
+        match connection.sender.try_send_request(taken).await {
             Ok(response) => {
                 return Ok(Exchanged {
                     response,
@@ -200,7 +172,7 @@ async fn attempts(
                 });
             }
             Err(mut error) => match error.take_message() {
-                Some(unsent) if connection.served > 0 => request = unsent,
+                Some(unsent) if connection.served > 0 => *request = unsent,
                 _ if error.error().is_parse() => return Err(Failure::UpstreamProtocol),
                 _ => return Err(Failure::ConnectionTermination),
             },

@@ -1,0 +1,64 @@
+//! What a request is answered with, before it has a record and a connection.
+
+use crate::error::Failure;
+use crate::http::body::{Download, Kind, Upload};
+use crate::model::DirectResponse;
+use crate::observe::outcome::Outcome;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode, response};
+use std::borrow::Cow;
+use std::rc::Rc;
+
+/// An answer to a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and a box would cost it an allocation"
+)]
+#[derive(Debug)]
+pub enum Answer {
+    /// From an upstream.
+    Upstream(response::Parts, Download),
+    /// From the route itself.
+    Direct(DirectResponse),
+    /// Of our own making, because something went wrong.
+    Failure(Failure),
+}
+
+impl Answer {
+    /// Its head and body; what is to be told of it goes into the record.
+    pub(super) fn into_head_and_body(
+        self,
+        outcome: &mut Outcome,
+        upload: Option<Rc<Upload>>,
+    ) -> (response::Parts, Kind) {
+        match self {
+            Self::Upstream(head, download) => {
+                outcome.details = Cow::Borrowed("via_upstream");
+                (head, Kind::Upstream { download, upload })
+            }
+            Self::Direct(direct) => {
+                outcome.details = Cow::Borrowed("direct_response");
+                local(direct.status, direct.body)
+            }
+            Self::Failure(failure) => {
+                let reply = failure.reply();
+                outcome.flags |= reply.flags;
+                outcome.details = Cow::Borrowed(reply.details);
+                outcome.transport_failure = failure.transport_failure();
+                local(reply.status, Bytes::from_static(reply.body.as_bytes()))
+            }
+        }
+    }
+}
+
+fn local(status: StatusCode, body: Bytes) -> (response::Parts, Kind) {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.status = status;
+    if body.is_empty() {
+        return (head, Kind::Local(None));
+    }
+    head.headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    (head, Kind::Local(Some(body)))
+}

@@ -1,0 +1,400 @@
+//! Our table as the kernel holds it: fetched message by message, then understood as a whole.
+//!
+//! Only our own table is listed, so that no expression of a foreign one is ever met.
+
+use nix::errno::Errno;
+use shunt_abi::{SCHEMA_VERSION, TableMark, name};
+
+use super::InstalledRule;
+use super::attr::{Attribute, Attributes, Head, Malformed, NFGENMSG, Writer};
+use super::decode::{self, ListedChain, ListedRule, ListedSet};
+use super::encode::hook_number;
+use super::key::Element;
+use super::socket::{NetlinkSocket, Reply};
+use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use crate::error::{Conflict, KernelError, Object};
+use crate::ruleset::{Chain, Ruleset, Set};
+
+/// The rules at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) generation: u32,
+    pub(crate) table: Table,
+}
+
+/// What stands under the table's name.
+#[derive(Debug)]
+pub(crate) enum Table {
+    /// Nothing.
+    Absent,
+    /// Something that is not ours to change.
+    Refused(Conflict),
+    /// Ours.
+    Ours(Ours),
+}
+
+/// Our table.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    pub(crate) mark: TableMark,
+    pub(crate) rules: Vec<InstalledRule>,
+    /// What the rules mean, unless someone added what Shunt does not write.
+    content: Result<Ruleset, String>,
+}
+
+impl Ours {
+    /// How the table differs from what a plan would make of it; `None` if it does not.
+    pub(crate) fn difference(&self, plan: &Ruleset) -> Option<String> {
+        let content = match &self.content {
+            Ok(content) if content == plan && self.mark == plan.mark() => return None,
+            Ok(content) => content,
+            Err(what) => return Some(what.clone()),
+        };
+        let rules = |ruleset: &Ruleset| -> Vec<_> {
+            let chains = ruleset.chains.iter();
+            chains
+                .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule.clone())))
+                .collect()
+        };
+        let (found, planned) = (rules(content), rules(plan));
+        let changed = planned.iter().zip(&found).find(|(a, b)| a != b);
+        Some(match changed {
+            Some(((_, rule), _)) => format!("rule {} differs or is not in its place", rule.key),
+            None if found.len() < planned.len() => {
+                format!("rule {} is missing", planned[found.len()].1.key)
+            }
+            None if found.len() > planned.len() => "there are more rules".to_owned(),
+            None if content.sets != plan.sets => "the sets differ".to_owned(),
+            None => format!("the table is marked `{}`", self.mark),
+        })
+    }
+}
+
+/// How often a read is tried while others change the rules.
+const ATTEMPTS: u32 = 32;
+
+/// Reads our table, all of one generation.
+pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelError> {
+    for _ in 0..ATTEMPTS {
+        let generation = generation(socket)?;
+        let table = table(socket);
+        // What was read while the rules changed, errors included, means nothing.
+        if self::generation(socket)? == generation
+            && let Some(table) = table?
+        {
+            return Ok(Snapshot { generation, table });
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
+    let what = "read the generation of nf_tables";
+    let replies = get(socket, what, msg::GETGEN, 0, |_attributes| {})?;
+    let body = only(replies, msg::NEWGEN);
+    let id = find(&body, uapi::GEN_ID, Attribute::be32);
+    id.and_then(|id| id.ok_or(Malformed("no generation id")))
+        .map_err(malformed(what))
+}
+
+/// `None`: a list was interrupted by a change.
+fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
+    let what = "read table inet shunt";
+    let replies = get(socket, what, msg::GETTABLE, 0, |attributes| {
+        attributes.string(table_abi::NAME, name::NFT_TABLE);
+    });
+    let replies = match replies {
+        Err(KernelError::Refused {
+            errno: Errno::ENOENT,
+            ..
+        }) => return Ok(Some(Table::Absent)),
+        other => other?,
+    };
+    let header = TableHeader::read(&only(replies, msg::NEWTABLE)).map_err(malformed(what))?;
+    let mark = match header.mark() {
+        Ok(mark) => mark,
+        Err(conflict) => return Ok(Some(Table::Refused(conflict))),
+    };
+    let Some(content) = Content::fetch(socket)? else {
+        return Ok(None);
+    };
+    let installed = content.rules.iter().map(|rule| InstalledRule {
+        chain: rule.chain.clone(),
+        key: rule.key.clone(),
+        packets: rule.packets,
+        bytes: rule.bytes,
+    });
+    Ok(Some(Table::Ours(Ours {
+        mark,
+        rules: installed.collect(),
+        content: content.understand(&header),
+    })))
+}
+
+/// What the kernel says of a table itself.
+#[derive(Debug, Default)]
+struct TableHeader {
+    flags: u32,
+    /// Chains, sets, objects and flowtables.
+    objects: u32,
+    comment: Option<String>,
+}
+
+impl TableHeader {
+    fn read(body: &[u8]) -> Result<Self, Malformed> {
+        let mut header = Self::default();
+        for attribute in attributes(body) {
+            let attribute = attribute?;
+            match attribute.kind {
+                table_abi::FLAGS => header.flags = attribute.be32()?,
+                table_abi::USE => header.objects = attribute.be32()?,
+                table_abi::USERDATA => header.comment = attribute.comment().map(str::to_owned),
+                _ => {}
+            }
+        }
+        Ok(header)
+    }
+
+    /// Whose table it is.
+    fn mark(&self) -> Result<TableMark, Conflict> {
+        let Some(comment) = &self.comment else {
+            let why = "it has no comment".to_owned();
+            return Err(Conflict::Foreign { why });
+        };
+        let Some(mark) = TableMark::parse(comment) else {
+            let why = format!("its comment is `{}`", comment.escape_debug());
+            return Err(Conflict::Foreign { why });
+        };
+        if mark.schema > SCHEMA_VERSION {
+            return Err(Conflict::Newer { found: mark.schema });
+        }
+        if self.flags & table_abi::FLAG_OWNER != 0 {
+            let why = "another process holds it as its owner".to_owned();
+            return Err(Conflict::Foreign { why });
+        }
+        Ok(mark)
+    }
+}
+
+/// All that the table holds, read but not yet judged.
+#[derive(Debug, Default)]
+struct Content {
+    rules: Vec<ListedRule>,
+    chains: Vec<ListedChain>,
+    sets: Vec<(ListedSet, Vec<Element>)>,
+}
+
+impl Content {
+    /// `None`: a list was interrupted by a change.
+    fn fetch(socket: &mut NetlinkSocket) -> Result<Option<Self>, KernelError> {
+        let mut content = Self::default();
+        let what = "list the rules of table inet shunt";
+        let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? else {
+            return Ok(None);
+        };
+        for body in bodies {
+            let rule = decode::rule(attributes(&body)).map_err(malformed(what))?;
+            content.rules.push(rule);
+        }
+        let what = "list the chains of table inet shunt";
+        let Some(bodies) = dump(socket, what, msg::GETCHAIN, uapi::chain::TABLE)? else {
+            return Ok(None);
+        };
+        for body in bodies {
+            let chain = decode::chain(attributes(&body)).map_err(malformed(what))?;
+            content.chains.push(chain);
+        }
+        let what = "list the sets of table inet shunt";
+        let Some(bodies) = dump(socket, what, msg::GETSET, uapi::set::TABLE)? else {
+            return Ok(None);
+        };
+        for body in bodies {
+            let set = decode::set(attributes(&body)).map_err(malformed(what))?;
+            let Some(elements) = elements(socket, &set.name)? else {
+                return Ok(None);
+            };
+            content.sets.push((set, elements));
+        }
+        Ok(Some(content))
+    }
+
+    /// What it means, or what is there that Shunt does not write.
+    fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
+        if header.flags != 0 {
+            return Err(format!("the table has flags {:#x}", header.flags));
+        }
+        let known = self.chains.len() + self.sets.len();
+        if usize::try_from(header.objects) != Ok(known) {
+            return Err("the table holds objects that Shunt does not write".to_owned());
+        }
+        let mut sets = Vec::with_capacity(self.sets.len());
+        for (set, elements) in self.sets {
+            let elements = decode::content(&set, &elements)
+                .map_err(|what| format!("set {}: {what}", set.name))?;
+            sets.push(Set {
+                name: set.name,
+                elements,
+            });
+        }
+        sets.sort_by(|a, b| a.name.cmp(&b.name));
+        let chains = chains_with_rules(self.chains, self.rules)?;
+        Ok(Ruleset { sets, chains })
+    }
+}
+
+/// Puts rules into their chains, in the order of the hooks.
+fn chains_with_rules(
+    listed: Vec<ListedChain>,
+    rules: Vec<ListedRule>,
+) -> Result<Vec<Chain>, String> {
+    let mut chains = Vec::with_capacity(listed.len());
+    for chain in listed {
+        let hook = chain.hook;
+        let hook = hook.map_err(|what| format!("{what}: {}", chain.name))?;
+        chains.push(Chain {
+            name: chain.name,
+            hook,
+            rules: Vec::new(),
+        });
+    }
+    chains.sort_by_key(|chain| hook_number(chain.hook));
+    for listed in rules {
+        let rule = listed
+            .rule
+            .map_err(|what| format!("chain {} holds {what}", listed.chain))?;
+        chains
+            .iter_mut()
+            .find(|chain| chain.name == listed.chain)
+            .ok_or_else(|| format!("a rule of no chain: {}", listed.chain))?
+            .rules
+            .push(rule);
+    }
+    Ok(chains)
+}
+
+/// The elements of one of our sets. `None`: interrupted by a change.
+fn elements(socket: &mut NetlinkSocket, set: &str) -> Result<Option<Vec<Element>>, KernelError> {
+    let what = format!("list the elements of set {set} of table inet shunt");
+    let replies = get(socket, &what, msg::GETSETELEM, flag::DUMP, |attributes| {
+        attributes.string(uapi::set::ELEM_TABLE, name::NFT_TABLE);
+        attributes.string(uapi::set::ELEM_SET, set);
+    })?;
+    let Some(replies) = replies else {
+        return Ok(None);
+    };
+    let mut elements = Vec::new();
+    for (_, body) in replies {
+        decode::set_elements(attributes(&body), &mut elements).map_err(malformed(&what))?;
+    }
+    Ok(Some(elements))
+}
+
+/// All messages of a list that belong to our table. The list of chains, and on older kernels the
+/// others too, ignores the filter.
+fn dump(
+    socket: &mut NetlinkSocket,
+    what: &str,
+    kind: u16,
+    table: u16,
+) -> Result<Option<Vec<Vec<u8>>>, KernelError> {
+    let replies = get(socket, what, kind, flag::DUMP, |attributes| {
+        attributes.string(table, name::NFT_TABLE);
+    })?;
+    let Some(replies) = replies else {
+        return Ok(None);
+    };
+    let mut ours = Vec::new();
+    for (_, body) in replies {
+        let owner = find(&body, table, |attribute| {
+            attribute.string().map(|table| table == name::NFT_TABLE)
+        });
+        if owner.map_err(malformed(what))? == Some(true) {
+            ours.push(body);
+        }
+    }
+    Ok(Some(ours))
+}
+
+/// Type and body of each message that answers a request.
+type Messages = Vec<(u16, Vec<u8>)>;
+
+/// One request and its messages. `None`: a list that a change interrupted.
+fn get(
+    socket: &mut NetlinkSocket,
+    what: &str,
+    kind: u16,
+    flags: u16,
+    body: impl FnOnce(&mut Writer),
+) -> Result<Option<Messages>, KernelError> {
+    let sequence = socket.reserve(1);
+    let mut request = Writer::default();
+    let head = Head {
+        kind,
+        flags: flag::REQUEST | flags,
+        sequence,
+        family: NFPROTO_INET,
+        resource: 0,
+    };
+    request.message(&head, body);
+    let replies = socket.exchange(&request.into_bytes())?;
+    let mut messages = Vec::new();
+    let mut complete = flags & flag::DUMP == 0;
+    let mut interrupted = false;
+    for numbered in replies.iter() {
+        let numbered = numbered.map_err(malformed(what))?;
+        if numbered.sequence != sequence {
+            continue;
+        }
+        interrupted |= numbered.flags & flag::DUMP_INTERRUPTED != 0;
+        match numbered.reply {
+            Reply::Message(kind, body) => messages.push((kind, body.to_vec())),
+            Reply::Done => complete = true,
+            Reply::Ack => {}
+            Reply::Error(Errno::EINTR, _) => return Ok(None),
+            Reply::Error(errno, text) => {
+                return Err(KernelError::Refused {
+                    operation: what.to_owned(),
+                    object: Object::Tables,
+                    errno,
+                    text,
+                });
+            }
+        }
+    }
+    if !complete {
+        return Err(malformed(what)(Malformed("the list has no end")));
+    }
+    Ok((!interrupted).then_some(messages))
+}
+
+/// The body of the first message of a type; empty if there is none.
+fn only(messages: Option<Messages>, kind: u16) -> Vec<u8> {
+    let mut messages = messages.into_iter().flatten();
+    let found = messages.find(|(found, _)| *found == kind);
+    found.map(|(_, body)| body).unwrap_or_default()
+}
+
+/// The attributes of an nf_tables message's body.
+fn attributes(body: &[u8]) -> Attributes<'_> {
+    Attributes::new(body.get(NFGENMSG..).unwrap_or_default())
+}
+
+/// The first attribute of a kind.
+fn find<'a, T>(
+    body: &'a [u8],
+    kind: u16,
+    read: impl FnOnce(Attribute<'a>) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    for attribute in attributes(body) {
+        let attribute = attribute?;
+        if attribute.kind == kind {
+            return read(attribute).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
+    let operation = operation.to_owned();
+    |what| KernelError::Malformed { operation, what }
+}

@@ -1,0 +1,12 @@
+//! The rules in real network namespaces: what is written, read back, healed and removed.
+//!
+//! Needs root, and `nft`, `ip`, `iptables-nft` as oracles; without them the tests fail.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do, and are not marked as such"
+)]
+
+mod apply;
+mod golden;
+mod support;

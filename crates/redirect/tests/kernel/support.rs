@@ -1,0 +1,130 @@
+//! A namespace for each test, and what other tools see in it.
+
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use shunt_redirect::CaptureConfig;
+use shunt_redirect::compat::istio::IstioArgs;
+
+/// Runs `test` in a fresh network namespace, which ends with it. `lo` is up.
+pub(crate) fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+            ip("link set lo up");
+            test()
+        });
+        match inside.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The same, in a pod with an IPv4 and an IPv6 address on a link of its own.
+pub(crate) fn in_pod<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    in_namespace(|| {
+        ip("link add eth0 type veth peer name peer0");
+        // Without link-local addresses, whose state changes while they are checked for duplicates.
+        ip("link set eth0 addrgenmode none");
+        ip("link set peer0 addrgenmode none");
+        ip("addr add 10.9.0.2/24 dev eth0");
+        ip("addr add fd00:9::2/64 dev eth0 nodad");
+        ip("link set peer0 up");
+        ip("link set eth0 up");
+        test()
+    })
+}
+
+/// Standard output of a program that must succeed. It runs in the calling thread's namespace.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("tools print UTF-8")
+}
+
+pub(crate) fn ip(arguments: &str) -> String {
+    output("ip", &arguments.split(' ').collect::<Vec<_>>())
+}
+
+pub(crate) fn nft(command: &str) -> String {
+    output("nft", &[command])
+}
+
+/// Our table as `nft` lists it, without counter values, long lists on one line.
+pub(crate) fn listed() -> String {
+    let text = output("nft", &["-s", "list", "table", "inet", "shunt"]);
+    text.replace(",\n\t\t\t     ", ", ")
+}
+
+/// All that `remove` promises to leave as it was.
+pub(crate) fn everything() -> String {
+    [
+        nft("list ruleset"),
+        ip("-d addr show"),
+        ip("rule show"),
+        ip("-6 rule show"),
+        ip("route show table all"),
+        ip("-6 route show table all"),
+    ]
+    .join("\n---\n")
+}
+
+/// The generation of nf_tables: it changes with every transaction.
+pub(crate) fn generation() -> u32 {
+    let socket = netlink_sys::Socket::new(12).expect("netfilter's netlink");
+    // GETGEN: length 20, type (10 << 8) | 16, flags REQUEST; then family inet.
+    let mut request = vec![20, 0, 0, 0, 16, 10, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    request.extend([1, 0, 0, 0]);
+    socket.send(&request, 0).expect("send GETGEN");
+    let mut reply = Vec::with_capacity(4096);
+    socket.recv(&mut reply, 0).expect("receive NEWGEN");
+    // Header 16, nfgenmsg 4, attribute header 4, then the id.
+    u32::from_be_bytes(reply[24..28].try_into().expect("NEWGEN starts with the id"))
+}
+
+/// The policy that these arguments of `istio-iptables` ask for.
+pub(crate) fn policy(arguments: &[&str]) -> CaptureConfig {
+    parse(arguments)
+        .parse(|_variable| None)
+        .expect("valid arguments")
+        .config
+}
+
+fn parse(arguments: &[&str]) -> IstioArgs {
+    use clap::{Args as _, FromArgMatches as _};
+    let command = IstioArgs::augment_args(clap::Command::new("istio-iptables"));
+    let arguments = ["istio-iptables"].iter().chain(arguments);
+    let matches = command
+        .try_get_matches_from(arguments)
+        .expect("known flags");
+    IstioArgs::from_arg_matches(&matches).expect("known flags")
+}
+
+/// What Istio's injector passes when nothing is annotated.
+pub(crate) const INJECTOR: [&str; 16] = [
+    "-p",
+    "15001",
+    "-z",
+    "15006",
+    "-u",
+    "1337",
+    "-m",
+    "REDIRECT",
+    "-i",
+    "*",
+    "-x",
+    "",
+    "-b",
+    "*",
+    "-d",
+    "15090,15021,15020",
+];

@@ -1,0 +1,216 @@
+//! The program as a pod runs it: words, exit codes, and what it leaves behind.
+//!
+//! Needs root, `nft` and `strace`; without them the tests fail.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do, and are not marked as such"
+)]
+
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_shunt-init");
+const INJECTOR: &str = "-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020";
+
+/// Runs `test` in a fresh network namespace, which ends with it.
+fn in_namespace(test: impl FnOnce() + Send) {
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
+            test();
+        });
+        if let Err(panic) = inside.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Exit code, standard output, standard error.
+struct Ran(i32, String, String);
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap_or_else(|error| panic!("these tests need {command:?}: {error}"));
+    Ran(
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Runs the program; arguments are split at each space, so that two make an empty one.
+fn init(arguments: &str) -> Ran {
+    ran(Command::new(PROGRAM).args(arguments.split(' ')))
+}
+
+fn nft(command: &str) -> String {
+    let Ran(code, output, error) = ran(Command::new("nft").arg(command));
+    assert_eq!(code, 0, "nft {command}: {error}");
+    output
+}
+
+#[test]
+fn it_tells_version_commit_and_schema() {
+    let Ran(code, output, _) = init("--version");
+    assert_eq!(code, 0);
+    let words: Vec<_> = output.split_whitespace().collect();
+    let [name, version, "(commit", commit, "schema", "1)"] = words[..] else {
+        panic!("{output}");
+    };
+    assert_eq!((name, version), ("shunt-init", env!("CARGO_PKG_VERSION")));
+    let hash = commit.trim_end_matches(',');
+    assert!(hash == "unknown" || (hash.len() == 12 && hash.bytes().all(|b| b.is_ascii_hexdigit())));
+}
+
+#[test]
+fn the_injectors_arguments_are_applied_once_and_removed() {
+    in_namespace(|| {
+        let apply = format!("istio-iptables {INJECTOR}");
+        let Ran(code, output, error) = init(&apply);
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(
+            output.starts_with("table inet shunt: created, "),
+            "{output}"
+        );
+        let listed = nft("list ruleset");
+        assert!(listed.contains("redirect to :15001"), "{listed}");
+        let Ran(code, output, _) = init(&apply);
+        assert!(
+            output.starts_with("table inet shunt: unchanged, "),
+            "{output}"
+        );
+        assert_eq!((code, nft("list ruleset")), (0, listed));
+        let Ran(code, output, _) = init("remove");
+        assert_eq!((code, output.as_str()), (0, "table inet shunt: removed\n"));
+        assert_eq!(nft("list ruleset"), "");
+        let Ran(code, output, _) = init("remove");
+        assert_eq!(
+            (code, output.as_str()),
+            (0, "table inet shunt: there is none\n")
+        );
+    });
+}
+
+#[test]
+fn by_the_name_of_the_original_it_takes_the_originals_arguments() {
+    in_namespace(|| {
+        let mut command = Command::new(PROGRAM);
+        command.arg0("/usr/local/bin/istio-iptables");
+        let Ran(code, output, error) = ran(command.args(INJECTOR.split(' ')));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("created"), "{output}");
+        let mut command = Command::new(PROGRAM);
+        command.arg0("istio-iptables");
+        let Ran(code, output, _) = ran(command.arg("--cleanup-only"));
+        assert_eq!((code, output.as_str()), (0, "table inet shunt: removed\n"));
+    });
+}
+
+#[test]
+fn a_dry_run_prints_what_would_be_written_and_changes_nothing() {
+    in_namespace(|| {
+        let Ran(code, text, _) = init(&format!("istio-iptables {INJECTOR} --dry-run"));
+        assert_eq!((code, nft("list ruleset").as_str()), (0, ""));
+        assert_eq!(init(&format!("istio-iptables {INJECTOR}")).0, 0);
+        assert_eq!(
+            ran(Command::new("nft").args(["-s", "list", "ruleset"])).1,
+            text
+        );
+    });
+}
+
+#[test]
+fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
+    in_namespace(|| {
+        for (arguments, code, words) in [
+            ("istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),
+            ("istio-iptables --no-such-flag", 2, "--no-such-flag"),
+            (
+                "istio-iptables -b 80 -b 90",
+                2,
+                "cannot be used multiple times",
+            ),
+            ("istio-iptables stray", 2, "stray"),
+            ("apply", 2, "apply"),
+            ("istio-iptables -b * -m TPROXY", 3, "use 'REDIRECT'"),
+        ] {
+            let Ran(found, output, error) = init(arguments);
+            assert_eq!((found, output.as_str()), (code, ""), "{arguments}: {error}");
+            assert!(error.contains(words), "{arguments}: {error}");
+        }
+        let mut command = Command::new(PROGRAM);
+        command.args(["istio-iptables"]);
+        command.env("PROXY_UID", "joe");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.starts_with("shunt-init: PROXY_UID=joe has the item `joe`"),
+            "{error}"
+        );
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
+fn without_the_capability_it_says_which_one() {
+    in_namespace(|| {
+        for verb in ["istio-iptables", "remove"] {
+            let Ran(code, _, error) = ran(Command::new(PROGRAM).arg(verb).uid(65534));
+            assert_eq!(code, 4, "{error}");
+            assert!(error.contains("NET_ADMIN"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_foreign_table_of_its_name_is_a_conflict() {
+    in_namespace(|| {
+        nft("add table inet shunt { comment \"mine\"; }");
+        let before = nft("list ruleset");
+        for verb in ["istio-iptables", "remove"] {
+            let Ran(code, _, error) = init(verb);
+            assert_eq!(code, 6, "{error}");
+            assert!(error.contains("its comment is `mine`"), "{error}");
+        }
+        assert_eq!(nft("list ruleset"), before);
+    });
+}
+
+#[test]
+fn what_the_kernel_lacks_or_refuses_is_told_apart() {
+    in_namespace(|| {
+        for (injected, code, words) in [
+            ("socket:error=EPROTONOSUPPORT:when=1", 5, "no nf_tables"),
+            (
+                "socket:error=EACCES:when=1",
+                7,
+                "cannot open a netlink socket",
+            ),
+            (
+                "sendto:error=ENOBUFS:when=1",
+                7,
+                "cannot send to the kernel",
+            ),
+            (
+                "recvfrom:error=ENOBUFS:when=1",
+                7,
+                "cannot receive from the kernel",
+            ),
+        ] {
+            let mut command = Command::new("strace");
+            command.args(["-o", "/dev/null", "-e", &format!("inject={injected}")]);
+            let Ran(found, _, error) = ran(command.args([PROGRAM, "istio-iptables", "-i", "*"]));
+            assert_eq!(found, code, "{injected}: {error}");
+            assert!(error.contains(words), "{injected}: {error}");
+            assert_eq!(nft("list ruleset"), "");
+        }
+    });
+}

@@ -1,0 +1,294 @@
+//! `cargo xtask bench http`: what a request costs, step by step and beside the peers.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::contestant::{Contestant, Kind, PLAIN, Setting};
+use super::figures::{Samples, table};
+use super::publish;
+
+/// Arguments of `cargo xtask bench http`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Also the rows between a bare forward and the sidecar: what each layer adds
+    #[arg(long)]
+    ladder: bool,
+    /// Interleaved rounds; the median is reported
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+}
+
+/// Idle connections that memory is measured with.
+const IDLE: u32 = 1000;
+
+/// One line of the table.
+struct Row {
+    name: &'static str,
+    kind: Kind,
+    /// Only with `--ladder`.
+    is_step: bool,
+}
+
+const ENVOY: &str = "Envoy";
+
+/// Cheapest first: each row does what the one above does, and one thing more.
+const ROWS: &[Row] = &[
+    Row {
+        name: "bare hyper forward",
+        kind: Kind::Row("hyper"),
+        is_step: true,
+    },
+    Row {
+        name: "library",
+        kind: Kind::Row("library"),
+        is_step: true,
+    },
+    Row {
+        name: "shunt-agent",
+        kind: Kind::Shunt(PLAIN),
+        is_step: false,
+    },
+    Row {
+        name: "shunt-agent, timeout",
+        kind: Kind::Shunt(Setting {
+            timeout: true,
+            ..PLAIN
+        }),
+        is_step: true,
+    },
+    Row {
+        name: "shunt-agent, access log",
+        kind: Kind::Shunt(Setting {
+            access_log: true,
+            ..PLAIN
+        }),
+        is_step: false,
+    },
+    Row {
+        name: "shunt-agent, captured",
+        kind: Kind::Shunt(Setting {
+            captured: true,
+            ..PLAIN
+        }),
+        is_step: false,
+    },
+    Row {
+        name: "HAProxy",
+        kind: Kind::HaProxy,
+        is_step: false,
+    },
+    Row {
+        name: ENVOY,
+        kind: Kind::Envoy(PLAIN),
+        is_step: false,
+    },
+    Row {
+        name: "Envoy, timeout",
+        kind: Kind::Envoy(Setting {
+            timeout: true,
+            ..PLAIN
+        }),
+        is_step: true,
+    },
+    Row {
+        name: "Envoy, access log",
+        kind: Kind::Envoy(Setting {
+            access_log: true,
+            ..PLAIN
+        }),
+        is_step: false,
+    },
+    Row {
+        name: "Envoy, captured",
+        kind: Kind::Envoy(Setting {
+            captured: true,
+            ..PLAIN
+        }),
+        is_step: false,
+    },
+];
+
+/// What `shunt-bench load` prints.
+#[derive(Deserialize)]
+struct Load {
+    cpu_ns_per_request: f64,
+    requests_per_second: f64,
+    utilisation: f64,
+    p50_us: f64,
+    p99_us: f64,
+}
+
+/// All measurements of one row.
+#[derive(Serialize)]
+struct Measured {
+    name: &'static str,
+    cpu_ns_per_request: Samples,
+    requests_per_second: Samples,
+    utilisation: Samples,
+    p50_us: Samples,
+    p99_us: Samples,
+    ready_ms: Samples,
+    rss_idle_bytes: Samples,
+    rss_per_idle_connection_bytes: Samples,
+}
+
+impl Measured {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            cpu_ns_per_request: Samples::default(),
+            requests_per_second: Samples::default(),
+            utilisation: Samples::default(),
+            p50_us: Samples::default(),
+            p99_us: Samples::default(),
+            ready_ms: Samples::default(),
+            rss_idle_bytes: Samples::default(),
+            rss_per_idle_connection_bytes: Samples::default(),
+        }
+    }
+}
+
+/// Measures everything and publishes two tables.
+///
+/// # Errors
+/// When a contestant does not start or gives a wrong answer.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let rows: Vec<_> = ROWS
+        .iter()
+        .filter(|row| args.ladder || !row.is_step)
+        .collect();
+    let mut measured: Vec<_> = rows.iter().map(|row| Measured::new(row.name)).collect();
+    memory_and_start(&rows, &mut measured, args.rounds)?;
+    cost_of_a_request(&rows, &mut measured, args.rounds)?;
+    let text = format!(
+        "{}\n{}",
+        requests_table(&measured)?,
+        memory_table(&measured)
+    );
+    publish("http", &text, &measured)
+}
+
+/// Fresh processes: time to ready, memory idle, memory with idle connections.
+fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
+    for round in 1..=rounds {
+        println!("start and memory, round {round} of {rounds}");
+        for (row, measured) in rows.iter().zip(&mut *measured) {
+            let contestant = Contestant::start(&file_name(row.name), row.kind)?;
+            measured
+                .ready_ms
+                .push(contestant.ready_after.as_secs_f64() * 1e3);
+            let idle = contestant.proxy.resident()?;
+            measured.rss_idle_bytes.push(idle);
+            let held = hold(&contestant)
+                .with_context(|| format!("holding connections to {}", row.name))?;
+            measured
+                .rss_per_idle_connection_bytes
+                .push((held - idle) / f64::from(IDLE));
+        }
+    }
+    Ok(())
+}
+
+/// Memory of the proxy while idle connections are open.
+fn hold(contestant: &Contestant) -> Result<f64> {
+    let mut command = contestant.client("hold");
+    command.args(["--connections", &IDLE.to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = contestant
+        .namespace
+        .run(|| command.spawn().context("starting the holder"))?;
+    let mut said = String::new();
+    if let Some(output) = child.stdout.take() {
+        BufReader::new(output)
+            .read_line(&mut said)
+            .context("waiting for the holder")?;
+    }
+    let memory = contestant.proxy.resident();
+    // Ends when its standard input does, which `wait` closes.
+    child.wait().context("waiting for the holder's end")?;
+    if said.trim() != "held" {
+        bail!("the connections could not be opened");
+    }
+    memory
+}
+
+/// All contestants stand; in each round each gets the same load, one after the other.
+fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
+    let contestants = rows
+        .iter()
+        .map(|row| Contestant::start(&file_name(row.name), row.kind))
+        .collect::<Result<Vec<_>>>()?;
+    for round in 1..=rounds {
+        println!("requests, round {round} of {rounds}");
+        for ((row, contestant), measured) in rows.iter().zip(&contestants).zip(&mut *measured) {
+            let mut command = contestant.client("load");
+            command.args(["--of", &contestant.proxy.id().to_string()]);
+            let text = contestant
+                .measure(command)
+                .with_context(|| format!("measuring {}", row.name))?;
+            let load: Load = serde_json::from_str(&text).context("reading what the load found")?;
+            measured.cpu_ns_per_request.push(load.cpu_ns_per_request);
+            measured.requests_per_second.push(load.requests_per_second);
+            measured.utilisation.push(load.utilisation);
+            measured.p50_us.push(load.p50_us);
+            measured.p99_us.push(load.p99_us);
+        }
+    }
+    Ok(())
+}
+
+fn requests_table(measured: &[Measured]) -> Result<String> {
+    let envoy = measured
+        .iter()
+        .find(|row| row.name == ENVOY)
+        .context("Envoy is not among the rows")?;
+    let head = [
+        "",
+        "CPU us/request",
+        "x Envoy",
+        "core used",
+        "requests/s",
+        "p50 us",
+        "p99 us",
+    ];
+    let rows: Vec<_> = measured
+        .iter()
+        .map(|row| {
+            let cpu = &row.cpu_ns_per_request;
+            vec![
+                row.name.to_owned(),
+                cpu.shown(1e3, 2),
+                cpu.ratio_to(&envoy.cpu_ns_per_request).shown(1.0, 2),
+                format!("{:.0} %", row.utilisation.median() * 1e2),
+                format!("{:.0}", row.requests_per_second.median()),
+                format!("{:.0}", row.p50_us.median()),
+                format!("{:.0}", row.p99_us.median()),
+            ]
+        })
+        .collect();
+    Ok(table(&head, &rows))
+}
+
+fn memory_table(measured: &[Measured]) -> String {
+    let head = ["", "ready ms", "RSS idle MB", "RSS kB per idle connection"];
+    let rows: Vec<_> = measured
+        .iter()
+        .map(|row| {
+            vec![
+                row.name.to_owned(),
+                row.ready_ms.shown(1.0, 1),
+                row.rss_idle_bytes.shown(1e6, 1),
+                row.rss_per_idle_connection_bytes.shown(1e3, 1),
+            ]
+        })
+        .collect();
+    table(&head, &rows)
+}
+
+/// `shunt-agent, access log` as a file name.
+fn file_name(row: &str) -> String {
+    row.to_lowercase().replace(", ", "-").replace(' ', "-")
+}
