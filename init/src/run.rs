@@ -97,8 +97,12 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Verb::IstioIptables(arguments) => istio(&arguments),
         Verb::Remove => remove(),
     };
-    match done.and_then(|text| print(&text).map_err(Failure::Output)) {
-        Ok(()) => Exit::Success,
+    match done {
+        Ok(text) => {
+            // What is done is done, even if nobody hears of it.
+            let _unheard = print(&text);
+            Exit::Success
+        }
         Err(failure) => {
             let _unwritten = writeln!(io::stderr(), "shunt-init: {failure}");
             failure.exit()
@@ -130,14 +134,15 @@ fn istio(arguments: &IstioArgs) -> Result<String, Failure> {
         Action::Apply => shunt_redirect::apply(&request.config)
             .map(|applied| applied_text(&applied))
             .map_err(Failure::Apply),
-        Action::Print => dry_run(&request.config).map_err(Failure::Addresses),
+        Action::Print => dry_run(&request.config).map(|()| String::new()),
         Action::Remove => remove(),
     }
 }
 
-fn dry_run(config: &CaptureConfig) -> Result<String, KernelError> {
-    let pod = PodAddresses::read()?;
-    Ok(render::table(&shunt_redirect::plan(config, &pod)))
+/// Prints the rules; here, that is the deed.
+fn dry_run(config: &CaptureConfig) -> Result<(), Failure> {
+    let pod = PodAddresses::read().map_err(Failure::Addresses)?;
+    print(&render::table(&shunt_redirect::plan(config, &pod))).map_err(Failure::Output)
 }
 
 fn remove() -> Result<String, Failure> {

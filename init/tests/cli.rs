@@ -167,6 +167,10 @@ fn without_the_capability_it_says_which_one() {
             assert_eq!(code, 4, "{error}");
             assert!(error.contains("NET_ADMIN"), "{error}");
         }
+        let mut dry_run = Command::new(PROGRAM);
+        let Ran(code, output, _) = ran(dry_run.args(["istio-iptables", "-n"]).uid(65534));
+        assert_eq!(code, 0, "looking needs no privilege");
+        assert!(output.starts_with("table inet shunt {"), "{output}");
     });
 }
 

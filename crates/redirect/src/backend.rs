@@ -6,7 +6,7 @@
 
 use crate::capture::CaptureConfig;
 use crate::error::{ApplyError, KernelError, RemoveError};
-use crate::nft::{Nft, Snapshot, Table};
+use crate::nft::{Nft, Table};
 use crate::plan::plan;
 use crate::routing::{InboundSource, Route};
 use crate::ruleset::Ruleset;
@@ -56,7 +56,10 @@ const ATTEMPTS: u32 = 32;
 pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     let mut nft = Nft::open()?;
     // A refusal comes before any change.
-    let mut snapshot = ours_or_absent(&mut nft)?;
+    let mut snapshot = nft.read()?;
+    if let Table::Refused(conflict) = snapshot.table {
+        return Err(conflict.into());
+    }
     let mut route = Route::open()?;
     let pod = route.addresses()?;
     let ruleset = plan(config, &pod);
@@ -94,7 +97,14 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
                 _ => Change::Replaced { difference },
             };
         }
-        snapshot = ours_or_absent(&mut nft)?;
+        snapshot = nft.read()?;
+        if let Table::Refused(conflict) = &snapshot.table {
+            if written != Some(snapshot.generation) {
+                return Err(conflict.clone().into());
+            }
+            nft.delete(&snapshot)?;
+            return Err(KernelError::NoComments.into());
+        }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS }.into())
 }
@@ -122,12 +132,4 @@ pub fn remove() -> Result<Removed, RemoveError> {
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS }.into())
-}
-
-fn ours_or_absent(nft: &mut Nft) -> Result<Snapshot, ApplyError> {
-    let snapshot = nft.read()?;
-    match &snapshot.table {
-        Table::Refused(conflict) => Err(conflict.clone().into()),
-        Table::Absent | Table::Ours(_) => Ok(snapshot),
-    }
 }

@@ -67,6 +67,13 @@ pub enum KernelError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// The kernel forgets the comment by which the table is known as ours.
+    #[error(
+        "the kernel keeps no comment on table inet {}, without which it could not be recognised; \
+         the table was removed again. Linux 5.10 or later is needed",
+        name::NFT_TABLE
+    )]
+    NoComments,
     /// The kernel accepted the rules, but holds others.
     #[error(
         "table inet {} does not hold what was written ({difference}); another program may be \
@@ -162,6 +169,7 @@ impl KernelError {
                 cause(*class, source.raw_os_error().map(Errno::from_raw))
             }
             Self::Refused { object, errno, .. } => cause(*object, Some(*errno)),
+            Self::NoComments => Cause::KernelLacks,
             Self::Busy { .. } => Cause::KernelRefused,
             Self::Malformed { .. } | Self::NotAsWritten { .. } => Cause::Internal,
         }

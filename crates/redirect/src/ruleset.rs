@@ -1,6 +1,6 @@
 //! The rules as data: one table, its sets, its chains, each rule with a key.
 //!
-//! [`crate::plan`] writes it, [`crate::nft`] carries it into the kernel and reads it back, and two
+//! [`crate::plan()`] writes it, [`crate::nft`] carries it into the kernel and reads it back, and two
 //! of them compare equal exactly if the kernel decides alike. Only what a plan uses can be said.
 
 use std::net::IpAddr;

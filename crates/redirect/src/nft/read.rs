@@ -135,8 +135,6 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
 #[derive(Debug, Default)]
 struct TableHeader {
     flags: u32,
-    /// Chains, sets, objects and flowtables.
-    objects: u32,
     comment: Option<String>,
 }
 
@@ -147,7 +145,6 @@ impl TableHeader {
             let attribute = attribute?;
             match attribute.kind {
                 table_abi::FLAGS => header.flags = attribute.be32()?,
-                table_abi::USE => header.objects = attribute.be32()?,
                 table_abi::USERDATA => header.comment = attribute.comment().map(str::to_owned),
                 _ => {}
             }
@@ -218,14 +215,11 @@ impl Content {
         Ok(Some(content))
     }
 
-    /// What it means, or what is there that Shunt does not write.
+    /// What it means, or what is there that Shunt does not write. Objects and flowtables are not
+    /// looked at: they do nothing unless a rule names them.
     fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
         if header.flags != 0 {
             return Err(format!("the table has flags {:#x}", header.flags));
-        }
-        let known = self.chains.len() + self.sets.len();
-        if usize::try_from(header.objects) != Ok(known) {
-            return Err("the table holds objects that Shunt does not write".to_owned());
         }
         let mut sets = Vec::with_capacity(self.sets.len());
         for (set, elements) in self.sets {

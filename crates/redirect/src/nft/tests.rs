@@ -9,8 +9,12 @@ use super::decode;
 use super::encode::expressions;
 use super::expr::Expr;
 use super::uapi::rule as rule_abi;
+use super::{Nft, Table};
 use crate::capture::Port;
-use crate::ruleset::{AddressTest, Family, Match, PortTest, Protocol, Rule, Verdict};
+use crate::error::{Cause, KernelError};
+use crate::ruleset::{
+    AddressTest, Chain, Family, Hook, Match, PortTest, Protocol, Rule, Ruleset, Verdict,
+};
 
 fn set_name() -> impl Strategy<Value = String> {
     "[a-z_]{1,30}"
@@ -69,6 +73,69 @@ fn any_rule() -> impl Strategy<Value = Rule> {
             matches,
             verdict,
         })
+}
+
+/// Runs `test` in a fresh network namespace, which ends with it.
+fn in_namespace<T: Send>(test: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+                .expect("a network namespace needs root");
+            test()
+        });
+        inside.join().unwrap()
+    })
+}
+
+/// A table of one rule.
+fn table_of(rule: Rule) -> Ruleset {
+    Ruleset {
+        sets: Vec::new(),
+        chains: vec![Chain {
+            name: "output".to_owned(),
+            hook: Hook::Output,
+            rules: vec![rule],
+        }],
+    }
+}
+
+#[test]
+fn a_refused_message_is_named_and_nothing_of_its_batch_is_done() {
+    let error = in_namespace(|| {
+        let mut nft = Nft::open().unwrap();
+        let before = nft.read().unwrap();
+        let broken = table_of(Rule {
+            key: "my/key".to_owned(),
+            matches: vec![Match::OwnerUid("no_such_set".to_owned())],
+            verdict: Verdict::Return,
+        });
+        let error = nft.replace(&before, &broken).unwrap_err();
+        let after = nft.read().unwrap();
+        assert!(matches!(after.table, Table::Absent));
+        assert_eq!(after.generation, before.generation);
+        error
+    });
+    assert!(matches!(error, KernelError::Refused { .. }));
+    assert_eq!(error.cause(), Cause::KernelLacks);
+    let text = error.to_string();
+    let named = "cannot add rule my/key to chain output of table inet shunt: ENOENT";
+    assert!(text.starts_with(named), "{text}");
+    assert!(text.contains("modprobe"), "{text}");
+}
+
+#[test]
+fn a_batch_for_an_older_generation_does_nothing() {
+    in_namespace(|| {
+        let mut nft = Nft::open().unwrap();
+        let old = nft.read().unwrap();
+        let empty = Ruleset::default();
+        assert!(nft.replace(&old, &empty).unwrap());
+        let new = nft.read().unwrap();
+        assert!(!nft.replace(&old, &empty).unwrap());
+        assert!(!nft.delete(&old).unwrap());
+        assert_eq!(nft.read().unwrap().generation, new.generation);
+        assert!(nft.delete(&new).unwrap());
+    });
 }
 
 /// A rule's attributes as they cross netlink.

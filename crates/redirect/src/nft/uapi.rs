@@ -69,7 +69,6 @@ pub(crate) const POLICY_ACCEPT: u32 = 1;
 pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
-    pub(crate) const USE: u16 = 3;
     pub(crate) const USERDATA: u16 = 6;
     /// `NFT_TABLE_F_OWNER`: only the process that made the table can change it.
     pub(crate) const FLAG_OWNER: u32 = 2;

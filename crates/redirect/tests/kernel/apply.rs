@@ -87,7 +87,6 @@ fn whatever_was_tampered_with_is_healed() {
                 "chain that Shunt does not write: mine",
             ),
             ("add set inet shunt mine { type mark; }", "set mine"),
-            ("add counter inet shunt mine", "objects"),
             ("add table inet shunt { flags dormant; }", "flags"),
             ("chain inet shunt output { policy drop; }", "output"),
         ] {
