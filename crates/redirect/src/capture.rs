@@ -119,6 +119,7 @@ pub enum Ipv6Mode {
     #[default]
     Auto,
     /// As Istio decides it: the family of the pod's first address, in the order of its interfaces.
+    /// A pod without any address, for which Istio fails, counts as IPv4.
     Istio,
     /// Never.
     Off,

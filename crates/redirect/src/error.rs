@@ -7,8 +7,6 @@ use std::io;
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, name};
 
-use crate::nft::attr::Malformed;
-
 /// Why an operation failed, as a caller needs to tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -23,6 +21,11 @@ pub enum Cause {
     /// Something that should be impossible.
     Internal,
 }
+
+/// Bytes from the kernel that do not say what they should.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub(crate) &'static str);
 
 /// A conversation with the kernel that failed.
 #[derive(Debug, thiserror::Error)]

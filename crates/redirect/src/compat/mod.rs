@@ -1,4 +1,4 @@
 //! Policies in other people's words.
 
 pub mod istio;
-pub mod values;
+mod values;

@@ -12,7 +12,7 @@ use crate::capture::{Port, Ports};
 
 /// What is wrong with a value, to be read after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Not among the words that mean something.
     NotOneOf(&'static [&'static str]),
     /// Means something in the original, but is not done by Shunt.

@@ -2,16 +2,13 @@
 //!
 //! nf_tables' numbers are big endian, unlike most of netlink's.
 
+pub(crate) use crate::error::Malformed;
+
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
 /// `NLA_TYPE_MASK`: without the two flag bits.
 const TYPE: u16 = 0x3fff;
 const HEADER: usize = 4;
-
-/// Bytes from the kernel that do not say what they should.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub(crate) &'static str);
 
 /// Writes messages and attributes into one buffer.
 #[derive(Debug, Default)]

@@ -9,4 +9,5 @@
 
 mod apply;
 mod golden;
+mod random;
 mod support;

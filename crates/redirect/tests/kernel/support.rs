@@ -2,6 +2,7 @@
 
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use shunt_redirect::CaptureConfig;
@@ -33,8 +34,21 @@ pub(crate) fn in_pod<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         ip("addr add fd00:9::2/64 dev eth0 nodad");
         ip("link set peer0 up");
         ip("link set eth0 up");
+        links_are_settled();
         test()
     })
+}
+
+/// The kernel brings links up some time after it was told to; what is seen before would differ.
+fn links_are_settled() {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while ["eth0", "peer0"].iter().any(|link| {
+        let up = ip(&format!("link show {link}")).contains("state UP");
+        !up || !ip("-6 route show table local").contains(&format!("multicast ff00::/8 dev {link}"))
+    }) {
+        assert!(Instant::now() < deadline, "{}", everything());
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Standard output of a program that must succeed. It runs in the calling thread's namespace.
@@ -69,7 +83,7 @@ pub(crate) fn listed() -> String {
 pub(crate) fn everything() -> String {
     [
         nft("list ruleset"),
-        ip("-d addr show"),
+        ip("-d -o addr show"),
         ip("rule show"),
         ip("-6 rule show"),
         ip("route show table all"),
