@@ -88,7 +88,7 @@ impl Bound {
         let workers = config.workers.max(1);
         let registry = Registry::new(workers);
         let series = ProcessSeries::new(&registry, "");
-        let logs = AccessLogWriter::new(&registry, series);
+        let logs = AccessLogWriter::new(&registry);
         let store = Arc::new(Store::new());
         Compiler {
             store: &store,

@@ -23,6 +23,15 @@ impl State {
             Self::Draining => "DRAINING",
         }
     }
+
+    /// As Envoy's gauge `server.state` counts it.
+    fn number(self) -> u8 {
+        match self {
+            Self::Live => 0,
+            Self::Draining => 1,
+            Self::Initializing => 3,
+        }
+    }
 }
 
 /// The state, shared by what changes it and what is asked for it.
@@ -47,6 +56,26 @@ impl Readiness {
     /// The end has begun: probes fail from now on.
     pub fn draining(&self) {
         self.state.store(2, Ordering::Release);
+    }
+
+    /// Name and meaning of the gauge that is 1 while the state is live.
+    pub const LIVE: (&'static str, &'static str) = (
+        "envoy_server_live",
+        "1 while the sidecar takes traffic, else 0",
+    );
+
+    /// Name and meaning of the gauge of the state.
+    pub const STATE: (&'static str, &'static str) =
+        ("envoy_server_state", "0 live, 1 draining, 3 initializing");
+
+    /// The state as metrics, in Prometheus' text format.
+    pub(super) fn metrics(&self) -> String {
+        let state = self.state();
+        let gauge = |(name, help), value| {
+            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{}} {value}\n")
+        };
+        let live = u8::from(state == State::Live);
+        gauge(Self::LIVE, live) + &gauge(Self::STATE, state.number())
     }
 
     /// The state now.

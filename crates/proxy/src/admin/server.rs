@@ -1,4 +1,7 @@
 //! Serving the admin interface and the readiness probe.
+//!
+//! A bounded number of connections, one request on each, a bounded time for it: who connects and
+//! stays silent, or asks and does not read, takes a place for some seconds and nothing else.
 
 use super::readiness::{Readiness, State};
 use super::{ConfigDump, LoopbackListener};
@@ -13,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::Future;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -23,8 +27,11 @@ use tokio::sync::Semaphore;
 /// Connections that are served at a time; more wait in the socket.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a peer may take for the head of a request, or rest between two.
-const HEAD_TIME: Duration = Duration::from_secs(15);
+/// How long a peer may take for the head of its request.
+const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, answer included.
+const CONNECTION_TIME: Duration = Duration::from_secs(30);
 
 /// How long to rest after an accept that failed.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -76,28 +83,37 @@ impl Admin {
         match request.uri().path() {
             "/" => only_get(request, || text(StatusCode::OK, INDEX)),
             "/ready" => only_get(request, || ready(self.readiness.state())),
-            "/stats/prometheus" => only_get(request, || {
-                typed(
-                    "text/plain; version=0.0.4",
-                    self.registry.render().into_bytes(),
-                )
-            }),
-            "/config_dump" if is_get(request) => self.dump().await,
-            "/config_dump" => not_allowed(),
+            "/stats/prometheus" | "/config_dump" if !is_get(request) => not_allowed(),
+            // Both take long with a large configuration; probes are answered meanwhile.
+            "/stats/prometheus" => {
+                let (registry, readiness) = (self.registry.clone(), Arc::clone(&self.readiness));
+                let metrics = move || Ok((registry.render() + &readiness.metrics()).into_bytes());
+                blocking("text/plain; version=0.0.4; charset=utf-8", metrics).await
+            }
+            "/config_dump" => {
+                let config = Arc::clone(&self.config_dump);
+                blocking("application/json", move || config.config_dump()).await
+            }
             path => text(
                 StatusCode::NOT_FOUND,
                 format!("{path} is not here; there are:\n{INDEX}"),
             ),
         }
     }
+}
 
-    async fn dump(&self) -> Answer {
-        let config = Arc::clone(&self.config_dump);
-        match tokio::task::spawn_blocking(move || config.config_dump()).await {
-            Ok(Ok(json)) => typed("application/json", json),
-            Ok(Err(error)) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-            Err(_panic) => text(StatusCode::INTERNAL_SERVER_ERROR, "the dump failed\n"),
-        }
+/// An answer that is made on a thread which may block.
+async fn blocking(
+    kind: &'static str,
+    make: impl FnOnce() -> Result<Vec<u8>, String> + Send + 'static,
+) -> Answer {
+    let failed = |why: &dyn Display| text(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n"));
+    match tokio::task::spawn_blocking(make).await {
+        Ok(Ok(body)) => typed(kind, body),
+        Ok(Err(why)) => failed(&why),
+        Err(panic) => failed(&format_args!(
+            "a defect of the sidecar, please report it: {panic}"
+        )),
     }
 }
 
@@ -148,7 +164,10 @@ where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Answer> + Send + 'static,
 {
-    let socket = match tokio::net::TcpListener::from_std(socket) {
+    let registered = socket
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(socket));
+    let socket = match registered {
         Ok(socket) => socket,
         Err(error) => return limited::error("admin interface", &error),
     };
@@ -183,10 +202,14 @@ where
         let answer = answer(request);
         async { Ok::<_, Infallible>(answer.await) }
     });
-    // How a peer of the admin interface goes away is no news.
-    let _ended = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    // How a peer of the admin interface goes away is no news.
+    let _ended = tokio::time::timeout(CONNECTION_TIME, served).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! Handles of the statistics of each resource, named as Envoy's Prometheus endpoint names them.
 
-use super::stats::{Counter, Gauge, Histogram, Labels, Registry};
+use super::stats::{Counter, Family, Gauge, Histogram, Kind, Registry};
 
 /// Declares a set of series: the struct, how it is made, and the rows of docs/metrics.md.
 macro_rules! series {
     ($(#[$doc:meta])* $set:ident($label:expr) {
-        $($field:ident: $kind:ident $make:ident $family:literal $help:literal,)*
+        $($field:ident: $kind:ident $make:ident $family:literal
+            $([$fixed:literal = $value:literal])? $help:literal,)*
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
@@ -16,17 +17,34 @@ macro_rules! series {
         impl $set {
             /// The label that tells one of these from another; empty where there is one only.
             pub const LABEL: &'static str = $label;
-            /// Family, type and meaning of each.
-            pub const ROWS: &'static [(&'static str, &'static str, &'static str)] =
-                &[$(($family, stringify!($make), $help),)*];
+
+            /// What each is called and means.
+            pub const FAMILIES: &'static [Family] = &[$(Family {
+                name: $family,
+                help: $help,
+                kind: Kind::$kind,
+                fixed: fixed!($($fixed = $value)?),
+            },)*];
 
             /// The handles for this value of the label.
             pub fn new(registry: &Registry, value: &str) -> Self {
                 let labelled = [(Self::LABEL, value)];
-                let labels: Labels<'_> = if Self::LABEL.is_empty() { &[] } else { &labelled };
-                Self { $($field: registry.$make($family, $help, labels),)* }
+                let labels = if Self::LABEL.is_empty() { &[][..] } else { &labelled };
+                let mut handles = registry.set(Self::FAMILIES, labels);
+                // In the order of the families: a struct literal evaluates its fields as written.
+                Self { $($field: handles.$make(),)* }
             }
         }
+    };
+}
+
+/// The label that stands before a set's own, if there is one.
+macro_rules! fixed {
+    () => {
+        None
+    };
+    ($name:literal = $value:literal) => {
+        Some(($name, $value))
     };
 }
 
@@ -35,7 +53,13 @@ series! {
     ProcessSeries("") {
         panics: Counter counter "shunt_panics_total"
             "Connections that a defect of the proxy ended",
-        log_dropped: Counter counter "shunt_access_log_dropped_total"
+    }
+}
+
+series! {
+    /// Of a sink of access logs: `stdout`, `stderr`, or the path of a file.
+    SinkSeries("sink") {
+        dropped: Counter counter "shunt_access_log_dropped_total"
             "Access log records dropped because their sink was blocked or failed",
     }
 }
@@ -65,11 +89,16 @@ series! {
             "Connections that ended in bytes which are no request",
         rq_total: Counter counter "envoy_http_downstream_rq_total" "Requests",
         rq_active: Gauge gauge "envoy_http_downstream_rq_active" "Requests in flight",
-        rq_1xx: Counter counter "envoy_http_downstream_rq_1xx" "Responses with status 100 to 199",
-        rq_2xx: Counter counter "envoy_http_downstream_rq_2xx" "Responses with status 200 to 299",
-        rq_3xx: Counter counter "envoy_http_downstream_rq_3xx" "Responses with status 300 to 399",
-        rq_4xx: Counter counter "envoy_http_downstream_rq_4xx" "Responses with status 400 to 499",
-        rq_5xx: Counter counter "envoy_http_downstream_rq_5xx" "Responses with status 500 to 599",
+        rq_1xx: Counter counter "envoy_http_downstream_rq_xx" ["envoy_response_code_class" = "1"]
+            "Responses by class of status code",
+        rq_2xx: Counter counter "envoy_http_downstream_rq_xx" ["envoy_response_code_class" = "2"]
+            "Responses by class of status code",
+        rq_3xx: Counter counter "envoy_http_downstream_rq_xx" ["envoy_response_code_class" = "3"]
+            "Responses by class of status code",
+        rq_4xx: Counter counter "envoy_http_downstream_rq_xx" ["envoy_response_code_class" = "4"]
+            "Responses by class of status code",
+        rq_5xx: Counter counter "envoy_http_downstream_rq_xx" ["envoy_response_code_class" = "5"]
+            "Responses by class of status code",
         rq_time: Histogram histogram "envoy_http_downstream_rq_time"
             "Milliseconds from the head of the request to the end of the response",
         no_route: Counter counter "envoy_http_no_route" "Requests that no route matched",
@@ -132,27 +161,86 @@ impl HttpSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::readiness::Readiness;
+    use crate::observe::stats::CodeCounters;
+    use std::collections::BTreeSet;
 
-    /// docs/metrics.md lists what is here, word for word.
+    const SETS: [(&str, &[Family]); 6] = [
+        (ProcessSeries::LABEL, ProcessSeries::FAMILIES),
+        (SinkSeries::LABEL, SinkSeries::FAMILIES),
+        (ListenerSeries::LABEL, ListenerSeries::FAMILIES),
+        (HttpSeries::LABEL, HttpSeries::FAMILIES),
+        (TcpSeries::LABEL, TcpSeries::FAMILIES),
+        (ClusterSeries::LABEL, ClusterSeries::FAMILIES),
+    ];
+
+    fn row(name: &str, kind: &str, labels: &[&str], help: &str) -> String {
+        format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+    }
+
     #[test]
-    fn the_documentation_lists_every_series() {
+    fn the_documentation_lists_every_series_and_no_other() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
         let text = std::fs::read_to_string(path).unwrap();
-        let sets = [
-            ("", ProcessSeries::ROWS),
-            (ListenerSeries::LABEL, ListenerSeries::ROWS),
-            (HttpSeries::LABEL, HttpSeries::ROWS),
-            (TcpSeries::LABEL, TcpSeries::ROWS),
-            (ClusterSeries::LABEL, ClusterSeries::ROWS),
-        ];
-        for (label, rows) in sets {
-            for (family, kind, help) in rows {
-                let row = format!("| `{family}` | {kind} | {label} | {help} |");
+        let documented: BTreeSet<String> = text
+            .lines()
+            .filter(|l| l.starts_with("| `"))
+            .map(str::to_owned)
+            .collect();
+        let mut known = BTreeSet::new();
+        for (label, families) in SETS {
+            for family in families {
+                let fixed = family.fixed.map(|(name, _)| name);
+                let labels: Vec<&str> = fixed
+                    .into_iter()
+                    .chain((!label.is_empty()).then_some(label))
+                    .collect();
+                known.insert(row(family.name, family.kind.name(), &labels, family.help));
+            }
+        }
+        for (name, help, label) in [CodeCounters::CODE, CodeCounters::CLASS] {
+            known.insert(row(name, "counter", &[label, ClusterSeries::LABEL], help));
+        }
+        for (name, help) in [Readiness::LIVE, Readiness::STATE] {
+            known.insert(row(name, "gauge", &[], help));
+        }
+        assert_eq!(documented, known, "docs/metrics.md and the code differ");
+    }
+
+    #[test]
+    fn a_family_belongs_to_one_set() {
+        let mut seen = BTreeSet::new();
+        for (_, families) in SETS {
+            for family in families {
                 assert!(
-                    text.contains(&row),
-                    "docs/metrics.md lacks this row:\n{row}"
+                    seen.insert((family.name, family.fixed)),
+                    "{} is there twice",
+                    family.name
                 );
             }
         }
+    }
+
+    #[test]
+    fn each_handle_counts_the_family_that_its_documentation_names() {
+        let registry = Registry::new(1);
+        let stats = registry.worker(0);
+        let series = HttpSeries::new(&registry, "http");
+        stats.add(series.cx_total, 1);
+        stats.gauge_add(series.rq_active, 2);
+        stats.add(series.rq_5xx, 3);
+        stats.record(series.rq_time, 4);
+        stats.add(series.no_cluster, 5);
+        let own = ("envoy_http_conn_manager_prefix", "http");
+        let value = |name| registry.value(name, &[own]);
+        assert_eq!(value("envoy_http_downstream_cx_total"), Some(1));
+        assert_eq!(value("envoy_http_downstream_rq_active"), Some(2));
+        let class = [("envoy_response_code_class", "5"), own];
+        assert_eq!(
+            registry.value("envoy_http_downstream_rq_xx", &class),
+            Some(3)
+        );
+        assert_eq!(value("envoy_http_downstream_rq_time"), Some(1));
+        assert_eq!(value("envoy_http_no_cluster"), Some(5));
     }
 }

@@ -9,9 +9,10 @@ use super::format::StartTimes;
 use crate::model::{AccessLogSink, Invalid};
 use crate::observe::limited;
 use crate::observe::outcome::Outcome;
-use crate::observe::series::ProcessSeries;
-use crate::observe::stats::Registry;
+use crate::observe::series::SinkSeries;
+use crate::observe::stats::{Counter, Registry};
 use std::cell::RefCell;
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -26,6 +27,9 @@ const MAX_WAITING: usize = 1 << 20;
 /// A worker's buffer of this size is handed over at once.
 const HAND_OVER: usize = 16 * 1024;
 
+/// A buffer that grew beyond this is given back to the allocator.
+const KEEP_BUFFER: usize = 4 * HAND_OVER;
+
 /// How long to wait for a sink that is non-blocking and full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,19 +37,29 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct AccessLogWriter {
     sinks: Arc<Mutex<Vec<Arc<Sink>>>>,
-    dropped: Dropped,
-}
-
-#[derive(Debug, Clone)]
-struct Dropped {
     registry: Registry,
-    series: ProcessSeries,
 }
 
-impl Dropped {
-    fn count(&self, records: usize) {
-        self.registry
-            .inc_shared(self.series.log_dropped, records as u64);
+/// Records one behind the other.
+#[derive(Debug, Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    /// Where each ends, so that what a failing sink loses can be counted.
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn append(&mut self, more: &mut Self) {
+        let before = self.bytes.len();
+        self.bytes.append(&mut more.bytes);
+        self.ends
+            .extend(more.ends.drain(..).map(|end| before + end));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.bytes.shrink_to(KEEP_BUFFER);
     }
 }
 
@@ -56,26 +70,38 @@ pub(super) struct Sink {
     index: usize,
     /// Bytes handed over and not yet written or dropped.
     waiting: AtomicUsize,
-    handed_over: Mutex<Vec<u8>>,
+    /// The same in records.
+    waiting_records: AtomicUsize,
+    handed_over: Mutex<Batch>,
     news: Condvar,
     written: Condvar,
-    dropped: Dropped,
+    registry: Registry,
+    dropped: Counter,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The sink as a metric label and in messages.
+struct Shown<'a>(&'a AccessLogSink);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            AccessLogSink::Stdout => f.write_str("stdout"),
+            AccessLogSink::Stderr => f.write_str("stderr"),
+            AccessLogSink::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl AccessLogWriter {
     /// A writer without sinks.
-    pub fn new(registry: &Registry, series: ProcessSeries) -> Self {
-        let dropped = Dropped {
-            registry: registry.clone(),
-            series,
-        };
+    pub fn new(registry: &Registry) -> Self {
         Self {
             sinks: Arc::default(),
-            dropped,
+            registry: registry.clone(),
         }
     }
 
@@ -86,24 +112,14 @@ impl AccessLogWriter {
             return Ok(Arc::clone(sink));
         }
         let failed = |error: io::Error| {
-            Invalid::new(match target {
-                AccessLogSink::File(path) => {
-                    format!("access log {}: cannot be opened: {error}", path.display())
-                }
-                AccessLogSink::Stdout => format!("access log on standard output: {error}"),
-                AccessLogSink::Stderr => format!("access log on standard error: {error}"),
-            })
+            Invalid::new(format!(
+                "access log {}: cannot be opened: {error}; does its directory exist, and may the \
+                 sidecar write there?",
+                Shown(target)
+            ))
         };
         let file = open(target).map_err(failed)?;
-        let sink = Arc::new(Sink {
-            target: target.clone(),
-            index: sinks.len(),
-            waiting: AtomicUsize::new(0),
-            handed_over: Mutex::default(),
-            news: Condvar::new(),
-            written: Condvar::new(),
-            dropped: self.dropped.clone(),
-        });
+        let sink = Arc::new(Sink::new(target, sinks.len(), &self.registry));
         let of_thread = Arc::clone(&sink);
         thread::Builder::new()
             .name("access-log".into())
@@ -118,19 +134,17 @@ impl AccessLogWriter {
         WorkerLog::default()
     }
 
-    /// Wait until everything handed over is written, but no longer than this.
+    /// Wait until everything handed over is written, but no longer than this; what is not by then
+    /// is counted as dropped and reported.
     pub fn shutdown(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let sinks = lock(&self.sinks).clone();
         for sink in sinks {
-            let mut handed_over = lock(&sink.handed_over);
-            while sink.waiting.load(Ordering::Acquire) > 0 {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                let waited = sink.written.wait_timeout(handed_over, left);
-                handed_over = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if !sink.wait_until_written(deadline) {
+                let records = sink.waiting_records.load(Ordering::Acquire);
+                sink.count_dropped(records);
+                let sink = Shown(&sink.target);
+                tracing::warn!(%sink, records, "access log records are lost: nobody takes them");
             }
         }
     }
@@ -145,16 +159,38 @@ fn open(target: &AccessLogSink) -> io::Result<File> {
 }
 
 impl Sink {
-    fn hand_over(&self, lines: &mut Vec<u8>) {
-        if lines.is_empty() {
+    fn new(target: &AccessLogSink, index: usize, registry: &Registry) -> Self {
+        let series = SinkSeries::new(registry, &Shown(target).to_string());
+        Self {
+            target: target.clone(),
+            index,
+            waiting: AtomicUsize::new(0),
+            waiting_records: AtomicUsize::new(0),
+            handed_over: Mutex::default(),
+            news: Condvar::new(),
+            written: Condvar::new(),
+            registry: registry.clone(),
+            dropped: series.dropped,
+        }
+    }
+
+    fn count_dropped(&self, records: usize) {
+        self.registry.inc_shared(self.dropped, records as u64);
+    }
+
+    fn hand_over(&self, batch: &mut Batch) {
+        if batch.ends.is_empty() {
             return;
         }
-        self.waiting.fetch_add(lines.len(), Ordering::AcqRel);
+        self.waiting.fetch_add(batch.bytes.len(), Ordering::AcqRel);
+        self.waiting_records
+            .fetch_add(batch.ends.len(), Ordering::AcqRel);
         let mut handed_over = lock(&self.handed_over);
-        if handed_over.is_empty() {
-            std::mem::swap(&mut *handed_over, lines);
+        if handed_over.ends.is_empty() {
+            // The worker gets an empty buffer back that has room already.
+            std::mem::swap(&mut *handed_over, batch);
         } else {
-            handed_over.append(lines);
+            handed_over.append(batch);
         }
         drop(handed_over);
         self.news.notify_one();
@@ -164,23 +200,48 @@ impl Sink {
         self.waiting.load(Ordering::Relaxed) + bytes < MAX_WAITING
     }
 
-    fn write_for_ever(&self, mut file: File) {
+    /// Whether nothing waits any more by the deadline.
+    fn wait_until_written(&self, deadline: Instant) -> bool {
+        let mut handed_over = lock(&self.handed_over);
+        while self.waiting.load(Ordering::Acquire) > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.written.wait_timeout(handed_over, left);
+            handed_over = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    fn write_for_ever(&self, target: impl Write) {
+        let mut lines = Lines {
+            target,
+            torn: false,
+        };
+        let mut batch = Batch::default();
         loop {
             let mut handed_over = lock(&self.handed_over);
-            while handed_over.is_empty() {
+            while handed_over.ends.is_empty() {
                 handed_over = self
                     .news
                     .wait(handed_over)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            let lines = std::mem::take(&mut *handed_over);
+            std::mem::swap(&mut *handed_over, &mut batch);
             drop(handed_over);
-            if let Err((rest, error)) = write_all(&mut file, &lines) {
-                let lost = rest.iter().filter(|byte| **byte == b'\n').count().max(1);
-                self.dropped.count(lost);
-                limited::warn("access log", &error);
+            if let Err(Lost { records, error }) = lines.write(&batch) {
+                self.count_dropped(records);
+                let sink = Shown(&self.target);
+                limited::warn(
+                    "access log",
+                    &format_args!("{sink}: cannot be written: {error}"),
+                );
             }
-            self.waiting.fetch_sub(lines.len(), Ordering::AcqRel);
+            self.waiting.fetch_sub(batch.bytes.len(), Ordering::AcqRel);
+            self.waiting_records
+                .fetch_sub(batch.ends.len(), Ordering::AcqRel);
+            batch.clear();
             // Taken and released, so that who waits cannot miss the news.
             drop(lock(&self.handed_over));
             self.written.notify_all();
@@ -188,20 +249,60 @@ impl Sink {
     }
 }
 
-/// Write everything; on an error, what was not written.
-fn write_all<'a>(file: &mut File, lines: &'a [u8]) -> Result<(), (&'a [u8], io::Error)> {
-    let mut rest = lines;
-    while !rest.is_empty() {
-        match file.write(rest) {
-            Ok(0) => return Err((rest, io::ErrorKind::WriteZero.into())),
-            Ok(n) => rest = &rest[n..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Somebody else made the pipe non-blocking for all of us.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PAUSE),
-            Err(error) => return Err((rest, error)),
-        }
+/// What a failing sink did not take.
+#[derive(Debug)]
+struct Lost {
+    records: usize,
+    error: io::Error,
+}
+
+/// Where whole lines are written to.
+struct Lines<W> {
+    target: W,
+    /// The last write failed in the middle of a record: the next one must not continue its line.
+    torn: bool,
+}
+
+impl<W: Write> Lines<W> {
+    /// Write a batch. On an error the records that were not taken whole are lost.
+    fn write(&mut self, batch: &Batch) -> Result<(), Lost> {
+        let mut written = 0;
+        let result = self.write_from(&batch.bytes, &mut written);
+        result.map_err(|error| {
+            let whole = batch.ends.partition_point(|end| *end <= written);
+            let begin = whole.checked_sub(1).map_or(0, |last| batch.ends[last]);
+            self.torn |= written > begin;
+            Lost {
+                records: batch.ends.len() - whole,
+                error,
+            }
+        })
     }
-    Ok(())
+
+    fn write_from(&mut self, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+        if self.torn {
+            self.write_all(b"\n", &mut 0)?;
+            self.torn = false;
+        }
+        self.write_all(bytes, written)
+    }
+
+    /// Write everything; `written` says how far it came.
+    fn write_all(&mut self, bytes: &[u8], written: &mut usize) -> io::Result<()> {
+        while *written < bytes.len() {
+            match self.target.write(&bytes[*written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => *written += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Somebody else made the pipe non-blocking for all of us.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(FULL_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The lines of one worker that are not handed over yet.
@@ -213,7 +314,7 @@ pub struct WorkerLog {
 #[derive(Debug, Default)]
 struct Buffers {
     /// By the index of the sink.
-    of_sink: Vec<Option<(Arc<Sink>, Vec<u8>)>>,
+    of_sink: Vec<Option<(Arc<Sink>, Batch)>>,
     times: StartTimes,
 }
 
@@ -227,81 +328,34 @@ impl WorkerLog {
             if of_sink.len() <= index {
                 of_sink.resize_with(index + 1, || None);
             }
-            let (sink, lines) =
-                of_sink[index].get_or_insert_with(|| (Arc::clone(&log.sink), Vec::new()));
-            if !sink.has_room_for(lines.len()) {
-                sink.dropped.count(1);
+            let (sink, batch) =
+                of_sink[index].get_or_insert_with(|| (Arc::clone(&log.sink), Batch::default()));
+            if !sink.has_room_for(batch.bytes.len()) {
+                sink.count_dropped(1);
                 continue;
             }
-            log.format.write(lines, times, outcome, now);
-            if lines.len() >= HAND_OVER {
-                sink.hand_over(lines);
+            log.format.write(&mut batch.bytes, times, outcome, now);
+            batch.ends.push(batch.bytes.len());
+            if batch.bytes.len() >= HAND_OVER {
+                sink.hand_over(batch);
             }
         }
     }
 
     /// Hand over what there is.
     pub fn flush(&self) {
-        for (sink, lines) in self.inner.borrow_mut().of_sink.iter_mut().flatten() {
-            sink.hand_over(lines);
+        for (sink, batch) in self.inner.borrow_mut().of_sink.iter_mut().flatten() {
+            sink.hand_over(batch);
         }
+    }
+}
+
+impl Drop for WorkerLog {
+    /// What ended after the worker's last flush is written too.
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Read;
-
-    fn sink_into(file: File) -> (Arc<Sink>, Registry) {
-        let registry = Registry::new(1);
-        let series = ProcessSeries::new(&registry, "");
-        let sink = Arc::new(Sink {
-            target: AccessLogSink::Stdout,
-            index: 0,
-            waiting: AtomicUsize::new(0),
-            handed_over: Mutex::default(),
-            news: Condvar::new(),
-            written: Condvar::new(),
-            dropped: Dropped {
-                registry: registry.clone(),
-                series,
-            },
-        });
-        let of_thread = Arc::clone(&sink);
-        thread::spawn(move || of_thread.write_for_ever(file));
-        (sink, registry)
-    }
-
-    #[test]
-    fn a_blocked_sink_keeps_a_bounded_number_of_lines_and_loses_none_of_them() {
-        let (mut reader, writer) = io::pipe().unwrap();
-        let (sink, _) = sink_into(File::from(std::os::fd::OwnedFd::from(writer)));
-        let mut kept = 0;
-        while sink.has_room_for(1024) {
-            sink.hand_over(&mut vec![b'x'; 1024]);
-            kept += 1024;
-            assert!(
-                kept <= 2 * MAX_WAITING,
-                "nobody reads, so there is an end to the room"
-            );
-        }
-        assert!(kept >= MAX_WAITING - 2048);
-        let mut got = vec![0; kept];
-        reader.read_exact(&mut got).unwrap();
-        assert!(got.iter().all(|byte| *byte == b'x'));
-    }
-
-    #[test]
-    fn a_failing_sink_counts_what_is_lost() {
-        let (reader, writer) = io::pipe().unwrap();
-        drop(reader);
-        let (sink, registry) = sink_into(File::from(std::os::fd::OwnedFd::from(writer)));
-        sink.hand_over(&mut b"one\ntwo\n".to_vec());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while registry.value("shunt_access_log_dropped_total", &[]) != Some(2) {
-            assert!(Instant::now() < deadline);
-            thread::yield_now();
-        }
-    }
-}
+mod tests;
