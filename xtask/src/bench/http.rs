@@ -34,27 +34,39 @@ struct Row {
 
 const ENVOY: &str = "Envoy";
 
-/// Cheapest first: each row does what the one above does, and one thing more.
+const fn step(name: &'static str, row: &'static str) -> Row {
+    Row {
+        name,
+        kind: Kind::Row(row),
+        is_step: true,
+    }
+}
+
+/// The ladder first: each row does what the one above does, and one thing more.
 const ROWS: &[Row] = &[
+    step("bare hyper forward", "hyper"),
+    step("+ inspector, filter chain", "chain"),
+    step("+ headers, route", "route"),
+    step("+ balancing, breakers, pools", "balance"),
+    step("+ statistics", "statistics"),
     Row {
-        name: "bare hyper forward",
-        kind: Kind::Row("hyper"),
-        is_step: true,
-    },
-    Row {
-        name: "library",
-        kind: Kind::Row("library"),
-        is_step: true,
-    },
-    Row {
-        name: "shunt-agent",
+        name: "shunt-agent (+ drain, idle timeouts, record)",
         kind: Kind::Shunt(PLAIN),
         is_step: false,
     },
     Row {
-        name: "shunt-agent, timeout",
+        name: "+ route timeout",
         kind: Kind::Shunt(Setting {
             timeout: true,
+            ..PLAIN
+        }),
+        is_step: true,
+    },
+    Row {
+        name: "+ access log",
+        kind: Kind::Shunt(Setting {
+            timeout: true,
+            access_log: true,
             ..PLAIN
         }),
         is_step: true,
@@ -86,7 +98,7 @@ const ROWS: &[Row] = &[
         is_step: false,
     },
     Row {
-        name: "Envoy, timeout",
+        name: "Envoy, route timeout",
         kind: Kind::Envoy(Setting {
             timeout: true,
             ..PLAIN
@@ -176,7 +188,7 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
     for round in 1..=rounds {
         println!("start and memory, round {round} of {rounds}");
         for (row, measured) in rows.iter().zip(&mut *measured) {
-            let contestant = Contestant::start(&file_name(row.name), row.kind)?;
+            let contestant = Contestant::start(&file_name(row), row.kind)?;
             measured
                 .ready_ms
                 .push(contestant.ready_after.as_secs_f64() * 1e3);
@@ -219,7 +231,7 @@ fn hold(contestant: &Contestant) -> Result<f64> {
 fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
     let contestants = rows
         .iter()
-        .map(|row| Contestant::start(&file_name(row.name), row.kind))
+        .map(|row| Contestant::start(&file_name(row), row.kind))
         .collect::<Result<Vec<_>>>()?;
     for round in 1..=rounds {
         println!("requests, round {round} of {rounds}");
@@ -288,7 +300,15 @@ fn memory_table(measured: &[Measured]) -> String {
     table(&head, &rows)
 }
 
-/// `shunt-agent, access log` as a file name.
-fn file_name(row: &str) -> String {
-    row.to_lowercase().replace(", ", "-").replace(' ', "-")
+/// A row's place and name as a file name.
+fn file_name(row: &Row) -> String {
+    let kept = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '-'
+        }
+    };
+    let name: String = row.name.to_lowercase().chars().map(kept).collect();
+    format!("http-{}", name.trim_matches('-'))
 }

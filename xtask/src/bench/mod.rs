@@ -47,23 +47,39 @@ pub fn run(args: BenchArgs) -> Result<()> {
     }
     setup::install(Purpose::Test)?;
     setup::install(Purpose::Bench)?;
-    println!("building with the release profile (minutes on a fresh tree)");
-    run_command(&mut cargo(&[
-        "build",
-        "--release",
-        "--package=shunt-bench",
-        "--package=shunt-agent",
-        "--package=shunt-init",
-    ]))?;
+    println!("building as it is shipped: release profile, static (minutes on a fresh tree)");
+    run_command(
+        cargo(&[
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--package=shunt-bench",
+            "--package=shunt-agent",
+            "--package=shunt-init",
+        ])
+        .env("RUSTFLAGS", STATIC),
+    )?;
     match args.what {
         What::Http(args) => http::run(&args),
         What::Init(args) => init::run(&args),
     }
 }
 
-/// A program of this workspace, as the release profile built it.
+/// Named, so that build scripts and macros are built for the host as usual: they cannot be static.
+const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
+
+/// Static, as in the images. getrandom would look for its system call with the dynamic linker.
+const STATIC: &str = "-C force-frame-pointers=yes -C target-feature=+crt-static \
+                      --cfg getrandom_backend=\"linux_getrandom\"";
+
+/// A program of this workspace, as it was built above.
 fn program(name: &str) -> PathBuf {
-    target_dir().join("release").join(name)
+    target_dir().join(TARGET).join("release").join(name)
 }
 
 /// The build folder: absolute, because programs are started from elsewhere.

@@ -17,8 +17,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
-/// Idle upstream connections of the one worker, last used first.
-type Pool = Rc<RefCell<Vec<SendRequest<Incoming>>>>;
+/// Upstream connections of the one worker, last used first.
+pub(super) struct BarePool<B> {
+    upstream: SocketAddr,
+    idle: RefCell<Vec<SendRequest<B>>>,
+}
 
 /// Serves on one thread until killed.
 ///
@@ -33,14 +36,13 @@ pub(super) fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("listening on {listen}"))?;
-        let pool = Pool::default();
+        let pool = BarePool::to(upstream);
         loop {
             let (stream, _) = listener.accept().await.context("accepting")?;
             stream.set_nodelay(true)?;
             let pool = Rc::clone(&pool);
             tokio::task::spawn_local(async move {
-                let service =
-                    service_fn(move |request| forward(request, Rc::clone(&pool), upstream));
+                let service = service_fn(move |request| forward(Rc::clone(&pool), request));
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.await {
@@ -52,47 +54,67 @@ pub(super) fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
 }
 
 async fn forward(
+    pool: Rc<BarePool<Incoming>>,
     request: Request<Incoming>,
-    pool: Pool,
-    upstream: SocketAddr,
-) -> Result<Response<Returning>> {
-    let mut sender = checkout(&pool, upstream).await?;
-    let response = sender.send_request(request).await?;
-    Ok(response.map(|body| Returning {
-        body,
-        sender: Some(sender),
-        pool,
-    }))
+) -> Result<Response<Returning<Incoming>>> {
+    pool.send(request).await
 }
 
-async fn checkout(pool: &Pool, upstream: SocketAddr) -> Result<SendRequest<Incoming>> {
-    loop {
-        let Some(mut idle) = pool.borrow_mut().pop() else {
-            break;
-        };
-        if idle.ready().await.is_ok() {
-            return Ok(idle);
-        }
+impl<B> BarePool<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+{
+    pub(super) fn to(upstream: SocketAddr) -> Rc<Self> {
+        Rc::new(Self {
+            upstream,
+            idle: RefCell::default(),
+        })
     }
-    let stream = TcpStream::connect(upstream).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            eprintln!("upstream: {error}");
+
+    /// Sends a request on an idle connection, or on a new one.
+    pub(super) async fn send(
+        self: Rc<Self>,
+        request: Request<B>,
+    ) -> Result<Response<Returning<B>>> {
+        let mut sender = self.checkout().await?;
+        let response = sender.send_request(request).await?;
+        Ok(response.map(|body| Returning {
+            body,
+            sender: Some(sender),
+            pool: self,
+        }))
+    }
+
+    async fn checkout(&self) -> Result<SendRequest<B>> {
+        loop {
+            let Some(mut idle) = self.idle.borrow_mut().pop() else {
+                break;
+            };
+            if idle.ready().await.is_ok() {
+                return Ok(idle);
+            }
         }
-    });
-    Ok(sender)
+        let stream = TcpStream::connect(self.upstream).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                eprintln!("upstream: {error}");
+            }
+        });
+        Ok(sender)
+    }
 }
 
 /// A response body that gives its connection back when it has been read to its end.
-struct Returning {
+pub(super) struct Returning<B> {
     body: Incoming,
-    sender: Option<SendRequest<Incoming>>,
-    pool: Pool,
+    sender: Option<SendRequest<B>>,
+    pool: Rc<BarePool<B>>,
 }
 
-impl Body for Returning {
+impl<B> Body for Returning<B> {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -112,12 +134,12 @@ impl Body for Returning {
     }
 }
 
-impl Drop for Returning {
+impl<B> Drop for Returning<B> {
     fn drop(&mut self) {
         if self.body.is_end_stream()
             && let Some(sender) = self.sender.take()
         {
-            self.pool.borrow_mut().push(sender);
+            self.pool.idle.borrow_mut().push(sender);
         }
     }
 }

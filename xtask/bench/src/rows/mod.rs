@@ -2,12 +2,14 @@
 
 mod configuration;
 mod hyper_forward;
+mod layered;
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use shunt_proxy::server::{Bound, Config};
+
+use self::layered::Layer;
 
 /// Arguments of a row.
 #[derive(clap::Args)]
@@ -22,13 +24,19 @@ pub struct Args {
     upstreams: Vec<SocketAddr>,
 }
 
-/// A row of the ladder.
+/// A row of the ladder; each does what the one before does, and one thing more.
 #[derive(Clone, Copy, ValueEnum)]
 enum Row {
     /// hyper's server and client connections with a pool between, nothing else
     Hyper,
-    /// The whole data path, configured by hand
-    Library,
+    /// Inspector and filter chain match
+    Chain,
+    /// Head edited, route table
+    Route,
+    /// Cluster, load balancing, circuit breakers, pools by endpoint
+    Balance,
+    /// Statistics
+    Statistics,
 }
 
 /// Serves until killed.
@@ -36,22 +44,15 @@ enum Row {
 /// # Errors
 /// When the row cannot listen.
 pub fn run(args: &Args) -> Result<()> {
-    match args.row {
+    let layer = match args.row {
         Row::Hyper => {
             let upstream = args.upstreams.first().context("no upstream given")?;
-            hyper_forward::run(args.listen, *upstream)
+            return hyper_forward::run(args.listen, *upstream);
         }
-        Row::Library => library(args.listen, &args.upstreams),
-    }
-}
-
-fn library(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<()> {
-    let config = Config {
-        bootstrap: configuration::bootstrap(listen, upstreams)?,
-        workers: 1,
+        Row::Chain => Layer::Chain,
+        Row::Route => Layer::Route,
+        Row::Balance => Layer::Balance,
+        Row::Statistics => Layer::Statistics,
     };
-    let _running = Bound::bind(&config)?.run()?;
-    loop {
-        std::thread::park();
-    }
+    layered::run(layer, args.listen, &args.upstreams)
 }
