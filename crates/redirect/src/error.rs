@@ -239,3 +239,111 @@ fn said(text: Option<&str>) -> String {
     text.map(|text| format!(" (kernel: {text})"))
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use nix::errno::Errno;
+
+    use super::{Cause, KernelError, Object};
+
+    #[test]
+    fn an_errno_is_explained_by_what_it_was_about() {
+        for (object, errno, cause, hint) in [
+            (Object::Tables, Errno::EPERM, Cause::Permission, "NET_ADMIN"),
+            (
+                Object::Address,
+                Errno::EPERM,
+                Cause::Permission,
+                "NET_ADMIN",
+            ),
+            (
+                Object::Tables,
+                Errno::EINVAL,
+                Cause::KernelLacks,
+                "modprobe nf_tables`",
+            ),
+            (
+                Object::Tables,
+                Errno::EOPNOTSUPP,
+                Cause::KernelLacks,
+                "CONFIG_NF_TABLES",
+            ),
+            (
+                Object::Chain,
+                Errno::ENOENT,
+                Cause::KernelLacks,
+                "nft_chain_nat",
+            ),
+            (
+                Object::Chain,
+                Errno::EOPNOTSUPP,
+                Cause::KernelLacks,
+                "Linux 5.2",
+            ),
+            (
+                Object::Set,
+                Errno::EOPNOTSUPP,
+                Cause::KernelLacks,
+                "nf_tables_set",
+            ),
+            (Object::Rule, Errno::ENOENT, Cause::KernelLacks, "nft_redir"),
+            (
+                Object::Address,
+                Errno::EOPNOTSUPP,
+                Cause::KernelLacks,
+                "--ipv6 off",
+            ),
+            (Object::Rule, Errno::ENOMEM, Cause::KernelRefused, "ENOMEM"),
+            (
+                Object::Address,
+                Errno::ENOENT,
+                Cause::KernelRefused,
+                "ENOENT",
+            ),
+        ] {
+            let error = KernelError::Refused {
+                operation: "do it".to_owned(),
+                object,
+                errno,
+                text: Some("no, thanks".to_owned()),
+            };
+            assert_eq!(error.cause(), cause, "{error}");
+            let text = error.to_string();
+            assert!(text.starts_with("cannot do it: "), "{text}");
+            assert!(text.contains("(kernel: no, thanks)"), "{text}");
+            assert!(text.contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_cannot_be_had_is_explained_too() {
+        for (errno, cause, hint) in [
+            (
+                number(Errno::EPROTONOSUPPORT),
+                Cause::KernelLacks,
+                "no nf_tables",
+            ),
+            (
+                number(Errno::EAFNOSUPPORT),
+                Cause::KernelLacks,
+                "no nf_tables",
+            ),
+            (number(Errno::EPERM), Cause::Permission, "seccomp"),
+            (number(Errno::EMFILE), Cause::KernelRefused, "open"),
+        ] {
+            let error = KernelError::Socket {
+                operation: "cannot open a netlink socket",
+                class: Object::Tables,
+                source: io::Error::from_raw_os_error(errno),
+            };
+            assert_eq!(error.cause(), cause, "{error}");
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+    }
+
+    fn number(errno: Errno) -> i32 {
+        errno as i32
+    }
+}

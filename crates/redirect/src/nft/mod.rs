@@ -1,6 +1,6 @@
 //! The table `inet shunt` in the kernel: read, replaced, deleted, by nf_tables' netlink alone.
 //!
-//! A policy's way down is [`encode`] into one [`batch`]; its way back is [`decode`]. [`render`]
+//! A policy's way down is `encode` into one `batch`; its way back is `read` and `decode`. [`render`]
 //! writes the text that `nft` would list.
 
 pub(crate) mod attr;

@@ -91,8 +91,12 @@ impl NetlinkSocket {
             }
         };
         if request.len() > SMALL_REQUEST {
-            // May fail in a user namespace; then the send itself says whether it was needed.
-            let _unforced = setsockopt(&self.socket, sockopt::SndBufForce, &(request.len() * 2));
+            // Beyond the system's limit only with CAP_NET_ADMIN in the first user namespace. If it
+            // does not suffice, the send says so.
+            let size = request.len() * 2;
+            if setsockopt(&self.socket, sockopt::SndBufForce, &size).is_err() {
+                let _unchanged = setsockopt(&self.socket, sockopt::SndBuf, &size);
+            }
         }
         let sent = self
             .socket
