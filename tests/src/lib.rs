@@ -30,6 +30,7 @@
 //! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
 //! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
 //! | [`sidecar`] | runs `shunt-agent sidecar` in a pod, asks its admin interface |
+//! | [`scene`] | a pod in the mesh and a peer outside it, as most tests need them |
 //! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
@@ -41,6 +42,7 @@ pub mod net;
 pub mod oracle;
 pub mod process;
 pub mod programs;
+pub mod scene;
 pub mod server;
 pub mod sidecar;
 

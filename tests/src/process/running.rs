@@ -107,14 +107,34 @@ impl Running {
         kill(self.as_pid()?, signal).with_context(|| format!("sending {signal} to {}", self.name))
     }
 
+    /// Sends a signal to its only child, where it is a wrapper around the program that counts.
+    ///
+    /// # Errors
+    /// It has no child, or several.
+    pub fn signal_child(&self, signal: Signal) -> Result<()> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+        let child = children
+            .trim()
+            .parse()
+            .with_context(|| format!("{} has not one child but these: `{children}`", self.name))?;
+        kill(Pid::from_raw(child), signal)
+            .with_context(|| format!("sending {signal} to the child of {}", self.name))
+    }
+
     /// Its exit status if it has ended.
     ///
     /// # Errors
     /// The kernel does not know it any more.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
+        let status = self
+            .child
             .try_wait()
-            .with_context(|| format!("asking whether {} has ended", self.name))
+            .with_context(|| format!("asking whether {} has ended", self.name))?;
+        if status.is_some() {
+            self.kill_group();
+        }
+        Ok(status)
     }
 
     /// Waits for its end.
@@ -197,11 +217,17 @@ impl Running {
         }
     }
 
+    /// Lets the readers read to the end of the output: at once, unless a process that left the
+    /// group still holds it open.
     fn join_readers(&mut self) {
         self.unread = None;
-        for reader in self.readers.drain(..) {
-            reader.join().ok();
-        }
+        poll(DEADLINE, || {
+            self.readers
+                .iter()
+                .all(JoinHandle::is_finished)
+                .then_some(())
+        });
+        self.readers.clear();
     }
 }
 
