@@ -308,6 +308,7 @@ impl Line<'_> {
                 None => self.out.push(b'-'),
             },
             Field::Protocol => match outcome.protocol {
+                Some(Version::HTTP_2) => self.out.extend_from_slice(b"HTTP/2"),
                 Some(Version::HTTP_10) => self.out.extend_from_slice(b"HTTP/1.0"),
                 Some(Version::HTTP_11) => self.out.extend_from_slice(b"HTTP/1.1"),
                 Some(other) => self.show(&format_args!("{other:?}")),
