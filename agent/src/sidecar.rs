@@ -123,7 +123,7 @@ fn serve(args: &Args) -> Result<Exit, Failed> {
 fn config_code(error: &LoadError) -> Exit {
     match error.kind() {
         shunt_xds::LoadErrorKind::Unreadable => Exit::ConfigUnreadable,
-        shunt_xds::LoadErrorKind::Invalid => Exit::ConfigInvalid,
+        shunt_xds::LoadErrorKind::Syntax | LoadErrorKind::Invalid => Exit::ConfigInvalid,
         shunt_xds::LoadErrorKind::Internal => Exit::Failed,
     }
 }
