@@ -45,7 +45,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration cannot be compiled.
-    #[error("configuration: {0}")]
+    #[error("the configuration cannot be compiled")]
     Config(#[from] Invalid),
     /// A socket cannot be had.
     #[error(transparent)]
