@@ -110,6 +110,12 @@ impl Outcome {
             captured: begin.captured,
         }
     }
+
+    /// A name for the record, or nothing where there is no record: the count of references to a
+    /// name is shared by all workers, and writing it costs them.
+    pub fn name(&self, name: &Name) -> Option<Name> {
+        self.logs.as_ref().map(|_| Arc::clone(name))
+    }
 }
 
 impl Drop for Outcome {
