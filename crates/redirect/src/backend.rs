@@ -51,7 +51,8 @@ const ATTEMPTS: u32 = 32;
 /// Makes the network namespace of the calling thread follow `config`.
 ///
 /// # Errors
-/// If a table of our name is not ours, or the kernel refuses. Then nothing is changed.
+/// If a table of our name is not ours, or the kernel refuses. Then nothing is changed; only where
+/// the rules cannot be read back once they are written are they there, all of them.
 pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     let mut nft = Nft::open()?;
     // A refusal comes before any change.
@@ -68,10 +69,11 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
         None
     };
 
-    let change = match write(&mut nft, snapshot, &ruleset) {
+    let mut written = None;
+    let change = match write(&mut nft, snapshot, &ruleset, &mut written) {
         Ok(change) => change,
         Err(error) => {
-            if ipv6 == Some(InboundSource::Added) {
+            if ipv6 == Some(InboundSource::Added) && written.is_none() {
                 // Everything stays as it was; where this fails too, the next run continues.
                 let _kept = route.remove_own_inbound_source();
             }
@@ -88,11 +90,15 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     })
 }
 
-/// Bring the kernel's table to this rule set, where it differs.
-fn write(nft: &mut Nft, mut snapshot: Snapshot, ruleset: &Ruleset) -> Result<Change, ApplyError> {
+/// Bring the kernel's table to this rule set, where it differs. `written` becomes the generation
+/// that our own transaction made, and nobody else's.
+fn write(
+    nft: &mut Nft,
+    mut snapshot: Snapshot,
+    ruleset: &Ruleset,
+    written: &mut Option<u32>,
+) -> Result<Change, ApplyError> {
     let mut change = Change::Unchanged;
-    // The generation that our own transaction made, and nobody else's.
-    let mut written = None;
     for _ in 0..ATTEMPTS {
         let difference = match &snapshot.table {
             Table::Ours(ours) => ours.difference(ruleset),
@@ -101,11 +107,11 @@ fn write(nft: &mut Nft, mut snapshot: Snapshot, ruleset: &Ruleset) -> Result<Cha
         let Some(difference) = difference else {
             return Ok(change);
         };
-        if written == Some(snapshot.generation) {
+        if *written == Some(snapshot.generation) {
             return Err(KernelError::NotAsWritten { difference }.into());
         }
         if nft.replace(&snapshot, ruleset)? {
-            written = Some(snapshot.generation.wrapping_add(1));
+            *written = Some(snapshot.generation.wrapping_add(1));
             change = match snapshot.table {
                 Table::Absent => Change::Created,
                 _ => Change::Replaced { difference },
@@ -113,10 +119,11 @@ fn write(nft: &mut Nft, mut snapshot: Snapshot, ruleset: &Ruleset) -> Result<Cha
         }
         snapshot = nft.read()?;
         if let Table::Refused(conflict) = &snapshot.table {
-            if written != Some(snapshot.generation) {
+            if *written != Some(snapshot.generation) {
                 return Err(conflict.clone().into());
             }
             nft.delete(&snapshot)?;
+            *written = None;
             return Err(KernelError::NoComments.into());
         }
     }
