@@ -277,6 +277,3 @@ impl Transcoder<'_> {
         );
     }
 }
-
-#[cfg(test)]
-mod tests;
