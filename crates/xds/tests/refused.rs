@@ -1,5 +1,11 @@
 //! Bootstraps that cannot be served: each is refused with the path of the field and a remedy.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 use shunt_xds::{Converter, LoadError, LoadErrorKind, Problem, ProblemKind, load_bootstrap};
 use std::path::Path;
 use std::{fs, iter};
@@ -575,6 +581,17 @@ fn contradictions_are_told_with_their_path() {
     };
     const LISTENER: &str = "static_resources.listeners[0]";
     check(&[
+        case(
+            (
+                "          cluster: app\n",
+                "          cluster: app\n          access_log: [ { name: a, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog, log_format: { text_format_source: { inline_string: \"%FROBNICATE%\" } } } } ]\n",
+            ),
+            (
+                TCP,
+                ".access_log[0].typed_config.log_format.text_format_source",
+            ),
+            "FROBNICATE",
+        ),
         case(
             ("          cluster: app", "          cluster: nowhere"),
             (TCP, ".cluster"),
