@@ -16,7 +16,6 @@ mod transcode;
 pub use child::{CHILD_NAME, convert_main, is_convert_child};
 pub(crate) use text::Format;
 
-#[cfg(test)]
 pub(crate) use pool::descriptors;
 
 use crate::error::{ConvertError, Report};
@@ -70,7 +69,7 @@ impl Converter {
 
 /// Do a conversion here.
 fn perform(task: Task, input: &[u8]) -> Result<Bytes, ConvertError> {
-    let pool = pool::descriptors();
+    let pool = descriptors();
     match task {
         Task::ToWire(format) => {
             let text = std::str::from_utf8(input).map_err(|e| {

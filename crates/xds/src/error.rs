@@ -37,7 +37,8 @@ impl fmt::Display for Problem {
         } else {
             &self.path
         };
-        write!(f, "{path}: {}", self.message)
+        // Some reasons are drawings of several lines.
+        write!(f, "{path}: {}", self.message.replace('\n', "\n    "))
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 /// borrowed steps, so that walking a configuration without errors allocates nothing for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
+    parent: Option<&'a Self>,
     step: Step<'a>,
 }
 

@@ -1,5 +1,11 @@
 //! A sidecar's bootstrap, from the file to the model.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, NetworkFilter, PathMatch,
     RouteAction, RouteTarget, TcpCluster, TrafficDirection,

@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream;
 use shunt_proxy::model::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
+use shunt_proxy::observe::access_log::Format;
 
 impl Reader {
     /// All access logs of a listener or filter.
@@ -84,15 +85,15 @@ impl Reader {
         format: Option<SubstitutionFormatString>,
         path: &Path<'_>,
     ) -> Option<String> {
-        use substitution_format_string::Format;
+        use substitution_format_string::Format as PbFormat;
         let Some(format) = format else {
             return Some(DEFAULT_TEXT_FORMAT.to_owned());
         };
         let path = path.field("log_format");
         match format.format {
             #[expect(deprecated, reason = "bootstraps in use still have it")]
-            Some(Format::TextFormat(text)) => self.text(text, &path.field("text_format")),
-            Some(Format::TextFormatSource(source)) => {
+            Some(PbFormat::TextFormat(text)) => self.text(text, &path.field("text_format")),
+            Some(PbFormat::TextFormatSource(source)) => {
                 let path = path.field("text_format_source");
                 let bytes = self.data_source(Some(source), &path)?;
                 let text = String::from_utf8(bytes);
@@ -107,15 +108,12 @@ impl Reader {
         }
     }
 
-    /// A format string: the one place where it is taken over from the configuration.
-    #[expect(
-        clippy::unused_self,
-        reason = "reports what the format's own parser says"
-    )]
-    fn text(&mut self, format: String, _path: &Path<'_>) -> Option<String> {
+    /// A format string whose operators the proxy knows.
+    fn text(&mut self, format: String, path: &Path<'_>) -> Option<String> {
         if format.is_empty() {
             return Some(DEFAULT_TEXT_FORMAT.to_owned());
         }
+        self.report.check(path, Format::parse(&format))?;
         Some(format)
     }
 

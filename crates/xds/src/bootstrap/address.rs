@@ -39,8 +39,9 @@ pub(super) fn socket_address(
     let at = path.field("port_value");
     let port = match address.port_specifier {
         Some(socket_address::PortSpecifier::PortValue(port)) => {
-            let port =
-                u16::try_from(port).map_err(|_| format!("{port} is no port; it is 0 to 65535"));
+            let port = u16::try_from(port)
+                .ok()
+                .ok_or_else(|| format!("{port} is no port; it is 0 to 65535"));
             report.check(&at, port)
         }
         _ => {
@@ -54,6 +55,7 @@ pub(super) fn socket_address(
 fn ip(text: &str, path: &Path<'_>, report: &mut Report) -> Option<IpAddr> {
     let parsed = text
         .parse()
-        .map_err(|_| format!("{text:?} is no IP address; names are not resolved here"));
+        .ok()
+        .ok_or_else(|| format!("{text:?} is no IP address; names are not resolved here"));
     report.check(path, parsed)
 }

@@ -78,7 +78,8 @@ impl Reader {
             name => {
                 let parsed = name
                     .parse()
-                    .map_err(|_| format!("{name:?} cannot be the name of a header"));
+                    .ok()
+                    .ok_or_else(|| format!("{name:?} cannot be the name of a header"));
                 self.report.check(path, parsed).map(HeaderMatch::Name)
             }
         }

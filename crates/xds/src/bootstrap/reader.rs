@@ -32,16 +32,11 @@ pub(super) fn model(bootstrap: pb::Bootstrap) -> Result<Bootstrap, Problems> {
     let path = root.field("static_resources");
     let at = path.field("clusters");
     let clusters = reader.each(resources.clusters, &at, Reader::cluster);
-    reader.unique("cluster", &clusters, |cluster| cluster.name.clone(), &at);
+    reader.unique("cluster", &clusters, |cluster| &cluster.name, &at);
     let at = path.field("listeners");
     let count = resources.listeners.len();
     let listeners = reader.each(resources.listeners, &at, Reader::listener);
-    reader.unique(
-        "listener",
-        &listeners,
-        |listener| listener.name.clone(),
-        &at,
-    );
+    reader.unique("listener", &listeners, |listener| &listener.name, &at);
     reader.addresses(&listeners, &at);
     if listeners.len() == count && !listeners.iter().flatten().any(|l| l.bind_to_port) {
         reader.report.invalid(
@@ -77,7 +72,7 @@ impl Reader {
         &mut self,
         what: &str,
         list: &[Option<M>],
-        name: impl Fn(&M) -> Name,
+        name: impl Fn(&M) -> &str,
         path: &Path<'_>,
     ) {
         let names = list.iter().map(|element| element.as_ref().map(&name));

@@ -28,12 +28,7 @@ impl Reader {
         let hosts = self.each(config.virtual_hosts, &at, |reader, host, path| {
             reader.virtual_host(host, &scope, path)
         });
-        self.unique(
-            "virtual host",
-            &hosts,
-            |host| host.name.as_str().into(),
-            &at,
-        );
+        self.unique("virtual host", &hosts, |host| host.name.as_str(), &at);
         self.unique_domains(&hosts, &at);
         Some(RouteConfiguration {
             name: config.name,

@@ -134,3 +134,44 @@ fn end_of_child(output: &Output) -> String {
     let separator = if said.is_empty() { "" } else { ": " };
     format!("the converter {how}{separator}{said}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CHILD_NAME, end_of_child, read_answer, run};
+    use crate::convert::{Format, Task};
+    use bytes::Bytes;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{ExitStatus, Output};
+
+    fn ended(status: i32, stderr: &str) -> String {
+        end_of_child(&Output {
+            status: ExitStatus::from_raw(status),
+            stdout: Vec::new(),
+            stderr: stderr.into(),
+        })
+    }
+
+    #[test]
+    fn the_end_of_a_child_is_told_with_its_signal_or_its_last_words() {
+        assert!(ended(9, "").contains("killed (signal 9); usually memory ran out"));
+        assert!(ended(11, "").contains("ended by signal 11"));
+        let message = ended(101 << 8, "thread main panicked\n");
+        assert!(
+            message.ends_with("exit status: 101: thread main panicked"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_told_as_a_missing_call_of_convert_main() {
+        // The test harness is executed in place of a main that knows its task.
+        let error = run(Task::ToWire(Format::Yaml), b"{}").unwrap_err();
+        assert!(error.to_string().contains(CHILD_NAME), "{error}");
+        for answer in ["", "running 0 tests"] {
+            let error = read_answer(Bytes::from(answer)).unwrap_err();
+            assert!(error.to_string().contains("convert_main"), "{error}");
+        }
+        let error = read_answer(Bytes::from("-{")).unwrap_err();
+        assert!(error.to_string().contains("cannot be read"), "{error}");
+    }
+}

@@ -7,7 +7,11 @@ use crate::error::SyntaxError;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::budget::BudgetBreach;
 use std::fmt;
+
+/// How deep a text may be nested. A header match inside a bootstrap stands at depth 20.
+const MAX_DEPTH: usize = 64;
 
 /// How a text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,24 +49,45 @@ fn parse_json(text: &str) -> Result<Value, SyntaxError> {
 fn parse_yaml(text: &str) -> Result<Value, SyntaxError> {
     let options = serde_saphyr::options! {
         with_snippet: false,
-        // Ten thousand clusters and as many routes take about a million nodes.
+        // Ten thousand clusters and as many routes take about a million nodes. What aliases make
+        // of them is limited apart; one anchor used by a thousand listeners is no attack.
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_nodes: 8_000_000,
             max_events: 16_000_000,
-            max_depth: 100,
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+            enforce_alias_anchor_ratio: false,
         },
     };
     serde_saphyr::from_str_with_options::<Strict>(text, options)
         .map(|strict| strict.0)
-        .map_err(|e| {
-            let place = e.location();
+        .map_err(|error| {
+            let place = error.location();
             SyntaxError {
                 line: place.map_or(0, |l| l.line()),
                 column: place.map_or(0, |l| l.column()),
-                message: without_place(&e.to_string()),
+                message: reason(&error),
             }
         })
+}
+
+/// What the YAML parser objects to, in the words of someone who edits the file.
+fn reason(error: &serde_saphyr::Error) -> String {
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or_default();
+            format!("the key {key:?} is given twice; keep one of them")
+        }
+        serde_saphyr::Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Documents { .. } => {
+                "a second document begins here; a bootstrap is one document".to_owned()
+            }
+            BudgetBreach::Depth { .. } => format!("it is nested deeper than {MAX_DEPTH} levels"),
+            other => format!("the text, its aliases expanded, is too large ({other:?})"),
+        },
+        other => without_place(&other.to_string()),
+    }
 }
 
 /// The parsers end their messages with the place, which is told beside the message.
@@ -158,6 +183,3 @@ impl<'de> Visitor<'de> for Tree {
         Ok(Value::Object(object))
     }
 }
-
-#[cfg(test)]
-mod tests;

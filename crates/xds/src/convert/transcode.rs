@@ -217,12 +217,12 @@ impl Transcoder<'_> {
                 None => format!("a {wrapper}"),
             },
         };
-        DynamicMessage::deserialize(descriptor.clone(), json)
-            .map_err(|_| {
-                self.report
-                    .invalid(path, wrong_type(&expected, json).message)
-            })
-            .ok()
+        let message = DynamicMessage::deserialize(descriptor.clone(), json).ok();
+        if message.is_none() {
+            let message = wrong_type(&expected, json).message;
+            self.report.invalid(path, message);
+        }
+        message
     }
 
     fn any(
@@ -277,6 +277,3 @@ impl Transcoder<'_> {
         );
     }
 }
-
-#[cfg(test)]
-mod tests;
