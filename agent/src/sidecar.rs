@@ -73,7 +73,7 @@ fn serve(args: &Args) -> Result<Exit, Failed> {
         })?;
     let admin = model
         .admin
-        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
     let workers = concurrency::workers(
         args.concurrency,
         std::env::var(concurrency::CPU_LIMIT_VARIABLE)
