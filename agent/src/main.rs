@@ -38,8 +38,8 @@ fn main() -> ExitCode {
     // SAFETY: mallopt(3) takes two integers and changes only the allocator's own settings; no
     // other thread runs yet.
     unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, MAX_ARENAS) };
-    if let Some(code) = shunt_xds::convert_child() {
-        return code;
+    if shunt_xds::is_convert_child() {
+        return shunt_xds::convert_main();
     }
     match Cli::try_parse() {
         Ok(Cli {

@@ -9,7 +9,7 @@ use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::admin::{Admin, LoopbackListener};
 use shunt_proxy::concurrency;
 use shunt_proxy::server::{Bound, Config, Running, StartError};
-use shunt_xds::{Converter, LoadError, Loaded, load_bootstrap};
+use shunt_xds::{Converter, LoadError, LoadErrorKind, Loaded, load_bootstrap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,7 +73,7 @@ fn serve(args: &Args) -> Result<Exit, Failed> {
         })?;
     let admin = model
         .admin
-        .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
     let workers = concurrency::workers(
         args.concurrency,
         std::env::var(concurrency::CPU_LIMIT_VARIABLE)
@@ -122,9 +122,9 @@ fn serve(args: &Args) -> Result<Exit, Failed> {
 
 fn config_code(error: &LoadError) -> Exit {
     match error.kind() {
-        shunt_xds::LoadErrorKind::Unreadable => Exit::ConfigUnreadable,
-        shunt_xds::LoadErrorKind::Invalid => Exit::ConfigInvalid,
-        shunt_xds::LoadErrorKind::Internal => Exit::Failed,
+        LoadErrorKind::Unreadable => Exit::ConfigUnreadable,
+        LoadErrorKind::Syntax | LoadErrorKind::Invalid => Exit::ConfigInvalid,
+        LoadErrorKind::Internal => Exit::Failed,
     }
 }
 

@@ -218,3 +218,51 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
         }
     });
 }
+
+fn ip(arguments: &str) -> String {
+    let Ran(code, output, error) = ran(Command::new("ip").args(arguments.split(' ')));
+    assert_eq!(code, 0, "ip {arguments}: {error}");
+    output
+}
+
+/// Also the address that precedes the rules is taken back.
+#[test]
+fn a_run_that_cannot_send_any_one_of_its_messages_leaves_all_or_nothing() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link add inner type veth peer name outer");
+        ip("addr add 2001:db8::2/64 dev inner nodad");
+        ip("link set inner up");
+        ip("link set outer up");
+        let addresses = ip("-6 -o addr show dev lo");
+        let both = "-i * -b *";
+        let refused = (1..100).take_while(|nth| {
+            let inject = format!("inject=sendto:error=ENOMEM:when={nth}");
+            let mut command = Command::new("strace");
+            command.args(["-o", "/dev/null", "-e", &inject, PROGRAM, "istio-iptables"]);
+            let Ran(code, _, error) = ran(command.args(both.split(' ')));
+            if code == 0 {
+                return false;
+            }
+            if nft("list ruleset").is_empty() {
+                assert_eq!(ip("-6 -o addr show dev lo"), addresses, "{nth}: {error}");
+            } else {
+                // They could not be read back; then all is there, and this takes it away.
+                assert!(
+                    ip("-6 -o addr show dev lo").contains("::6/128"),
+                    "{nth}: {error}"
+                );
+                assert!(
+                    init(&format!("istio-iptables {both}"))
+                        .1
+                        .contains("unchanged")
+                );
+                assert_eq!(init("remove").0, 0);
+            }
+            true
+        });
+        let refused = refused.count();
+        assert!((5..99).contains(&refused), "{refused} messages were sent");
+        assert!(ip("-6 -o addr show dev lo").contains("::6/128"));
+    });
+}

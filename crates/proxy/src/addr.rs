@@ -1,7 +1,7 @@
 //! Address newtypes: past `accept()` a swapped socket address does not compile.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
@@ -30,6 +30,17 @@ address! {
     Upstream
 }
 
+/// Where a downstream connection was made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// What filter chains match: the original destination, or where the connection arrived.
+    pub address: SocketAddr,
+    /// Our end of the socket.
+    pub arrived_at: SocketAddr,
+    /// The original destination, where the connection was redirected.
+    pub original: Option<OrigDst>,
+}
+
 /// An address without the v4-mapped form, so that one address has one spelling.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address {
@@ -39,9 +50,4 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         },
         SocketAddr::V4(_) => address,
     }
-}
-
-/// Whether two addresses are of one family.
-pub fn same_family(a: IpAddr, b: IpAddr) -> bool {
-    a.is_ipv4() == b.is_ipv4()
 }

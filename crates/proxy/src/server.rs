@@ -5,6 +5,7 @@
 
 use crate::admin::readiness::Readiness;
 use crate::drain::{DRAIN_TIME, Drain, Phase, QUIET};
+use crate::listener::manager;
 use crate::listener::socket::{self, BindError};
 use crate::model::{Bootstrap, Invalid};
 use crate::observe::access_log::AccessLogWriter;
@@ -13,7 +14,7 @@ use crate::observe::stats::Registry;
 use crate::overload::{Overload, raise_descriptor_limit};
 use crate::snapshot::{Compiler, Listener};
 use crate::store::Store;
-use crate::worker::{self, Process, Worker};
+use crate::worker::{Process, Worker};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration cannot be compiled.
-    #[error("configuration: {0}")]
+    #[error("the configuration cannot be compiled")]
     Config(#[from] Invalid),
     /// A socket cannot be had.
     #[error(transparent)]
@@ -182,7 +183,8 @@ fn start(
                     return 0;
                 }
             };
-            runtime.block_on(async move { worker::run(Worker::new(process, index), sockets).await })
+            runtime
+                .block_on(async move { manager::run(Worker::new(process, index), sockets).await })
         })?;
     made.recv()
         .map_err(|_gone| io::Error::other("the thread ended at once"))??;

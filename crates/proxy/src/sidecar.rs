@@ -1,8 +1,9 @@
 //! The way of a connection through the sidecar, from top to bottom.
 
+use crate::addr::Destination;
 use crate::connection::Tracked;
 use crate::http::connection_manager::{self, HttpConnection};
-use crate::listener::accept::{Accepted, Destination};
+use crate::listener::accept::Accepted;
 use crate::listener::filter_chain::ConnectionFacts;
 use crate::listener::inspect::http::{Inspection, MAX_INSPECT_BYTES, inspect};
 use crate::model::TransportProtocol;

@@ -3,13 +3,12 @@
 //! Workers share nothing on the hot path but the store's cells and atomic counters. What a worker
 //! owns is behind `Rc` and never leaves its thread.
 
-use crate::addr::{Downstream, OrigDst};
+use crate::addr::{Destination, Downstream, OrigDst};
 use crate::clock::Clock;
 use crate::cluster::manager::{WorkerCluster, WorkerClusters};
 use crate::connection::{Kick, Tracked};
-use crate::drain::{Drain, Phase};
+use crate::drain::Drain;
 use crate::ids::{ClusterId, RouteTableId};
-use crate::listener::accept::{self, Destination};
 use crate::network::SCRATCH_BYTES;
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::outcome::{Begin, Outcome, Recorder};
@@ -17,21 +16,13 @@ use crate::observe::series::ProcessSeries;
 use crate::observe::stats::{CodeCounters, Registry};
 use crate::overload::Overload;
 use crate::route::RouteTable;
-use crate::snapshot::{Cluster, Listener};
+use crate::snapshot::Cluster;
 use crate::store::{Store, View};
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How often a worker flushes its access log and looks for what timed out.
-const TICK: Duration = Duration::from_millis(250);
-
-/// How long a worker waits for what it cut at the end of the drain.
-const CUT_TIME: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -167,7 +158,8 @@ impl Worker {
         }
     }
 
-    fn tick(&self) {
+    /// Flush the access log and end what timed out; called every now and then.
+    pub(crate) fn tick(&self) {
         self.clock.resynchronise();
         self.log.flush();
         let now = self.clock.now();
@@ -178,7 +170,13 @@ impl Worker {
         self.clusters.borrow().expire(now);
     }
 
-    fn kick_all(&self) -> usize {
+    /// Whether any connection is open.
+    pub(crate) fn has_connections(&self) -> bool {
+        !self.connections.borrow().is_empty()
+    }
+
+    /// End every connection; returns how many there were.
+    pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
         connections
             .values()
@@ -198,37 +196,4 @@ impl Drop for TrackGuard {
     fn drop(&mut self) {
         self.worker.connections.borrow_mut().remove(&self.id);
     }
-}
-
-/// The life of a worker: accept, tick, and at the end cut what is left. Returns how many
-/// connections were cut.
-pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>) -> usize {
-    for (listener, socket) in sockets {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let accepting = accept::run(Rc::clone(&worker), listener, socket);
-                tokio::task::spawn_local(accepting);
-            }
-            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept"),
-        }
-    }
-    let mut phase = worker.process.drain.subscribe();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-            _ = tick.tick() => worker.tick(),
-        }
-    }
-    let cut = worker.kick_all();
-    let gone = async {
-        while !worker.connections.borrow().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    };
-    // What does not end by then ends with the runtime.
-    let _late = tokio::time::timeout(CUT_TIME, gone).await;
-    worker.log.flush();
-    cut
 }

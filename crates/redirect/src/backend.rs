@@ -6,7 +6,7 @@
 
 use crate::capture::CaptureConfig;
 use crate::error::{ApplyError, KernelError, RemoveError};
-use crate::nft::{Nft, Table};
+use crate::nft::{Nft, Snapshot, Table};
 use crate::plan::plan;
 use crate::routing::{InboundSource, Route};
 use crate::ruleset::Ruleset;
@@ -51,12 +51,12 @@ const ATTEMPTS: u32 = 32;
 /// Makes the network namespace of the calling thread follow `config`.
 ///
 /// # Errors
-/// If a table of our name is not ours, or the kernel refuses. Then no rule is changed; `::6` may
-/// have been added to `lo`, which the next run continues with and [`remove`] takes away.
+/// If a table of our name is not ours, or the kernel refuses. Then nothing is changed; only where
+/// the rules cannot be read back once they are written are they there, all of them.
 pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     let mut nft = Nft::open()?;
     // A refusal comes before any change.
-    let mut snapshot = nft.read()?;
+    let snapshot = nft.read()?;
     if let Table::Refused(conflict) = snapshot.table {
         return Err(conflict.into());
     }
@@ -69,29 +69,49 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
         None
     };
 
-    let mut change = Change::Unchanged;
-    // The generation that our own transaction made, and nobody else's.
     let mut written = None;
+    let change = match write(&mut nft, snapshot, &ruleset, &mut written) {
+        Ok(change) => change,
+        Err(error) => {
+            if ipv6 == Some(InboundSource::Added) && written.is_none() {
+                // Everything stays as it was; where this fails too, the next run continues.
+                let _kept = route.remove_own_inbound_source();
+            }
+            return Err(error);
+        }
+    };
+    if ipv6.is_none() {
+        route.remove_own_inbound_source()?;
+    }
+    Ok(Applied {
+        ruleset,
+        change,
+        ipv6,
+    })
+}
+
+/// Bring the kernel's table to this rule set, where it differs. `written` becomes the generation
+/// that our own transaction made, and nobody else's.
+fn write(
+    nft: &mut Nft,
+    mut snapshot: Snapshot,
+    ruleset: &Ruleset,
+    written: &mut Option<u32>,
+) -> Result<Change, ApplyError> {
+    let mut change = Change::Unchanged;
     for _ in 0..ATTEMPTS {
         let difference = match &snapshot.table {
-            Table::Ours(ours) => ours.difference(&ruleset),
+            Table::Ours(ours) => ours.difference(ruleset),
             _ => Some(String::new()),
         };
         let Some(difference) = difference else {
-            if ipv6.is_none() {
-                route.remove_own_inbound_source()?;
-            }
-            return Ok(Applied {
-                ruleset,
-                change,
-                ipv6,
-            });
+            return Ok(change);
         };
-        if written == Some(snapshot.generation) {
+        if *written == Some(snapshot.generation) {
             return Err(KernelError::NotAsWritten { difference }.into());
         }
-        if nft.replace(&snapshot, &ruleset)? {
-            written = Some(snapshot.generation.wrapping_add(1));
+        if nft.replace(&snapshot, ruleset)? {
+            *written = Some(snapshot.generation.wrapping_add(1));
             change = match snapshot.table {
                 Table::Absent => Change::Created,
                 _ => Change::Replaced { difference },
@@ -99,10 +119,11 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
         }
         snapshot = nft.read()?;
         if let Table::Refused(conflict) = &snapshot.table {
-            if written != Some(snapshot.generation) {
+            if *written != Some(snapshot.generation) {
                 return Err(conflict.clone().into());
             }
             nft.delete(&snapshot)?;
+            *written = None;
             return Err(KernelError::NoComments.into());
         }
     }

@@ -1,10 +1,10 @@
 //! A worker's own state of each cluster it uses: pools and the load balancer's cursor.
 
+use crate::addr::Destination;
 use crate::addr::Upstream;
 use crate::cluster::lb::round_robin::RoundRobin;
 use crate::error::Failure;
 use crate::ids::ClusterId;
-use crate::listener::accept::Destination;
 use crate::observe::stats::CodeCounters;
 use crate::snapshot::{Cluster, Endpoints};
 use crate::store::{Store, View};

@@ -1,5 +1,6 @@
 //! The HTTP connection manager: one downstream connection, one request after another.
 
+use crate::addr::Destination;
 use crate::addr::Downstream;
 use crate::connection::{Kick, Tracked};
 use crate::error::Failure;
@@ -8,7 +9,6 @@ use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::filters::router::Router;
 use crate::http::headers::{self, Upgrade};
-use crate::listener::accept::Destination;
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::{Begin, Outcome};
@@ -228,7 +228,7 @@ impl Stream {
             self.connection.worker.stats.inc(chain.series.no_route);
             return Err(Failure::RouteNotFound);
         };
-        self.outcome.route_name = Some(Arc::clone(&route.name));
+        self.outcome.route_name = self.outcome.name(&route.name);
 
         // HTTP filters, in the order of the configuration; the router is the last.
         #[expect(

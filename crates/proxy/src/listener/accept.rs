@@ -1,6 +1,6 @@
 //! Accepting connections: one loop for each worker and listening socket.
 
-use crate::addr::{Downstream, OrigDst, canonical};
+use crate::addr::{Destination, Downstream, canonical};
 use crate::drain::Phase;
 use crate::listener::original_dst::original_dst;
 use crate::listener::socket::BACKLOG;
@@ -23,17 +23,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// How long an accept loop rests after an error that will not pass at once.
 const BACKOFF: Duration = Duration::from_millis(50);
-
-/// Where a downstream connection was made to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Destination {
-    /// What filter chains match: the original destination, or where the connection arrived.
-    pub address: SocketAddr,
-    /// Our end of the socket.
-    pub arrived_at: SocketAddr,
-    /// The original destination, where the connection was redirected.
-    pub original: Option<OrigDst>,
-}
 
 /// An accepted connection.
 #[derive(Debug)]

@@ -3,5 +3,6 @@
 pub mod accept;
 pub mod filter_chain;
 pub mod inspect;
+pub mod manager;
 pub mod original_dst;
 pub mod socket;

@@ -1,9 +1,9 @@
 //! The TCP proxy: a connection goes to one endpoint of one cluster, byte for byte.
 
+use crate::addr::Destination;
 use crate::addr::Downstream;
 use crate::connection::Tracked;
 use crate::error::Failure;
-use crate::listener::accept::Destination;
 use crate::network::relay::{Moved, Side, relay, reset_on_close};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
@@ -139,7 +139,7 @@ impl TcpConnection {
                 status: http::StatusCode::SERVICE_UNAVAILABLE,
             });
         };
-        outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
+        outcome.upstream_cluster = outcome.name(&cluster.config.name);
         let pool = cluster.pick(worker, self.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
         let (io, local, open): (Io, SocketAddr, OpenConnection) = pool.connect(worker).await?;

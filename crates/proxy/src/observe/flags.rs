@@ -1,4 +1,5 @@
-//! Response flags: why a request or connection ended as it did, in Envoy's short names.
+//! Response flags: why a request or connection ended as it did, in Envoy's short names and in the
+//! order in which Envoy shows them (`CoreResponseFlag`).
 
 use std::fmt;
 
@@ -8,28 +9,28 @@ bitflags::bitflags! {
     pub struct Flags: u32 {
         /// No healthy upstream.
         const UH = 1 << 0;
-        /// Upstream connection failure.
-        const UF = 1 << 1;
-        /// Upstream overflow: a circuit breaker is open.
-        const UO = 1 << 2;
-        /// No route, or no filter chain.
-        const NR = 1 << 3;
         /// Upstream request timeout.
-        const UT = 1 << 4;
+        const UT = 1 << 1;
+        /// Upstream connection failure.
+        const UF = 1 << 2;
         /// Upstream connection termination.
-        const UC = 1 << 5;
-        /// Every attempt to connect failed.
-        const URX = 1 << 6;
-        /// No cluster of that name.
-        const NC = 1 << 7;
+        const UC = 1 << 3;
+        /// Upstream overflow: a circuit breaker is open.
+        const UO = 1 << 4;
+        /// No route, or no filter chain.
+        const NR = 1 << 5;
         /// Downstream connection termination.
-        const DC = 1 << 8;
+        const DC = 1 << 6;
+        /// Every attempt to connect failed.
+        const URX = 1 << 7;
+        /// Stream idle timeout.
+        const SI = 1 << 8;
         /// Downstream protocol error.
         const DPE = 1 << 9;
         /// Upstream protocol error.
         const UPE = 1 << 10;
-        /// Stream idle timeout.
-        const SI = 1 << 11;
+        /// No cluster of that name.
+        const NC = 1 << 11;
         /// Overload: no file descriptor was left.
         const OM = 1 << 12;
     }
@@ -61,14 +62,25 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_lists_every_flag() {
+    fn the_documentation_explains_every_flag_and_no_other() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/response-flags.md");
         let text = std::fs::read_to_string(path).unwrap();
-        for (name, _) in Flags::all().iter_names() {
+        let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let mut explained = Vec::new();
+        for row in rows {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
             assert!(
-                text.contains(&format!("| {name} |")),
-                "docs/response-flags.md lacks {name}"
+                cells.len() == 4 && !cells.contains(&""),
+                "four cells: {row}"
             );
+            explained.push(cells[0]);
         }
+        let mut known: Vec<&str> = Flags::all().iter_names().map(|(name, _)| name).collect();
+        explained.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(
+            explained, known,
+            "docs/response-flags.md and the code differ"
+        );
     }
 }

@@ -29,7 +29,8 @@ pub struct Recorder {
 #[derive(Debug)]
 pub struct Outcome {
     recorder: Rc<Recorder>,
-    logs: Arc<LogSet>,
+    /// Shared by all workers, so touched only where something is logged.
+    logs: Option<Arc<LogSet>>,
     http: Option<HttpSeries>,
     /// When it began.
     pub start: Instant,
@@ -90,7 +91,7 @@ impl Outcome {
             start: recorder.clock.now(),
             start_time: logged.then(|| recorder.clock.now_wall()),
             recorder: Rc::clone(recorder),
-            logs: Arc::clone(begin.logs),
+            logs: logged.then(|| Arc::clone(begin.logs)),
             http: begin.http,
             downstream_remote: begin.downstream_remote,
             downstream_local: begin.downstream_local,
@@ -109,6 +110,12 @@ impl Outcome {
             captured: begin.captured,
         }
     }
+
+    /// A name for the record, or nothing where there is no record: the count of references to a
+    /// name is shared by all workers, and writing it costs them.
+    pub fn name(&self, name: &Name) -> Option<Name> {
+        self.logs.as_ref().map(|_| Arc::clone(name))
+    }
 }
 
 impl Drop for Outcome {
@@ -123,8 +130,11 @@ impl Drop for Outcome {
             let ms = now.saturating_duration_since(self.start).as_millis();
             stats.record(series.rq_time, u64::try_from(ms).unwrap_or(u64::MAX));
         }
-        if !self.logs.is_empty() {
-            self.recorder.log.write(&self.logs, self, now);
+        if let Some(logs) = &self.logs {
+            self.recorder.log.write(logs, self, now);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,10 @@ impl Read for Io {
         let n = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..n]);
         self.prefix.advance(n);
+        if self.prefix.is_empty() {
+            // Or an idle connection would hold the buffer that it was sniffed into.
+            self.prefix = Bytes::new();
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -3,6 +3,7 @@
 //! A loop over attempts. One attempt fails without a trace where its request was never sent: a
 //! pooled connection that the upstream had closed gives the request back.
 
+use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
@@ -11,7 +12,6 @@ use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::headers;
-use crate::listener::accept::Destination;
 use crate::observe::outcome::Outcome;
 use crate::route::Forward;
 use crate::worker::Worker;
@@ -20,7 +20,6 @@ use hyper::body::Incoming;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -59,7 +58,7 @@ impl Router<'_> {
                 status: forward.cluster_not_found,
             });
         };
-        outcome.upstream_cluster = Some(Arc::clone(&cluster.config.name));
+        outcome.upstream_cluster = outcome.name(&cluster.config.name);
 
         // Attempts, within the route's timeout
         self.announce_timeout(request);

@@ -1,7 +1,7 @@
 //! What a log wants of heads that are long gone when its line is written.
 
 use http::header::HOST;
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use smallvec::SmallVec;
 
@@ -30,7 +30,11 @@ impl Key {
         match self {
             Self::Method => Some(Value::Method(head.method.clone())),
             Self::Path => head.uri.path_and_query().cloned().map(Value::Path),
-            Self::Authority => head.headers.get(HOST).cloned().map(Value::Header),
+            // RFC 9112 §3.2.2: the authority of an absolute form goes before the host.
+            Self::Authority => match head.uri.authority() {
+                Some(authority) => Some(Value::Authority(authority.clone())),
+                None => head.headers.get(HOST).cloned().map(Value::Header),
+            },
             Self::Scheme => Some(Value::Header(HeaderValue::from_static("http"))),
             Self::Header(name) => head.headers.get(name).cloned().map(Value::Header),
         }
@@ -45,6 +49,7 @@ pub(super) type Keys = SmallVec<[Key; 2]>;
 pub(super) enum Value {
     Method(Method),
     Path(PathAndQuery),
+    Authority(Authority),
     Header(HeaderValue),
 }
 
@@ -53,6 +58,7 @@ impl Value {
         match self {
             Self::Method(method) => method.as_str().as_bytes(),
             Self::Path(path) => path.as_str().as_bytes(),
+            Self::Authority(authority) => authority.as_str().as_bytes(),
             Self::Header(value) => value.as_bytes(),
         }
     }

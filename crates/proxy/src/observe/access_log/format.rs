@@ -4,8 +4,11 @@ use super::capture::{Captured, Key, Keys, Value, Wanted};
 use crate::model::Invalid;
 use crate::observe::outcome::Outcome;
 use http::Version;
+use jiff::tz::TimeZone;
 use std::fmt::{Display, Write as _};
 use std::time::{Instant, SystemTime};
+
+const UTC: TimeZone = TimeZone::UTC;
 
 /// A compiled format.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ enum Step {
     Request(Header),
     Response(Header),
     Field(Field),
+    /// `START_TIME(..)` with a format of its own, in UTC.
+    StartTime(String),
 }
 
 #[derive(Debug)]
@@ -87,6 +92,14 @@ impl Format {
                 rest = after;
                 continue;
             }
+            // Its argument has percent signs of its own.
+            if let Some(argument) = after.strip_prefix("START_TIME(")
+                && let Some((format, after)) = argument.split_once(")%")
+            {
+                steps.push(parse_start_time(format)?);
+                rest = after;
+                continue;
+            }
             let (operator, after) = after.split_once('%').ok_or_else(|| {
                 Invalid::new(format!(
                     "`%{after}` has no closing `%`; a percent sign is `%%`"
@@ -105,7 +118,7 @@ impl Format {
             let (header, list) = match step {
                 Step::Request(header) => (header, &mut wanted.request),
                 Step::Response(header) => (header, &mut wanted.response),
-                Step::Literal(_) | Step::Field(_) => continue,
+                Step::Literal(_) | Step::Field(_) | Step::StartTime(_) => continue,
             };
             header.slot = list
                 .iter()
@@ -133,6 +146,7 @@ impl Format {
                 Step::Request(header) => line.header(header, captured, |c| &c.request),
                 Step::Response(header) => line.header(header, captured, |c| &c.response),
                 Step::Field(field) => line.field(*field, clock, outcome, now),
+                Step::StartTime(format) => line.start_time(format, outcome.start_time),
             }
         }
     }
@@ -160,6 +174,19 @@ fn parse_operator(operator: &str) -> Result<Step, Invalid> {
         _ => Err(Invalid::new(format!(
             "`%{operator}%` is not an operator of Shunt; there are REQ(name), RESP(name), {}",
             Field::NAMES.join(", ")
+        ))),
+    }
+}
+
+/// `START_TIME(FORMAT)`, in the directives of strftime(3) that Envoy knows, `%3f` among them.
+fn parse_start_time(format: &str) -> Result<Step, Invalid> {
+    // Tried once, so that it cannot fail for each record.
+    let tried = jiff::fmt::strtime::format(format, &jiff::Timestamp::UNIX_EPOCH.to_zoned(UTC));
+    match tried {
+        Ok(_) => Ok(Step::StartTime(format.to_owned())),
+        Err(error) => Err(Invalid::new(format!(
+            "`%START_TIME({format})%`: {error}; write strftime directives such as \
+             %Y-%m-%dT%H:%M:%S.%3fZ"
         ))),
     }
 }
@@ -221,13 +248,27 @@ impl Line<'_> {
 
     /// Text from outside: it may break neither the line nor a quoted field.
     fn escaped(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                b'"' | b'\\' | 0..0x20 | 0x7f..=0xff => {
-                    self.show(&format_args!("\\x{byte:02x}"));
-                }
-                _ => self.out.push(*byte),
+        let harmless = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f..=0xff);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let run = rest
+                .iter()
+                .position(|byte| !harmless(byte))
+                .unwrap_or(rest.len());
+            let (plain, after) = rest.split_at(run);
+            self.out.extend_from_slice(plain);
+            rest = after;
+            if let Some((byte, after)) = rest.split_first() {
+                self.show(&format_args!("\\x{byte:02x}"));
+                rest = after;
             }
+        }
+    }
+
+    fn start_time(&mut self, format: &str, at: Option<SystemTime>) {
+        match at.map(jiff::Timestamp::try_from) {
+            Some(Ok(at)) => self.show(&at.to_zoned(UTC).strftime(format)),
+            Some(Err(_)) | None => self.out.push(b'-'),
         }
     }
 
@@ -251,6 +292,15 @@ impl Line<'_> {
         }
     }
 
+    /// A text that stands without quotes in most formats: one word, as Envoy makes it.
+    fn word_or_dash(&mut self, text: &str) {
+        if text.contains(' ') {
+            self.escaped(text.replace(' ', "_").as_bytes());
+        } else {
+            self.text_or_dash(text);
+        }
+    }
+
     fn field(&mut self, field: Field, clock: &mut StartTimes, outcome: &Outcome, now: Instant) {
         match field {
             Field::StartTime => match outcome.start_time {
@@ -258,6 +308,7 @@ impl Line<'_> {
                 None => self.out.push(b'-'),
             },
             Field::Protocol => match outcome.protocol {
+                Some(Version::HTTP_2) => self.out.extend_from_slice(b"HTTP/2"),
                 Some(Version::HTTP_10) => self.out.extend_from_slice(b"HTTP/1.0"),
                 Some(Version::HTTP_11) => self.out.extend_from_slice(b"HTTP/1.1"),
                 Some(other) => self.show(&format_args!("{other:?}")),
@@ -267,9 +318,9 @@ impl Line<'_> {
                 self.show(&outcome.status.map_or(0, |status| status.as_u16()));
             }
             Field::ResponseFlags => self.show(&outcome.flags),
-            Field::ResponseCodeDetails => self.text_or_dash(&outcome.details),
+            Field::ResponseCodeDetails => self.word_or_dash(&outcome.details),
             Field::ConnectionTerminationDetails => {
-                self.text_or_dash(&outcome.connection_termination);
+                self.word_or_dash(&outcome.connection_termination);
             }
             Field::UpstreamTransportFailureReason => self.text_or_dash(&outcome.transport_failure),
             Field::BytesReceived => self.show(&outcome.bytes_received),
@@ -326,58 +377,4 @@ impl StartTimes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::DEFAULT_TEXT_FORMAT;
-    use std::time::Duration;
-
-    #[test]
-    fn istios_default_format_is_understood() {
-        Format::parse(DEFAULT_TEXT_FORMAT).unwrap();
-    }
-
-    #[test]
-    fn wrong_formats_say_what_is_wrong() {
-        for (format, says) in [
-            ("%REQ(", "no closing `%`"),
-            ("%NOPE%", "`%NOPE%` is not an operator"),
-            ("%REQ%", "no name"),
-            ("%REQ(A%", "no closing parenthesis"),
-            ("%REQ(A):x%", "no number"),
-            ("%REQ(A)x%", "something follows"),
-            ("%RESP(bad name)%", "not a header name"),
-            ("%REQ(a?b?c)%", "not a header name"),
-            ("%DURATION(x)%", "takes no argument"),
-        ] {
-            let error = Format::parse(format).unwrap_err().to_string();
-            assert!(error.contains(says), "{format}: {error}");
-        }
-    }
-
-    #[test]
-    fn two_percent_signs_are_one() {
-        let format = Format::parse("100%% %DURATION%").unwrap();
-        assert!(matches!(&format.steps[0], Step::Literal(text) if text == "100% "));
-        assert_eq!(format.steps.len(), 2);
-    }
-
-    #[test]
-    fn text_from_outside_cannot_forge_a_line() {
-        let mut out = Vec::new();
-        Line { out: &mut out }.escaped(b"a\"b\nc\\d\x7f\xff");
-        assert_eq!(out, br"a\x22b\x0ac\x5cd\x7f\xff");
-    }
-
-    #[test]
-    fn start_times_have_milliseconds_and_follow_the_second() {
-        let mut times = StartTimes::default();
-        let mut out = Vec::new();
-        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_903_999_007);
-        times.write(&mut out, at);
-        times.write(&mut out, at + Duration::from_secs(1));
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "2026-01-31T23:59:59.007Z2026-02-01T00:00:00.007Z"
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,11 @@
 use super::*;
+use crate::clock::Clock;
+use crate::observe::access_log::{Format, Log};
+use crate::observe::outcome::{Begin, Recorder};
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 const DROPPED: &str = "shunt_access_log_dropped_total";
 
@@ -155,4 +160,43 @@ fn a_file_is_appended_to_and_one_that_cannot_be_opened_is_named() {
         error.contains("no/access.log") && error.contains("directory"),
         "{error}"
     );
+}
+
+#[test]
+fn a_record_for_a_sink_without_room_is_dropped_and_counted_and_the_next_with_room_is_written() {
+    let registry = Registry::new(1);
+    let sink = Arc::new(Sink::new(&AccessLogSink::Stderr, 0, &registry));
+    let logs = Arc::new(LogSet {
+        logs: vec![Log {
+            sink: Arc::clone(&sink),
+            format: Format::parse("%RESPONSE_FLAGS%\n").unwrap(),
+        }],
+        ..LogSet::default()
+    });
+    let recorder = Rc::new(Recorder {
+        stats: registry.worker(0),
+        log: WorkerLog::default(),
+        clock: Clock::new(),
+    });
+    let record = || {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        drop(Outcome::begin(
+            &recorder,
+            Begin {
+                downstream_remote: nowhere,
+                downstream_local: nowhere,
+                logs: &logs,
+                captured: None,
+                http: None,
+            },
+        ));
+        recorder.log.flush();
+    };
+    sink.waiting.store(MAX_WAITING, Ordering::Release);
+    record();
+    assert_eq!(registry.value(DROPPED, &[("sink", "stderr")]), Some(1));
+    sink.waiting.store(0, Ordering::Release);
+    record();
+    assert_eq!(registry.value(DROPPED, &[("sink", "stderr")]), Some(1));
+    assert_eq!(lock(&sink.handed_over).bytes, b"-\n");
 }

@@ -1,0 +1,52 @@
+//! The life of one worker's listeners: accept, look after what was accepted, cut what is left.
+
+use crate::drain::Phase;
+use crate::listener::accept;
+use crate::snapshot::Listener;
+use crate::worker::Worker;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// How often a worker flushes its access log and looks for what timed out.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How long a worker waits for what it cut at the end of the drain.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// How often it looks meanwhile.
+const CUT_STEP: Duration = Duration::from_millis(5);
+
+/// Serve these sockets until the drain has ended. Returns how many connections were cut.
+pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>) -> usize {
+    for (listener, socket) in sockets {
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => {
+                let accepting = accept::run(Rc::clone(&worker), listener, socket);
+                tokio::task::spawn_local(accepting);
+            }
+            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept"),
+        }
+    }
+    let mut phase = worker.process.drain.subscribe();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
+            _ = tick.tick() => worker.tick(),
+        }
+    }
+    let cut = worker.kick_all();
+    let gone = async {
+        while worker.has_connections() {
+            tokio::time::sleep(CUT_STEP).await;
+        }
+    };
+    // What does not end by then ends with the runtime.
+    let _late = tokio::time::timeout(CUT_TIME, gone).await;
+    worker.log.flush();
+    cut
+}

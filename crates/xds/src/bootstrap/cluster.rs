@@ -1,0 +1,294 @@
+//! Clusters.
+
+use super::address;
+use super::network::IDLE_TIMEOUT;
+use super::reader::Reader;
+use super::values::is;
+use crate::path::Path;
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3::{
+    BindConfig as PbBindConfig, HttpProtocolOptions as CommonOptions, RoutingPriority,
+    SocketAddress,
+};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::google::protobuf::UInt32Value;
+use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy as PbLbPolicy};
+use shunt_proxy::model::{BindConfig, CircuitBreakers, Cluster, ClusterKind, LbPolicy};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// Envoy's default of `connect_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The key and type of a cluster's HTTP options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+/// The source by which the redirect rules know an inbound sidecar's connections, by family. Istio
+/// names only the first where it does not know of IPv6.
+const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(127, 0, 0, 6),
+    Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6),
+);
+
+/// What the HTTP options of a cluster say.
+struct HttpOptions {
+    idle_timeout: Option<Duration>,
+    max_requests_per_connection: Option<u32>,
+}
+
+impl Reader {
+    /// One cluster.
+    pub(super) fn cluster(&mut self, mut cluster: pb::Cluster, path: &Path<'_>) -> Option<Cluster> {
+        let name = self.name(std::mem::take(&mut cluster.name), &path.field("name"));
+        let at = path.field("connect_timeout");
+        let connect_timeout = match cluster.connect_timeout {
+            None => CONNECT_TIMEOUT,
+            given => self.duration(given, &at).unwrap_or(CONNECT_TIMEOUT),
+        };
+        if connect_timeout.is_zero() {
+            self.report.invalid(&at, "it must be more than 0");
+        }
+        self.transport_socket(
+            cluster.transport_socket.take(),
+            &path.field("transport_socket"),
+        );
+        let at = path.field("upstream_bind_config");
+        let bind = self.bind_config(cluster.upstream_bind_config.take(), &at);
+        let at = path.field("circuit_breakers");
+        let circuit_breakers = self.circuit_breakers(cluster.circuit_breakers.take(), &at);
+        let http = self.http_options(&mut cluster, path);
+        let (kind, lb_policy) = self.kind(cluster, path)?;
+        Some(Cluster {
+            name: name?,
+            kind,
+            lb_policy,
+            connect_timeout,
+            bind: bind?,
+            circuit_breakers,
+            idle_timeout: http.idle_timeout,
+            max_requests_per_connection: http.max_requests_per_connection,
+        })
+    }
+
+    fn kind(&mut self, cluster: pb::Cluster, path: &Path<'_>) -> Option<(ClusterKind, LbPolicy)> {
+        let policy = cluster.lb_policy();
+        let discovery = match cluster.cluster_discovery_type {
+            None => DiscoveryType::Static as i32,
+            Some(ClusterDiscoveryType::Type(discovery)) => discovery,
+            Some(ClusterDiscoveryType::ClusterType(_)) => return None,
+        };
+        let (kind, served) = match DiscoveryType::try_from(discovery) {
+            Ok(DiscoveryType::Static) => {
+                let at = path.field("load_assignment");
+                let endpoints = self.load_assignment(cluster.load_assignment, &at);
+                if cluster
+                    .lb_config
+                    .as_ref()
+                    .is_some_and(|c| matches!(c, LbConfig::OriginalDstLbConfig(_)))
+                {
+                    let at = path.field("original_dst_lb_config");
+                    self.report
+                        .invalid(&at, "only a cluster of type ORIGINAL_DST has it");
+                }
+                (endpoints.map(ClusterKind::Static), PbLbPolicy::RoundRobin)
+            }
+            Ok(DiscoveryType::OriginalDst) => {
+                if cluster.load_assignment.is_some() {
+                    let at = path.field("load_assignment");
+                    let message = "a cluster of type ORIGINAL_DST takes its endpoint from the \
+                                   connection; leave it out";
+                    self.report.invalid(&at, message);
+                }
+                let port_override = self.port_override(cluster.lb_config, path);
+                let kind =
+                    port_override.map(|port_override| ClusterKind::OriginalDst { port_override });
+                (kind, PbLbPolicy::ClusterProvided)
+            }
+            Ok(other) => {
+                let message = format!(
+                    "{} is known to Envoy, not implemented by Shunt yet; STATIC and ORIGINAL_DST are",
+                    other.as_str_name()
+                );
+                self.report.refused(&path.field("type"), message);
+                return None;
+            }
+            Err(_) => {
+                self.report
+                    .unknown(&path.field("type"), "there is no such type");
+                return None;
+            }
+        };
+        if policy != served {
+            self.lb_policy(policy, served, &path.field("lb_policy"));
+        }
+        let lb_policy = match served {
+            PbLbPolicy::ClusterProvided => LbPolicy::ClusterProvided,
+            _ => LbPolicy::RoundRobin,
+        };
+        Some((kind?, lb_policy))
+    }
+
+    fn lb_policy(&mut self, given: PbLbPolicy, served: PbLbPolicy, path: &Path<'_>) {
+        let (given_name, served_name) = (given.as_str_name(), served.as_str_name());
+        if served == PbLbPolicy::ClusterProvided || given == PbLbPolicy::ClusterProvided {
+            let message =
+                format!("{given_name} contradicts the cluster's type; it must be {served_name}");
+            self.report.invalid(path, message);
+        } else {
+            let message = format!(
+                "{given_name} is known to Envoy, not implemented by Shunt yet; {served_name} is"
+            );
+            self.report.refused(path, message);
+        }
+    }
+
+    fn port_override(&mut self, config: Option<LbConfig>, path: &Path<'_>) -> Option<Option<u16>> {
+        let Some(LbConfig::OriginalDstLbConfig(config)) = config else {
+            return Some(None);
+        };
+        let Some(port) = config.upstream_port_override else {
+            return Some(None);
+        };
+        let port = u16::try_from(port.value)
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| format!("{} is no port; it is 1 to 65535", port.value));
+        let path = path.field("original_dst_lb_config");
+        self.report
+            .check(&path.field("upstream_port_override"), port)
+            .map(Some)
+    }
+
+    /// The HTTP options of a cluster, from where Envoy takes them: the typed ones, and where there
+    /// are none the deprecated fields of the cluster itself.
+    #[expect(deprecated, reason = "bootstraps in use still have them")]
+    fn http_options(&mut self, cluster: &mut pb::Cluster, path: &Path<'_>) -> HttpOptions {
+        let at = path.field("typed_extension_protocol_options");
+        let mut typed = std::mem::take(&mut cluster.typed_extension_protocol_options);
+        let http = typed.remove(HTTP_OPTIONS);
+        for key in typed.keys() {
+            let message = format!("it is not implemented by Shunt yet; {HTTP_OPTIONS} is");
+            self.report.refused(&at.key(key), message);
+        }
+        let Some(any) = http else {
+            let common = cluster.common_http_protocol_options.take();
+            let mut options = self.common_options(common, path);
+            let own = limit(cluster.max_requests_per_connection);
+            options.max_requests_per_connection = options.max_requests_per_connection.or(own);
+            return options;
+        };
+        let at = at.key(HTTP_OPTIONS);
+        if !is::<HttpProtocolOptions>(&any) {
+            self.misplaced(Some(&any), HTTP_OPTIONS, &at);
+        }
+        let options: HttpProtocolOptions = self.extension(&any, &at).unwrap_or_default();
+        if options.upstream_protocol_options.is_none() {
+            let message = "it needs explicit_http_config with http_protocol_options";
+            self.report.invalid(&at, message);
+        }
+        self.common_options(options.common_http_protocol_options, &at)
+    }
+
+    /// The `common_http_protocol_options` of the message at `path`.
+    fn common_options(&mut self, common: Option<CommonOptions>, path: &Path<'_>) -> HttpOptions {
+        let path = path.field("common_http_protocol_options");
+        let common = common.unwrap_or_default();
+        HttpOptions {
+            idle_timeout: self.timeout(
+                common.idle_timeout,
+                IDLE_TIMEOUT,
+                &path.field("idle_timeout"),
+            ),
+            max_requests_per_connection: limit(common.max_requests_per_connection),
+        }
+    }
+
+    fn bind_config(&mut self, config: Option<PbBindConfig>, path: &Path<'_>) -> Option<BindConfig> {
+        let Some(config) = config else {
+            return Some(BindConfig::default());
+        };
+        let mut bind = BindConfig::default();
+        let at = path.field("source_address");
+        let first = config.source_address.map(|a| self.source(a, &at));
+        let mut sources: Vec<Option<IpAddr>> = first.into_iter().collect();
+        let extra = path.field("extra_source_addresses");
+        for (i, source) in config.extra_source_addresses.into_iter().enumerate() {
+            let at = extra.index(i);
+            let address = source.address.unwrap_or_default();
+            sources.push(self.source(address, &at.field("address")));
+        }
+        if sources.len() > 2 {
+            let message = "at most one extra source, of the other address family, is possible";
+            self.report.invalid(&extra, message);
+        }
+        for source in sources {
+            let taken = match source? {
+                IpAddr::V4(v4) => bind.v4.replace(v4).is_some(),
+                IpAddr::V6(v6) => bind.v6.replace(v6).is_some(),
+            };
+            if taken {
+                let message = "two sources of one address family; give one for each";
+                self.report.invalid(&extra, message);
+            }
+        }
+        if bind.v4 == Some(INBOUND_SOURCE.0) && bind.v6.is_none() {
+            bind.v6 = Some(INBOUND_SOURCE.1);
+        }
+        // The unspecified address leaves the choice to the kernel, as no address does.
+        bind.v4 = bind.v4.filter(|ip| !ip.is_unspecified());
+        bind.v6 = bind.v6.filter(|ip| !ip.is_unspecified());
+        Some(bind)
+    }
+
+    fn source(&mut self, address: SocketAddress, path: &Path<'_>) -> Option<IpAddr> {
+        let address = SocketAddress {
+            // Envoy's own examples leave it out here.
+            port_specifier: address.port_specifier.or(Some(
+                envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier::PortValue(
+                    0,
+                ),
+            )),
+            ..address
+        };
+        let source = address::socket_address(address, path, &mut self.report)?;
+        if source.port() != 0 {
+            let message = "one source port allows one connection per upstream; write 0";
+            self.report.refused(&path.field("port_value"), message);
+        }
+        Some(source.ip())
+    }
+
+    fn circuit_breakers(
+        &mut self,
+        breakers: Option<pb::CircuitBreakers>,
+        path: &Path<'_>,
+    ) -> CircuitBreakers {
+        let mut result = CircuitBreakers::default();
+        let mut seen = false;
+        let path = path.field("thresholds");
+        let thresholds = breakers.unwrap_or_default().thresholds;
+        for (i, threshold) in thresholds.into_iter().enumerate() {
+            if threshold.priority() != RoutingPriority::Default {
+                continue;
+            }
+            if std::mem::replace(&mut seen, true) {
+                let message = "the default priority has thresholds already; keep one of them";
+                self.report.invalid(&path.index(i), message);
+            }
+            let value =
+                |given: Option<UInt32Value>, default: u32| given.map_or(default, |v| v.value);
+            result = CircuitBreakers {
+                max_connections: value(threshold.max_connections, result.max_connections),
+                max_pending_requests: value(
+                    threshold.max_pending_requests,
+                    result.max_pending_requests,
+                ),
+                max_requests: value(threshold.max_requests, result.max_requests),
+            };
+        }
+        result
+    }
+}
+
+/// A limit where 0 means none.
+fn limit(limit: Option<UInt32Value>) -> Option<u32> {
+    limit.map(|limit| limit.value).filter(|limit| *limit != 0)
+}

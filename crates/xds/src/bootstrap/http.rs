@@ -1,0 +1,131 @@
+//! The HTTP connection manager.
+
+use super::network::IDLE_TIMEOUT;
+use super::reader::Reader;
+use super::values::{false_unless, is, true_unless};
+use crate::path::Path;
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
+use pb::http_connection_manager::{CodecType, RouteSpecifier, ServerHeaderTransformation};
+use shunt_proxy::model::{HttpConnectionManager, HttpFilter, ServerHeader};
+use std::time::Duration;
+
+/// Envoy's default of `stream_idle_timeout`.
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Envoy's default of `server_name`.
+const SERVER_NAME: &str = "envoy";
+
+impl Reader {
+    /// One connection manager.
+    pub(super) fn http_connection_manager(
+        &mut self,
+        manager: pb::HttpConnectionManager,
+        path: &Path<'_>,
+    ) -> Option<HttpConnectionManager> {
+        let server_header = match manager.server_header_transformation() {
+            ServerHeaderTransformation::Overwrite => ServerHeader::Overwrite,
+            ServerHeaderTransformation::AppendIfAbsent => ServerHeader::AppendIfAbsent,
+            ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
+        };
+        if !matches!(manager.codec_type(), CodecType::Auto | CodecType::Http1) {
+            let message = "only AUTO and HTTP1 are implemented by Shunt yet";
+            self.report.refused(&path.field("codec_type"), message);
+        }
+        let stat_prefix = self.name(manager.stat_prefix, &path.field("stat_prefix"));
+        let route_config = match manager.route_specifier {
+            Some(RouteSpecifier::RouteConfig(config)) => {
+                self.route_configuration(config, &path.field("route_config"))
+            }
+            _ => {
+                self.report
+                    .invalid(&path.field("route_config"), "it is required");
+                None
+            }
+        };
+        let http_filters = self.http_filters(manager.http_filters, &path.field("http_filters"));
+        let access_log = self.access_logs(manager.access_log, &path.field("access_log"));
+        let stream_idle_timeout = self.timeout(
+            manager.stream_idle_timeout,
+            STREAM_IDLE_TIMEOUT,
+            &path.field("stream_idle_timeout"),
+        );
+        let at = path.field("common_http_protocol_options");
+        let common = manager.common_http_protocol_options.unwrap_or_default();
+        if common.max_requests_per_connection.is_some() {
+            let at = at.field("max_requests_per_connection");
+            self.report.refused(
+                &at,
+                "known to Envoy, not implemented by Shunt for downstream connections yet",
+            );
+        }
+        let idle_timeout =
+            self.timeout(common.idle_timeout, IDLE_TIMEOUT, &at.field("idle_timeout"));
+        if let Some(extension) = manager.request_id_extension {
+            let path = path.field("request_id_extension");
+            let path = path.field("typed_config");
+            let any = extension.typed_config;
+            if !any.as_ref().is_some_and(is::<UuidRequestIdConfig>) {
+                self.misplaced(any.as_ref(), "UuidRequestIdConfig", &path);
+            }
+        }
+        let server_name = match manager.server_name.as_str() {
+            "" => SERVER_NAME.into(),
+            name => name.into(),
+        };
+        Some(HttpConnectionManager {
+            stat_prefix: stat_prefix?,
+            route_config: route_config?,
+            http_filters: http_filters?,
+            access_log,
+            idle_timeout,
+            stream_idle_timeout,
+            server_name,
+            server_header,
+            generate_request_id: true_unless(manager.generate_request_id),
+            use_remote_address: false_unless(manager.use_remote_address),
+        })
+    }
+
+    /// The filters of a manager: those before the router are yet to come.
+    fn http_filters(
+        &mut self,
+        filters: Vec<pb::HttpFilter>,
+        path: &Path<'_>,
+    ) -> Option<Vec<HttpFilter>> {
+        if filters.is_empty() {
+            let message = "the last filter must be the router (envoy.filters.http.router)";
+            self.report.invalid(path, message);
+            return None;
+        }
+        let last = filters.len() - 1;
+        let filters = self.each(filters, path, Self::http_filter);
+        for (i, filter) in filters.iter().enumerate() {
+            if i != last && matches!(filter, Some(HttpFilter::Router { .. })) {
+                let message = "the router must be the last filter, and the only one of its kind";
+                self.report.invalid(&path.index(i), message);
+            }
+        }
+        filters.into_iter().collect()
+    }
+
+    fn http_filter(&mut self, filter: pb::HttpFilter, path: &Path<'_>) -> Option<HttpFilter> {
+        let path = path.field("typed_config");
+        let any = match filter.config_type {
+            Some(pb::http_filter::ConfigType::TypedConfig(any)) => Some(any),
+            _ => None,
+        };
+        match any {
+            Some(any) if is::<Router>(&any) => {
+                let router: Router = self.extension(&any, &path)?;
+                Some(HttpFilter::Router {
+                    suppress_envoy_headers: router.suppress_envoy_headers,
+                })
+            }
+            other => {
+                self.misplaced(other.as_ref(), "Router", &path);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Routes and what they do.
+
+use super::reader::Reader;
+use crate::path::Path;
+use ::http::StatusCode;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
+use shunt_proxy::model::{
+    ClusterWeight, DirectResponse, Name, Route, RouteAction, RouteForward, RouteTarget,
+    WeightedClusters,
+};
+use std::time::Duration;
+
+/// Envoy's default of a route's `timeout`.
+const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a route configuration says about its routes.
+pub(super) struct Scope {
+    pub(super) validate_clusters: bool,
+    /// Of a direct response, in bytes.
+    pub(super) max_body: u32,
+}
+
+impl Reader {
+    /// One route.
+    pub(super) fn route(
+        &mut self,
+        route: pb::Route,
+        scope: &Scope,
+        path: &Path<'_>,
+    ) -> Option<Route> {
+        let matcher = self.route_match(route.r#match, &path.field("match"));
+        let action = match route.action {
+            Some(pb::route::Action::Route(action)) => self
+                .forward(action, scope, &path.field("route"))
+                .map(RouteAction::Forward),
+            Some(pb::route::Action::DirectResponse(response)) => self
+                .direct_response(response, scope, &path.field("direct_response"))
+                .map(RouteAction::DirectResponse),
+            _ => {
+                let message = "it needs an action: route or direct_response";
+                self.report.invalid(path, message);
+                None
+            }
+        };
+        Some(Route {
+            name: route.name.into(),
+            matcher: matcher?,
+            action: action?,
+        })
+    }
+
+    fn forward(
+        &mut self,
+        action: pb::RouteAction,
+        scope: &Scope,
+        path: &Path<'_>,
+    ) -> Option<RouteForward> {
+        let cluster_not_found = match action.cluster_not_found_response_code() {
+            ClusterNotFoundResponseCode::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ClusterNotFoundResponseCode::NotFound => StatusCode::NOT_FOUND,
+            ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let target = match action.cluster_specifier {
+            Some(ClusterSpecifier::Cluster(name)) => self
+                .route_cluster(name, scope, &path.field("cluster"))
+                .map(RouteTarget::Cluster),
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => self
+                .weighted_clusters(weighted, scope, &path.field("weighted_clusters"))
+                .map(RouteTarget::Weighted),
+            _ => {
+                self.report
+                    .invalid(path, "it needs cluster or weighted_clusters");
+                None
+            }
+        };
+        let timeout = self.timeout(action.timeout, ROUTE_TIMEOUT, &path.field("timeout"));
+        Some(RouteForward {
+            target: target?,
+            timeout,
+            cluster_not_found,
+        })
+    }
+
+    /// The name of a cluster, which need not exist where the configuration says so.
+    fn route_cluster(&mut self, name: String, scope: &Scope, path: &Path<'_>) -> Option<Name> {
+        if scope.validate_clusters {
+            self.cluster_name(name, path)
+        } else {
+            self.name(name, path)
+        }
+    }
+
+    fn weighted_clusters(
+        &mut self,
+        weighted: pb::WeightedCluster,
+        scope: &Scope,
+        path: &Path<'_>,
+    ) -> Option<WeightedClusters> {
+        #[expect(deprecated, reason = "bootstraps in use still have it")]
+        let total = weighted.total_weight;
+        let at = path.field("clusters");
+        let clusters = self.each(weighted.clusters, &at, |reader, cluster, path| {
+            let name = reader.route_cluster(cluster.name, scope, &path.field("name"));
+            if cluster.weight.is_none() {
+                let path = path.field("weight");
+                reader
+                    .report
+                    .invalid(&path, "it is required; 0 is never chosen");
+            }
+            Some(ClusterWeight {
+                name: name?,
+                weight: cluster.weight?.value,
+            })
+        });
+        let clusters = WeightedClusters::new(clusters.into_iter().collect::<Option<_>>()?);
+        let clusters = self.report.check(path, clusters)?;
+        match total {
+            Some(total) if total.value != clusters.total() => {
+                let (given, sum) = (total.value, clusters.total());
+                self.report.invalid(
+                    &path.field("total_weight"),
+                    format!("it says {given} where the weights add up to {sum}; leave it out"),
+                );
+            }
+            _ => {}
+        }
+        Some(clusters)
+    }
+
+    fn direct_response(
+        &mut self,
+        response: pb::DirectResponseAction,
+        scope: &Scope,
+        path: &Path<'_>,
+    ) -> Option<DirectResponse> {
+        let status = u16::try_from(response.status)
+            .ok()
+            .filter(|status| (200..600).contains(status))
+            .and_then(|status| StatusCode::from_u16(status).ok())
+            .ok_or_else(|| format!("{} is no status; it is 200 to 599", response.status));
+        let status = self.report.check(&path.field("status"), status);
+        let at = path.field("body");
+        let body = match response.body {
+            None => Some(Vec::new()),
+            some => self.data_source(some, &at),
+        }?;
+        if body.len() > scope.max_body as usize {
+            self.report.invalid(
+                &at,
+                format!(
+                    "it has {} bytes, more than max_direct_response_body_size_bytes ({})",
+                    body.len(),
+                    scope.max_body
+                ),
+            );
+        }
+        Some(DirectResponse {
+            status: status?,
+            body: body.into(),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Text to protobuf bytes and back, outside the serving process.
+//!
+//! On the way of configuration this is the first step after reading, and the last before
+//! `/config_dump` is shown. Both need the descriptors of Envoy's API, which a serving process must
+//! not hold: [`Converter::Child`] runs the program again under the name [`CHILD_NAME`], bytes in on
+//! standard input, bytes out on standard output; the memory goes with the child.
+
+mod child;
+mod names;
+mod pool;
+mod render;
+mod scalar;
+mod text;
+mod transcode;
+
+pub use child::{CHILD_NAME, convert_main, is_convert_child};
+pub(crate) use text::Format;
+
+pub(crate) use pool::descriptors;
+
+use crate::error::{ConvertError, Report};
+use crate::path::Path;
+use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+/// The message that a bootstrap file holds.
+pub(crate) const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
+
+/// Where conversions run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Converter {
+    /// In a child process: this program, executed again. Its `main` has to call
+    /// [`convert_main`] where [`is_convert_child`] says so.
+    Child,
+    /// In this process, which then keeps what the descriptors cost. For tests and tools.
+    InProcess,
+}
+
+/// What is asked of a conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// Bootstrap text to protobuf bytes.
+    ToWire(Format),
+    /// Protobuf bytes to the JSON of `/config_dump`.
+    ToJson,
+}
+
+impl Converter {
+    /// Bootstrap text to the protobuf bytes of a `Bootstrap`, every field of which is covered.
+    pub(crate) fn to_wire(self, text: &str, format: Format) -> Result<Bytes, ConvertError> {
+        self.run(Task::ToWire(format), text.as_bytes())
+    }
+
+    /// The protobuf bytes of a `Bootstrap` to JSON.
+    pub(crate) fn to_json(self, wire: &[u8]) -> Result<String, ConvertError> {
+        let json = self.run(Task::ToJson, wire)?;
+        String::from_utf8(json.into())
+            .map_err(|e| ConvertError::Broken(format!("the converter wrote no text: {e}")))
+    }
+
+    fn run(self, task: Task, input: &[u8]) -> Result<Bytes, ConvertError> {
+        match self {
+            Self::Child => child::run(task, input),
+            Self::InProcess => perform(task, input),
+        }
+    }
+}
+
+/// Do a conversion here.
+fn perform(task: Task, input: &[u8]) -> Result<Bytes, ConvertError> {
+    let pool = descriptors();
+    match task {
+        Task::ToWire(format) => {
+            let text = std::str::from_utf8(input).map_err(|e| {
+                ConvertError::Broken(format!("the converter was given no text: {e}"))
+            })?;
+            let tree = text::parse(text, format)?;
+            let mut report = Report::default();
+            let message = transcode::message(&pool, BOOTSTRAP, &tree, &mut report);
+            if let Some(message) = &message {
+                crate::coverage::check(message, &Path::ROOT, &mut report);
+            }
+            let wire = message.map_or_else(Bytes::new, |m| m.encode_to_vec().into());
+            report.finish(wire).map_err(ConvertError::Invalid)
+        }
+        Task::ToJson => render::config_dump(&pool, input).map(Bytes::from),
+    }
+}

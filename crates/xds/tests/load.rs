@@ -1,0 +1,192 @@
+//! A sidecar's bootstrap, from the file to the model.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+use shunt_proxy::model::{
+    AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, NetworkFilter, PathMatch,
+    RouteAction, RouteTarget, TcpCluster, TrafficDirection,
+};
+use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+fn sidecar() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/sidecar.yaml")
+}
+
+fn load(path: &Path) -> Loaded {
+    load_bootstrap(path, &Converter::InProcess).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn listener<'a>(loaded: &'a Loaded, name: &str) -> &'a Listener {
+    let mut listeners = loaded.model.listeners.iter();
+    listeners.find(|l| &*l.name == name).unwrap()
+}
+
+#[test]
+fn a_sidecars_listeners_arrive_in_the_model() {
+    let loaded = load(&sidecar());
+    assert_eq!(loaded.model.admin, Some("127.0.0.1:15000".parse().unwrap()));
+    let names: Vec<&str> = loaded.model.listeners.iter().map(|l| &*l.name).collect();
+    assert_eq!(
+        names,
+        [
+            "virtualOutbound",
+            "virtualInbound",
+            "0.0.0.0_9080",
+            "10.96.0.20_3306"
+        ]
+    );
+
+    let outbound = listener(&loaded, "virtualOutbound");
+    assert!(outbound.bind_to_port && outbound.use_original_dst);
+    assert_eq!(outbound.traffic_direction, TrafficDirection::Outbound);
+    assert_eq!(
+        outbound.listener_filters_timeout,
+        Some(Duration::from_secs(15))
+    );
+    assert_eq!(outbound.access_log[0].sink, AccessLogSink::Stdout);
+    assert!(outbound.access_log[0].format.ends_with("%ROUTE_NAME%\n"));
+    assert_eq!(
+        outbound.filter_chains[0].matcher.destination_port,
+        Some(15001)
+    );
+
+    let inbound = listener(&loaded, "virtualInbound");
+    assert_eq!(
+        inbound.listener_filters,
+        [ListenerFilter::OriginalDst, ListenerFilter::HttpInspector]
+    );
+    assert_eq!(inbound.listener_filters_timeout, None);
+    assert!(inbound.continue_on_listener_filters_timeout);
+    assert!(inbound.default_filter_chain.is_some());
+
+    let database = listener(&loaded, "10.96.0.20_3306");
+    assert!(!database.bind_to_port);
+    let NetworkFilter::Tcp(tcp) = &database.filter_chains[0].filter else {
+        panic!("not TCP")
+    };
+    assert_eq!(tcp.idle_timeout, None);
+    let TcpCluster::Weighted(weighted) = &tcp.cluster else {
+        panic!("not weighted")
+    };
+    assert_eq!(weighted.total(), 2);
+}
+
+#[test]
+fn a_sidecars_routes_arrive_in_the_model() {
+    let loaded = load(&sidecar());
+    let reviews = listener(&loaded, "0.0.0.0_9080");
+    let NetworkFilter::Http(manager) = &reviews.filter_chains[0].filter else {
+        panic!("not HTTP")
+    };
+    assert_eq!(&*manager.server_name, "envoy");
+    assert_eq!(manager.idle_timeout, Some(Duration::from_secs(3600)));
+    assert_eq!(manager.stream_idle_timeout, Some(Duration::from_secs(300)));
+    assert!(manager.route_config.ignore_port_in_host_matching);
+    let host = &manager.route_config.virtual_hosts[1];
+    assert_eq!(host.domains.len(), 5);
+    let [canary, health, split] = &host.routes[..] else {
+        panic!("not three routes")
+    };
+    assert!(matches!(&canary.matcher.path, PathMatch::Prefix(p) if p == "/"));
+    assert_eq!(canary.matcher.headers.len(), 1);
+    let RouteAction::DirectResponse(response) = &health.action else {
+        panic!("not a direct response")
+    };
+    assert_eq!(
+        (response.status.as_u16(), &response.body[..]),
+        (200, &b"ok"[..])
+    );
+    assert!(split.matcher.headers[1].invert);
+    let RouteAction::Forward(forward) = &split.action else {
+        panic!("not forwarded")
+    };
+    assert_eq!(forward.timeout, Some(Duration::from_secs(10)));
+    assert_eq!(forward.cluster_not_found.as_u16(), 500);
+    let RouteTarget::Weighted(weighted) = &forward.target else {
+        panic!("not weighted")
+    };
+    let weights: Vec<u32> = weighted.clusters().iter().map(|c| c.weight).collect();
+    assert_eq!(weights, [90, 10]);
+}
+
+#[test]
+fn a_sidecars_clusters_arrive_in_the_model() {
+    let loaded = load(&sidecar());
+    let cluster = |name: &str| {
+        let mut clusters = loaded.model.clusters.iter();
+        clusters.find(|c| &*c.name == name).unwrap()
+    };
+    let black_hole = cluster("BlackHoleCluster");
+    assert!(matches!(&black_hole.kind, ClusterKind::Static(e) if e.is_empty()));
+
+    let passthrough = cluster("PassthroughCluster");
+    assert_eq!(passthrough.lb_policy, LbPolicy::ClusterProvided);
+    assert_eq!(passthrough.circuit_breakers.max_connections, u32::MAX);
+    assert_eq!(passthrough.idle_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(passthrough.max_requests_per_connection, Some(1000));
+
+    let own = cluster("inbound|8080||");
+    assert!(matches!(
+        own.kind,
+        ClusterKind::OriginalDst {
+            port_override: Some(8080)
+        }
+    ));
+    // ::6 is implied by 127.0.0.6, and said in so many words by the other.
+    for name in ["inbound|8080||", "InboundPassthroughCluster"] {
+        let bind = cluster(name).bind;
+        assert_eq!(bind.v4, Some("127.0.0.6".parse().unwrap()), "{name}");
+        assert_eq!(bind.v6, Some("::6".parse().unwrap()), "{name}");
+    }
+
+    let v1 = cluster("outbound|9080|v1|reviews");
+    assert_eq!(v1.connect_timeout, Duration::from_secs(1));
+    assert_eq!(v1.circuit_breakers.max_requests, 1024);
+    let ClusterKind::Static(endpoints) = &v1.kind else {
+        panic!("not static")
+    };
+    let healthy: Vec<bool> = endpoints.iter().map(|e| e.healthy).collect();
+    assert_eq!(healthy, [true, false]);
+    assert_eq!(
+        cluster("outbound|9080|v2|reviews").connect_timeout,
+        Duration::from_secs(5)
+    );
+}
+
+#[test]
+fn json_loads_to_the_same_model_as_yaml() {
+    let yaml = load(&sidecar());
+    let dump = to_json(&yaml.wire, &Converter::InProcess).unwrap();
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    let config = &dump["configs"][0];
+    assert_eq!(
+        config["@type"],
+        "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidecar.json");
+    fs::write(&path, config["bootstrap"].to_string()).unwrap();
+    let json = load(&path);
+    assert_eq!(format!("{:?}", json.model), format!("{:?}", yaml.model));
+}
+
+#[test]
+fn the_dump_shows_extensions_in_full_and_field_names_as_in_the_proto() {
+    let loaded = load(&sidecar());
+    let dump = to_json(&loaded.wire, &Converter::InProcess).unwrap();
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    let listeners = &dump["configs"][0]["bootstrap"]["static_resources"]["listeners"];
+    let filter = &listeners[0]["filter_chains"][0]["filters"][0]["typed_config"];
+    assert_eq!(
+        filter["@type"],
+        "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    );
+    assert_eq!(filter["stat_prefix"], "BlackHoleCluster");
+}
