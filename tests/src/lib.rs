@@ -1,6 +1,6 @@
 //! The harness of the end-to-end tests: a small Kubernetes network on one machine.
 //!
-//! A [`Network`] holds pods, each a network namespace of its own joined to the others by veth
+//! A [`Network`](net::Network) holds pods, each a network namespace of its own joined to the others by veth
 //! pairs and a bridge, made by netlink from this process. Nothing of it appears in the namespace
 //! the tests were started in, and since namespaces are held by file descriptors alone nothing is
 //! left behind, however a test ends. Needs root.

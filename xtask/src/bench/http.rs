@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, PLAIN, Setting};
 use super::figures::{Samples, table};
 use super::publish;
@@ -32,6 +33,8 @@ struct Row {
     is_step: bool,
 }
 
+const SHUNT: &str = "shunt-agent (+ drain, idle timeouts, record)";
+const HAPROXY: &str = "HAProxy";
 const ENVOY: &str = "Envoy";
 
 const fn step(name: &'static str, row: &'static str) -> Row {
@@ -50,7 +53,7 @@ const ROWS: &[Row] = &[
     step("+ balancing, breakers, pools", "balance"),
     step("+ statistics", "statistics"),
     Row {
-        name: "shunt-agent (+ drain, idle timeouts, record)",
+        name: SHUNT,
         kind: Kind::Shunt(PLAIN),
         is_step: false,
     },
@@ -88,7 +91,7 @@ const ROWS: &[Row] = &[
         is_step: false,
     },
     Row {
-        name: "HAProxy",
+        name: HAPROXY,
         kind: Kind::HaProxy,
         is_step: false,
     },
@@ -175,12 +178,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut measured: Vec<_> = rows.iter().map(|row| Measured::new(row.name)).collect();
     memory_and_start(&rows, &mut measured, args.rounds)?;
     cost_of_a_request(&rows, &mut measured, args.rounds)?;
+    let budgets = budgets(&measured)?;
     let text = format!(
-        "{}\n{}",
+        "{}\n{}\n{}",
         requests_table(&measured)?,
-        memory_table(&measured)
+        memory_table(&measured),
+        budget::shown(&budgets)
     );
-    publish("http", &text, &measured)
+    publish("http", &text, &measured)?;
+    budget::check(&budgets)
 }
 
 /// Fresh processes: time to ready, memory idle, memory with idle connections.
@@ -252,11 +258,38 @@ fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> R
     Ok(())
 }
 
+fn named<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {
+    let found = measured.iter().find(|row| row.name == name);
+    found.with_context(|| format!("{name} is not among the rows"))
+}
+
+fn budgets(measured: &[Measured]) -> Result<Vec<Budget>> {
+    let shunt = named(measured, SHUNT)?;
+    let times = |peer| -> Result<f64> {
+        let peer = named(measured, peer)?;
+        let ratio = shunt.cpu_ns_per_request.ratio_to(&peer.cpu_ns_per_request);
+        Ok(ratio.median())
+    };
+    let budget = |what, at_most, measured| Budget {
+        what,
+        at_most,
+        measured,
+    };
+    Ok(vec![
+        budget("CPU per request, x Envoy", 0.5, times(ENVOY)?),
+        budget("CPU per request, x HAProxy", 1.1, times(HAPROXY)?),
+        budget("RSS idle, MB", 10.0, shunt.rss_idle_bytes.median() / 1e6),
+        budget(
+            "RSS per idle connection, kB",
+            16.0,
+            shunt.rss_per_idle_connection_bytes.median() / 1e3,
+        ),
+        budget("ready, ms", 50.0, shunt.ready_ms.median()),
+    ])
+}
+
 fn requests_table(measured: &[Measured]) -> Result<String> {
-    let envoy = measured
-        .iter()
-        .find(|row| row.name == ENVOY)
-        .context("Envoy is not among the rows")?;
+    let envoy = named(measured, ENVOY)?;
     let head = [
         "",
         "CPU us/request",

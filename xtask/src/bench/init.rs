@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::budget::{self, Budget};
 use super::figures::{Samples, table};
 use super::namespace::Namespace;
 use super::{folder, program, publish};
@@ -82,7 +83,10 @@ pub(super) fn run(args: &Args) -> Result<()> {
             measured.max_rss_kb.push(used.max_rss_kb);
         }
     }
-    publish("init", &shown(&measured)?, &measured)
+    let budgets = budgets(&measured)?;
+    let text = format!("{}\n{}", shown(&measured)?, budget::shown(&budgets));
+    publish("init", &text, &measured)?;
+    budget::check(&budgets)
 }
 
 fn ways() -> Result<Vec<Way>> {
@@ -114,7 +118,7 @@ fn ways() -> Result<Vec<Way>> {
     };
     Ok(vec![
         Way {
-            name: "shunt-init",
+            name: SHUNT,
             before: vec![],
             measured: vec![init.clone()],
         },
@@ -161,6 +165,7 @@ fn ways() -> Result<Vec<Way>> {
     ])
 }
 
+const SHUNT: &str = "shunt-init";
 const LEGACY: &str = "iptables-legacy-restore, v4 + v6";
 
 fn shunt_init() -> Command {
@@ -214,11 +219,30 @@ fn measure(run: &Run) -> Result<Once> {
     serde_json::from_str(&text).context("reading what the run used")
 }
 
+fn named<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {
+    let found = measured.iter().find(|way| way.name == name);
+    found.with_context(|| format!("{name} is not among the ways"))
+}
+
+fn budgets(measured: &[Measured]) -> Result<Vec<Budget>> {
+    let shunt = named(measured, SHUNT)?;
+    let legacy = named(measured, LEGACY)?;
+    Ok(vec![
+        Budget {
+            what: "whole process, x iptables-legacy-restore",
+            at_most: 0.35,
+            measured: shunt.wall_us.ratio_to(&legacy.wall_us).median(),
+        },
+        Budget {
+            what: "RSS, MB",
+            at_most: 6.0,
+            measured: shunt.max_rss_kb.median() * 1.024 / 1e3,
+        },
+    ])
+}
+
 fn shown(measured: &[Measured]) -> Result<String> {
-    let legacy = measured
-        .iter()
-        .find(|way| way.name == LEGACY)
-        .context("iptables-legacy-restore is not among the ways")?;
+    let legacy = named(measured, LEGACY)?;
     let head = ["", "wall ms", "x iptables-legacy", "CPU ms", "RSS MB"];
     let rows: Vec<_> = measured
         .iter()

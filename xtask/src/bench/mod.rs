@@ -4,6 +4,7 @@
 //! to one core, load and upstream to another. Rounds are interleaved, so that a noisy minute
 //! touches all alike. The table is printed as Markdown; it and every sample go to `target/bench`.
 
+mod budget;
 mod contestant;
 mod figures;
 mod http;
