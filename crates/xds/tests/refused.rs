@@ -456,13 +456,13 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "    - filters:\n",
-                "    - filter_chain_match: { transport_protocol: quic }\n      filters:\n",
+                "    - filter_chain_match: { transport_protocol: tls }\n      filters:\n",
             ),
             (
                 LISTENER,
                 ".filter_chains[0].filter_chain_match.transport_protocol",
             ),
-            "raw_buffer or tls",
+            "needs tls_inspector",
         ),
         case(
             (
