@@ -902,6 +902,18 @@ fn a_bootstrap_where_nothing_listens_is_refused() {
             "{found:?}"
         );
     }
+    let unbound = SMALL
+        .replace(
+            "  - name: web\n",
+            "  - name: web\n    bind_to_port: false\n",
+        )
+        .replace("  - name: db\n", "  - name: db\n    bind_to_port: false\n");
+    assert_eq!(problems(&unbound)[0].path, "static_resources.listeners");
+    // One that is wrong in itself may have been meant to listen: one problem, not two.
+    let wrong = unbound.replace("stat_prefix: db", "stat_prefix: \"\"");
+    let found = problems(&wrong);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].path, format!("{TCP}.stat_prefix"));
 }
 
 #[test]
