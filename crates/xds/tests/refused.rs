@@ -134,6 +134,12 @@ fn unknown_fields_values_and_extensions_are_named() {
     use ProblemKind::{Invalid, Unknown};
     check(&[
         Case {
+            change: ("  - name: web\n", "  - name: web\n    \"@type\": a/b\n"),
+            kind: Unknown,
+            path: ("static_resources.listeners[0]", ".@type"),
+            says: "no such field",
+        },
+        Case {
             change: ("  listeners:", "  listener:"),
             kind: Unknown,
             path: ("static_resources", ".listener"),
