@@ -134,6 +134,12 @@ fn unknown_fields_values_and_extensions_are_named() {
     use ProblemKind::{Invalid, Unknown};
     check(&[
         Case {
+            change: ("  - name: web\n", "  - name: web\n    \"@type\": a/b\n"),
+            kind: Unknown,
+            path: ("static_resources.listeners[0]", ".@type"),
+            says: "no such field",
+        },
+        Case {
             change: ("  listeners:", "  listener:"),
             kind: Unknown,
             path: ("static_resources", ".listener"),
@@ -456,13 +462,13 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "    - filters:\n",
-                "    - filter_chain_match: { transport_protocol: quic }\n      filters:\n",
+                "    - filter_chain_match: { transport_protocol: tls }\n      filters:\n",
             ),
             (
                 LISTENER,
                 ".filter_chains[0].filter_chain_match.transport_protocol",
             ),
-            "raw_buffer or tls",
+            "needs tls_inspector",
         ),
         case(
             (
@@ -902,6 +908,18 @@ fn a_bootstrap_where_nothing_listens_is_refused() {
             "{found:?}"
         );
     }
+    let unbound = SMALL
+        .replace(
+            "  - name: web\n",
+            "  - name: web\n    bind_to_port: false\n",
+        )
+        .replace("  - name: db\n", "  - name: db\n    bind_to_port: false\n");
+    assert_eq!(problems(&unbound)[0].path, "static_resources.listeners");
+    // One that is wrong in itself may have been meant to listen: one problem, not two.
+    let wrong = unbound.replace("stat_prefix: db", "stat_prefix: \"\"");
+    let found = problems(&wrong);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].path, format!("{TCP}.stat_prefix"));
 }
 
 #[test]

@@ -34,11 +34,12 @@ pub(super) fn model(bootstrap: pb::Bootstrap) -> Result<Bootstrap, Problems> {
     let clusters = reader.each(resources.clusters, &at, Reader::cluster);
     reader.unique("cluster", &clusters, |cluster| &cluster.name, &at);
     let at = path.field("listeners");
-    let count = resources.listeners.len();
     let listeners = reader.each(resources.listeners, &at, Reader::listener);
     reader.unique("listener", &listeners, |listener| &listener.name, &at);
     reader.addresses(&listeners, &at);
-    if listeners.len() == count && !listeners.iter().flatten().any(|l| l.bind_to_port) {
+    // A listener that is wrong in itself may have been meant to bind.
+    let binds = |l: &Option<Listener>| l.as_ref().is_none_or(|l| l.bind_to_port);
+    if !listeners.iter().any(binds) {
         reader.report.invalid(
             &at,
             "no listener binds a port, so nothing could ever be accepted; add one without \

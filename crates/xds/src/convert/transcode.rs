@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
 };
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use std::collections::HashMap;
 
 const ANY: &str = "google.protobuf.Any";
@@ -53,21 +53,17 @@ impl Transcoder<'_> {
             self.report.invalid(path, message);
             return None;
         };
-        Some(self.fields(descriptor, object, path))
+        Some(self.fields(descriptor, object.iter(), path))
     }
 
-    /// The fields of an object; `@type` is the business of whoever called.
-    fn fields(
+    fn fields<'j>(
         &mut self,
         descriptor: &MessageDescriptor,
-        object: &Map<String, Json>,
+        given: impl Iterator<Item = (&'j String, &'j Json)>,
         path: &Path<'_>,
     ) -> DynamicMessage {
         let mut message = DynamicMessage::new(descriptor.clone());
-        for (key, json) in object {
-            if key == "@type" || json.is_null() {
-                continue;
-            }
+        for (key, json) in given.filter(|(_, json)| !json.is_null()) {
             let Some(field) = descriptor
                 .get_field_by_name(key)
                 .or_else(|| descriptor.get_field_by_json_name(key))
@@ -247,13 +243,14 @@ impl Transcoder<'_> {
             self.missing_extension(name, path);
             return None;
         };
-        let inner = match json {
+        let object = json.as_object()?;
+        let inner = if name.starts_with("google.protobuf.") {
             // A well-known type has no fields of its own to write its value into.
-            Json::Object(object) if name.starts_with("google.protobuf.") => {
-                self.message(&inner, object.get("value")?, &path.field("value"))?
-            }
-            Json::Object(object) => self.fields(&inner, object, path),
-            _ => return None,
+            let value = object.get("value").unwrap_or(&Json::Null);
+            self.message(&inner, value, &path.field("value"))?
+        } else {
+            let given = object.iter().filter(|(key, _)| *key != "@type");
+            self.fields(&inner, given, path)
         };
         let mut any = DynamicMessage::new(descriptor.clone());
         any.set_field_by_name("type_url", Value::String(format!("{prefix}/{name}")));

@@ -184,7 +184,7 @@ pub const TABLE: &[Coverage] = &[
         message: "envoy.config.listener.v3.FilterChainMatch",
         fields: &[
             ("destination_port", Implemented),
-            ("transport_protocol", Partly("`raw_buffer`, `tls`")),
+            ("transport_protocol", Partly("`raw_buffer`")),
             ("application_protocols", Implemented),
         ],
     },
