@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Descriptors kept for the admin interface, log files, configuration.
 const HEADROOM: usize = 8;
 
+/// One for the downstream and one for its upstream.
+const DESCRIPTORS_EACH: usize = 2;
+
 /// Assumed to be in use where /proc cannot tell.
 const ASSUMED_IN_USE: usize = 64;
 
@@ -18,7 +21,7 @@ const ASSUMED_IN_USE: usize = 64;
 #[derive(Debug)]
 pub struct Overload {
     open: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Overload {
@@ -26,23 +29,25 @@ impl Overload {
     pub fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
-            max,
+            max: AtomicUsize::new(max),
         })
     }
 
-    /// As many as the descriptor limit leaves room for, given what is open now. Called when
-    /// everything that listens is bound.
-    pub fn from_descriptors() -> Arc<Self> {
+    /// Allow as many as the descriptor limit leaves room for, given what is open now and
+    /// `expected` more. Called when everything that the process needs for itself is open.
+    pub fn measure(&self, expected: usize) {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| {
             usize::try_from(soft).unwrap_or(usize::MAX)
         });
         let in_use = std::fs::read_dir("/proc/self/fd").map_or(ASSUMED_IN_USE, Iterator::count);
-        Self::new((limit.saturating_sub(in_use + HEADROOM) / 2).max(1))
+        let own = in_use + expected + HEADROOM;
+        let max = limit.saturating_sub(own) / DESCRIPTORS_EACH;
+        self.max.store(max.max(1), Ordering::Relaxed);
     }
 
     /// How many connections there may be.
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
     }
 
     /// How many there are.
@@ -52,7 +57,7 @@ impl Overload {
 
     /// A place for one more connection, or `None`.
     pub fn place(self: &Arc<Self>) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::AcqRel) < self.max {
+        if self.open.fetch_add(1, Ordering::AcqRel) < self.max() {
             return Some(Place {
                 overload: Arc::clone(self),
             });

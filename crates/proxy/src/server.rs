@@ -114,7 +114,8 @@ impl Bound {
             registry,
             logs,
             drain: Drain::new(),
-            overload: Overload::from_descriptors(),
+            // Measured when the workers have opened what they need.
+            overload: Overload::new(usize::MAX),
             capture_ports,
         });
         Ok(Self { process, sockets })
@@ -141,6 +142,7 @@ impl Bound {
             process: self.process,
             workers: Vec::new(),
         };
+        let listening: usize = self.sockets.iter().map(Vec::len).sum();
         for (index, sockets) in self.sockets.into_iter().enumerate() {
             let process = Arc::clone(&running.process);
             let started = start(process, index, sockets).map_err(|source| StartError::Worker {
@@ -155,6 +157,8 @@ impl Bound {
                 }
             }
         }
+        // Each listening socket keeps a descriptor in reserve.
+        running.process.overload.measure(listening);
         Ok(running)
     }
 }

@@ -11,6 +11,7 @@ use crate::sidecar;
 use crate::snapshot::Listener;
 use crate::upstream::connect::out_of_descriptors;
 use crate::worker::Worker;
+use futures_util::FutureExt;
 use socket2::SockRef;
 use std::borrow::Cow;
 use std::io;
@@ -141,7 +142,9 @@ async fn failed(
     }
     // Give up the spare descriptor to take the connection off the queue and refuse it.
     *reserve = Reserve(None);
-    if let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, socket.accept()).await
+    let taken = socket.accept().now_or_never();
+    let relieved = matches!(taken, Some(Ok(_)));
+    if let Some(Ok((stream, peer))) = taken
         && let Some(destination) = destination(listener, &stream)
     {
         shed(
@@ -153,11 +156,13 @@ async fn failed(
         );
     }
     *reserve = Reserve::take(socket);
-    tokio::time::sleep(BACKOFF).await;
+    if !relieved || reserve.0.is_none() {
+        tokio::time::sleep(BACKOFF).await;
+    }
 }
 
 /// A descriptor kept for the moment when there is no other.
-struct Reserve(#[expect(dead_code, reason = "held, never read")] Option<OwnedFd>);
+struct Reserve(Option<OwnedFd>);
 
 impl Reserve {
     fn take(socket: &TcpListener) -> Self {
