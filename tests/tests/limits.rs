@@ -83,7 +83,7 @@ fn connections_beyond_the_limit_of_files_are_shed_and_told_and_nothing_spins() -
     Ok(())
 }
 
-fn is_reset(error: &anyhow::Error) -> bool {
+fn is_reset(error: &Error) -> bool {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     cause.is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
 }
@@ -91,7 +91,7 @@ fn is_reset(error: &anyhow::Error) -> bool {
 fn fate(mut stream: &std::net::TcpStream) -> Result<Fate> {
     let mut first = [0];
     match stream.read(&mut first) {
-        Ok(0) => anyhow::bail!("ended as if it had been served"),
+        Ok(0) => bail!("ended as if it had been served"),
         Ok(_) => Ok(Fate::Served),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(Fate::Shed),
         Err(error) => Err(error).context("neither greeted nor closed"),
