@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args as ClapArgs;
 use shunt_abi::port;
 use shunt_proxy::admin::readiness::Readiness;
-use shunt_proxy::admin::{Admin, LoopbackListener};
+use shunt_proxy::admin::{self, Admin, LoopbackListener};
 use shunt_proxy::concurrency;
 use shunt_proxy::server::{Bound, Config, Running, StartError};
 use shunt_xds::{Converter, LoadError, LoadErrorKind, Loaded, load_bootstrap};
@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `shunt-agent sidecar`.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct Args {
     /// Envoy v3 bootstrap, YAML or JSON
     #[arg(
@@ -28,9 +28,9 @@ pub(crate) struct Args {
         value_name = "FILE"
     )]
     config: PathBuf,
-    /// Worker threads [default: ISTIO_CPU_LIMIT, else the CPU quota, else all CPUs]
-    #[arg(long, value_name = "N")]
-    concurrency: Option<usize>,
+    /// Worker threads, 0 for all CPUs [default: ISTIO_CPU_LIMIT, else the CPU quota, else all CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    concurrency: Option<u16>,
     /// Format of the sidecar's own log on standard error
     #[arg(long, value_enum, default_value = "text")]
     log_format: logging::Format,
@@ -40,17 +40,17 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    logging::start(
-        args.log_format,
-        EnvFilter::default().add_directive(args.log_level.into()),
-    );
-    match serve(args) {
-        Ok(code) => code.into(),
-        Err(failed) => {
-            tracing::error!("{:#}", failed.error);
-            failed.code.into()
-        }
+    let filter = EnvFilter::default().add_directive(args.log_level.into());
+    let log = logging::start(args.log_format, filter);
+    let exit = serve(args).unwrap_or_else(|failed| {
+        tracing::error!("{:#}", failed.error);
+        failed.code
+    });
+    if exit == Exit::SecondSignal {
+        // At once: a standard error that nobody reads is not waited for.
+        std::mem::forget(log);
     }
+    exit.into()
 }
 
 /// An error and the exit code that tells its cause.
@@ -66,58 +66,89 @@ impl Failed {
 }
 
 fn serve(args: &Args) -> Result<Exit, Failed> {
-    let Loaded { model, wire } =
-        load_bootstrap(&args.config, &Converter::Child).map_err(|error| Failed {
-            code: config_code(&error),
-            error: error.into(),
-        })?;
-    let admin = model
-        .admin
-        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
-    let workers = concurrency::workers(
-        args.concurrency,
-        std::env::var(concurrency::CPU_LIMIT_VARIABLE)
-            .ok()
-            .as_deref(),
-    );
-    let serves_readiness = model
-        .listeners
-        .iter()
-        .any(|l| l.address.port() == port::READINESS);
-
-    // Everything that listens is bound before anything runs.
-    let admin = LoopbackListener::bind(admin)
-        .map_err(anyhow::Error::from)
-        .map_err(Failed::with(Exit::Bind))?;
-    let readiness_sockets = if serves_readiness {
-        Vec::new()
-    } else {
-        bind_readiness()?
-    };
-    let bound = Bound::bind(&Config {
-        bootstrap: model,
-        workers,
-    })
-    .map_err(|error| {
-        let code = match error {
-            StartError::Config(_) => Exit::ConfigInvalid,
-            StartError::Bind(_) => Exit::Bind,
-            StartError::Worker { .. } => Exit::Failed,
-        };
-        Failed {
-            code,
-            error: error.into(),
-        }
-    })?;
-
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("making the runtime of the admin interface")
         .map_err(Failed::with(Exit::Failed))?;
-    runtime
-        .block_on(main_loop(bound, admin, readiness_sockets, wire, workers))
-        .map_err(Failed::with(Exit::Failed))
+    let ended = runtime.block_on(async {
+        // Before anything else: PID 1 has no default action for a signal (pid_namespaces(7)), and
+        // one that came now would be lost.
+        let mut signals = Signals::new().map_err(Failed::with(Exit::Failed))?;
+        let args = args.clone();
+        let preparing = tokio::task::spawn_blocking(move || Prepared::new(&args));
+        let prepared = tokio::select! {
+            prepared = preparing => prepared,
+            () = signals.next() => {
+                tracing::info!("ended: a signal came before the start");
+                return Ok(Exit::Success);
+            }
+        };
+        prepared
+            .context("preparing the sidecar")
+            .map_err(Failed::with(Exit::Failed))??
+            .run(signals)
+            .await
+            .map_err(Failed::with(Exit::Failed))
+    });
+    // What still blocks a thread is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Everything that listens is bound; nothing runs.
+struct Prepared {
+    bound: Bound,
+    admin: LoopbackListener,
+    readiness_sockets: Vec<TcpListener>,
+    wire: bytes::Bytes,
+    workers: usize,
+}
+
+impl Prepared {
+    fn new(args: &Args) -> Result<Self, Failed> {
+        let limit = std::env::var(concurrency::CPU_LIMIT_VARIABLE).ok();
+        let workers = concurrency::workers(args.concurrency, limit.as_deref())
+            .map_err(anyhow::Error::from)
+            .map_err(Failed::with(Exit::Usage))?;
+        let Loaded { model, wire } =
+            load_bootstrap(&args.config, &Converter::Child).map_err(|error| Failed {
+                code: config_code(&error),
+                error: error.into(),
+            })?;
+        let admin = model
+            .admin
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
+        let mut listeners = model.listeners.iter();
+        let serves_readiness = listeners.any(|l| l.address.port() == port::READINESS);
+        let admin = LoopbackListener::bind(admin)
+            .map_err(anyhow::Error::from)
+            .map_err(Failed::with(Exit::Bind))?;
+        let readiness_sockets = if serves_readiness {
+            Vec::new()
+        } else {
+            bind_readiness()?
+        };
+        let bound = Bound::bind(&Config {
+            bootstrap: model,
+            workers,
+        })
+        .map_err(|error| Failed {
+            code: match error {
+                StartError::Config(_) => Exit::ConfigInvalid,
+                StartError::Bind(_) => Exit::Bind,
+                StartError::Worker { .. } => Exit::Failed,
+            },
+            error: error.into(),
+        })?;
+        Ok(Self {
+            bound,
+            admin,
+            readiness_sockets,
+            wire,
+            workers,
+        })
+    }
 }
 
 fn config_code(error: &LoadError) -> Exit {
@@ -149,53 +180,45 @@ fn bind_readiness() -> Result<Vec<TcpListener>, Failed> {
     Ok(std::iter::once(v4).chain(v6.ok()).collect())
 }
 
-async fn main_loop(
-    bound: Bound,
-    admin: LoopbackListener,
-    readiness_sockets: Vec<TcpListener>,
-    wire: bytes::Bytes,
-    workers: usize,
-) -> Result<Exit> {
-    let mut signals = Signals::new()?;
-    let readiness = Arc::new(Readiness::new());
-    let admin_address = admin.local_addr();
-    let registry = bound.process().registry.clone();
-    let served = Admin {
-        readiness: Arc::clone(&readiness),
-        registry,
-        config_dump: Arc::new(ConfigDump { wire }),
-    };
-    for socket in readiness_sockets {
-        tokio::spawn(shunt_proxy::admin::serve_readiness(
-            socket,
-            Arc::clone(&readiness),
-        ));
-    }
-    tokio::spawn(shunt_proxy::admin::serve(admin, served));
-
-    let running: Running = bound.run().map_err(|error| anyhow!(error))?;
-    readiness.live();
-    tracing::info!(workers, admin = %admin_address, "ready");
-
-    signals.next().await;
-    tracing::info!("draining: a signal asked for the end");
-    tokio::select! {
-        ended = running.shut_down(&readiness) => {
-            if ended.cut > 0 {
-                tracing::warn!(connections = ended.cut, "cut at the end of the drain time");
-            }
-            tracing::info!("ended");
-            Ok(Exit::Success)
+impl Prepared {
+    async fn run(self, mut signals: Signals) -> Result<Exit> {
+        let readiness = Arc::new(Readiness::new());
+        let admin_address = self.admin.local_addr();
+        let process = Arc::clone(self.bound.process());
+        let served = Admin {
+            readiness: Arc::clone(&readiness),
+            registry: process.registry.clone(),
+            config_dump: Arc::new(ConfigDump { wire: self.wire }),
+        };
+        for socket in self.readiness_sockets {
+            tokio::spawn(admin::serve_readiness(socket, Arc::clone(&readiness)));
         }
-        () = signals.next() => {
-            tracing::warn!("a second signal: ending at once");
-            Ok(Exit::SecondSignal)
+        tokio::spawn(admin::serve(self.admin, served));
+
+        let running: Running = self.bound.run().map_err(|error| anyhow!(error))?;
+        readiness.live();
+        tracing::info!(workers = self.workers, admin = %admin_address, "ready");
+
+        signals.next().await;
+        tracing::info!("draining: a signal asked for the end");
+        tokio::select! {
+            ended = running.shut_down(&readiness) => {
+                if ended.cut > 0 {
+                    tracing::warn!(connections = ended.cut, "cut at the end of the drain time");
+                }
+                tracing::info!("ended");
+                Ok(Exit::Success)
+            }
+            () = signals.next() => {
+                tracing::warn!("a second signal: ending at once");
+                process.end_at_once().await;
+                Ok(Exit::SecondSignal)
+            }
         }
     }
 }
 
-/// SIGTERM and SIGINT. Handlers are installed also because a process with PID 1 has no default
-/// action for them (pid_namespaces(7)).
+/// SIGTERM and SIGINT.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -222,7 +245,7 @@ struct ConfigDump {
     wire: bytes::Bytes,
 }
 
-impl shunt_proxy::admin::ConfigDump for ConfigDump {
+impl admin::ConfigDump for ConfigDump {
     fn config_dump(&self) -> Result<Vec<u8>, String> {
         shunt_xds::to_json(&self.wire, &Converter::Child)
             .map(String::into_bytes)

@@ -7,18 +7,42 @@ use std::path::{Path, PathBuf};
 /// The CPU limit that Istio's injector passes on from the container's resources, in whole CPUs.
 pub const CPU_LIMIT_VARIABLE: &str = "ISTIO_CPU_LIMIT";
 
+/// Most workers that can be asked for.
+const MAX_WORKERS: u16 = 1024;
+
+/// The variable holds something else than a number of CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{CPU_LIMIT_VARIABLE} is `{value}`: it must be a whole number of CPUs from 0 (all) to \
+     {MAX_WORKERS}; correct it or leave it out"
+)]
+pub struct CpuLimitError {
+    value: String,
+}
+
 /// Worker count: what was asked for, else Istio's CPU limit, else the CPU quota of our control
-/// group rounded up, else the number of CPUs we may run on. At least 1.
+/// group rounded up, else the number of CPUs we may run on. At least 1; 0 asks for all CPUs.
 ///
-/// `asked` of 0 means all CPUs, as Envoy's `--concurrency 0` does not but Istio's does.
-pub fn workers(asked: Option<usize>, cpu_limit: Option<&str>) -> usize {
+/// # Errors
+/// Where the CPU limit is no number.
+pub fn workers(asked: Option<u16>, cpu_limit: Option<&str>) -> Result<usize, CpuLimitError> {
     let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    asked
-        .or_else(|| cpu_limit.and_then(|limit| limit.trim().parse().ok()))
-        .filter(|n| *n > 0)
-        .or_else(|| cgroup_quota().map(|quota| quota.min(cpus)))
-        .unwrap_or(cpus)
-        .max(1)
+    let limit = match (asked, cpu_limit.map(str::trim)) {
+        (Some(_), _) | (None, None | Some("")) => None,
+        (None, Some(value)) => match value.parse::<u16>() {
+            Ok(limit) if limit <= MAX_WORKERS => Some(limit),
+            _ => {
+                return Err(CpuLimitError {
+                    value: value.to_owned(),
+                });
+            }
+        },
+    };
+    Ok(match asked.or(limit) {
+        Some(0) => cpus,
+        Some(workers) => workers.into(),
+        None => cgroup_quota().map_or(cpus, |quota| quota.min(cpus)).max(1),
+    })
 }
 
 fn cgroup_quota() -> Option<usize> {
@@ -160,9 +184,21 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_comes_first_then_istios_limit() {
-        assert_eq!(workers(Some(3), Some("7")), 3);
-        assert_eq!(workers(None, Some("7")), 7);
-        assert!(workers(Some(0), None) >= 1);
+        assert_eq!(workers(Some(3), Some("7")), Ok(3));
+        assert_eq!(workers(None, Some("7")), Ok(7));
+        assert!(workers(Some(0), None).unwrap() >= 1);
+        assert!(workers(None, Some("")).unwrap() >= 1);
+    }
+
+    #[test]
+    fn a_cpu_limit_that_is_no_number_is_named() {
+        for value in ["abc", "-1", "1.5", "100000"] {
+            let error = workers(None, Some(value)).unwrap_err().to_string();
+            assert!(
+                error.contains("ISTIO_CPU_LIMIT") && error.contains(value),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::addr::{Destination, Downstream, OrigDst};
 use crate::clock::Clock;
 use crate::cluster::manager::{WorkerCluster, WorkerClusters};
 use crate::connection::{Kick, Tracked};
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
 use crate::ids::{ClusterId, RouteTableId};
 use crate::network::SCRATCH_BYTES;
 use crate::observe::access_log::{AccessLogWriter, LogSet};
@@ -23,6 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -43,7 +44,22 @@ pub struct Process {
     pub capture_ports: Vec<u16>,
 }
 
+/// How long an end at once may take to let records be written.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
 impl Process {
+    /// Cut every connection and write the records of that, without waiting for anybody long.
+    pub async fn end_at_once(&self) {
+        self.drain.advance(Phase::Ended);
+        let gone = async {
+            while self.overload.open() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _over = tokio::time::timeout(AT_ONCE, gone).await;
+        self.logs.shutdown(AT_ONCE);
+    }
+
     /// Whether this destination is one of our own capture ports on this pod: connecting to it
     /// would come back to us, for ever.
     pub fn is_own(&self, original: OrigDst, destination: Destination) -> bool {
