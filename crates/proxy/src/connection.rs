@@ -28,6 +28,7 @@ pub struct Tracked {
     stream_idle_timeout: Option<Duration>,
     in_request: Cell<bool>,
     kick: Cell<Option<Kick>>,
+    broken: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -44,6 +45,7 @@ impl Tracked {
             stream_idle_timeout,
             in_request: Cell::new(false),
             kick: Cell::new(None),
+            broken: Cell::new(false),
             waker: RefCell::new(None),
         })
     }
@@ -62,6 +64,16 @@ impl Tracked {
     /// Whether a request is being served.
     pub fn in_request(&self) -> bool {
         self.in_request.get()
+    }
+
+    /// Something that was begun on it will not be completed: it must end in a reset.
+    pub fn break_off(&self) {
+        self.broken.set(true);
+    }
+
+    /// Whether something was broken off.
+    pub fn is_broken(&self) -> bool {
+        self.broken.get()
     }
 
     /// Why the connection shall end, where it shall.

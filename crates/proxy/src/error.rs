@@ -15,6 +15,10 @@ pub enum Failure {
         /// `RESPONSE_CODE_DETAILS`.
         details: &'static str,
     },
+    /// Downstream, head: a transfer coding that could not be passed on.
+    TransferCoding,
+    /// Downstream, body: it ended before it was complete.
+    DownstreamEnded,
     /// Downstream, head: HTTP/1.0, which is not accepted.
     Http10,
     /// Downstream, head: an upgrade or CONNECT that is not configured.
@@ -77,6 +81,18 @@ impl Failure {
             Self::BadRequest { details } => {
                 reply(StatusCode::BAD_REQUEST, Flags::DPE, details, "Bad Request")
             }
+            Self::TransferCoding => reply(
+                StatusCode::NOT_IMPLEMENTED,
+                Flags::DPE,
+                "http1.unsupported_transfer_encoding",
+                "Not Implemented",
+            ),
+            Self::DownstreamEnded => reply(
+                StatusCode::BAD_REQUEST,
+                Flags::DC,
+                "downstream_remote_disconnect",
+                "",
+            ),
             Self::Http10 => reply(
                 StatusCode::UPGRADE_REQUIRED,
                 Flags::empty(),

@@ -65,10 +65,8 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         return;
     };
 
-    // Transport socket: plaintext.
-    let io = Io::new(stream, inspected.prefix);
-
-    // Network filter: HTTP or TCP, until the connection ends.
+    // Network filter: HTTP or TCP, over a plaintext transport, until the connection ends.
+    let prefix = inspected.prefix;
     let now = worker.clock.now();
     let worker = Rc::clone(worker);
     match &chain.filter {
@@ -76,6 +74,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
             let tracked = Tracked::new(now, http.idle_timeout, http.stream_idle_timeout);
             let _tracking = worker.track(&tracked);
             let chain = Arc::clone(http);
+            let io = Io::downstream(stream, prefix, Rc::clone(&tracked));
             let connection = HttpConnection {
                 worker,
                 chain,
@@ -86,7 +85,8 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
             connection_manager::serve(io, Rc::new(connection)).await;
         }
         NetworkFilter::Tcp(tcp) => {
-            let tracked = Tracked::new(now, tcp.idle_timeout, None);
+            let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
+            tracked.set_in_request(true, now);
             let _tracking = worker.track(&tracked);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {
@@ -96,7 +96,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 destination,
                 tracked,
             };
-            tcp_proxy::serve(io, connection).await;
+            tcp_proxy::serve(stream, prefix, connection).await;
         }
     }
 }

@@ -191,13 +191,14 @@ impl Worker {
         !self.connections.borrow().is_empty()
     }
 
-    /// End every connection; returns how many there were.
+    /// End every connection; returns how many were in use: a TCP stream, or a request in flight.
     pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
+        let in_use = connections.values().filter(|c| c.in_request()).count();
         connections
             .values()
             .for_each(|connection| connection.kick(Kick::DrainEnd));
-        connections.len()
+        in_use
     }
 }
 

@@ -508,3 +508,181 @@ fn in_a_drain_answers_ask_to_close_and_new_connections_are_served() {
         "nothing listens any more"
     );
 }
+
+/// The response to a request on a connection of its own, and what the upstream saw.
+fn through(request: &str, response: &'static str) -> (String, Option<String>, Proxy) {
+    let (upstream, requests) = Upstream::http(response);
+    let proxy = Proxy::http(&[upstream.address]);
+    let answer = exchange(&mut proxy.connect(), request);
+    (answer, requests.try_recv().ok(), proxy)
+}
+
+#[test]
+fn a_certificate_that_the_client_only_claims_does_not_reach_the_application() {
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-client-cert: By=spiffe://evil\r\n\
+                   proxy-authorization: Basic eDp5\r\n\r\n";
+    let (answer, seen, _) = through(request, OK);
+    assert_eq!(status(&answer), "200");
+    let seen = seen.unwrap();
+    assert!(!seen.contains("spiffe://evil"), "{seen}");
+    assert!(
+        seen.contains("\r\nproxy-authorization: Basic eDp5\r\n"),
+        "{seen}"
+    );
+}
+
+#[test]
+fn a_transfer_coding_that_cannot_be_passed_on_is_refused_on_both_sides() {
+    let request = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\n\r\n";
+    let (answer, seen, proxy) = through(request, OK);
+    assert_eq!((status(&answer), seen), ("501", None));
+    assert!(proxy.records(1)[0].contains(" 501 DPE http1.unsupported_transfer_encoding "));
+
+    let coded = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let (answer, _, _) = through(GET, coded);
+    assert_eq!(status(&answer), "502");
+}
+
+#[test]
+fn a_switch_of_protocols_that_nobody_asked_for_is_an_upstream_error() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    let (answer, _, proxy) = through(GET, switch);
+    assert_eq!(status(&answer), "502");
+    assert!(
+        proxy.records(1)[0].contains(" 502 UPE "),
+        "{:?}",
+        proxy.records(1)
+    );
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    let upstream = Upstream::start(|mut stream| {
+        let mut request = Vec::new();
+        let mut byte = [0];
+        while !request.ends_with(b"\r\n\r\n") || !request.windows(5).any(|w| w == b"\r\n0\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        let seen = String::from_utf8(request)
+            .unwrap()
+            .contains("\r\n0\r\nx-sum: 1\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntrailer: x-seen\r\ntransfer-encoding: chunked\r\n\r\n\
+             2\r\nhi\r\n0\r\nx-seen: {seen}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).unwrap();
+        read_message(&mut stream);
+    });
+    let proxy = Proxy::http(&[upstream.address]);
+    let mut client = proxy.connect();
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ntrailer: x-sum\r\n\
+                   transfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n";
+    client.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"x-seen: true\r\n\r\n") {
+        client.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    // Before the connection ends: the exchange is complete.
+    assert!(
+        proxy.records(1)[0].contains(" 200 - via_upstream "),
+        "{:?}",
+        proxy.records(1)
+    );
+}
+
+#[test]
+fn an_answer_in_http_1_0_that_breaks_off_cannot_pass_for_a_whole_one() {
+    let upstream = Upstream::start(|mut stream| {
+        read_message(&mut stream);
+        stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhalf").unwrap();
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    });
+    let proxy = Proxy::http(&[upstream.address]);
+    let mut client = proxy.connect();
+    client.write_all(GET.as_bytes()).unwrap();
+    let mut all = Vec::new();
+    let ended = client.read_to_end(&mut all);
+    let text = String::from_utf8(all).unwrap();
+    assert!(ended.is_err(), "a reset, not an end: {text}");
+    assert!(
+        text.is_empty() || text.starts_with("HTTP/1.1 200 "),
+        "{text}"
+    );
+    assert!(!text.ends_with("0\r\n\r\n"), "{text}");
+}
+
+#[test]
+fn a_part_of_a_head_does_not_hold_a_connection_beyond_its_idle_timeout() {
+    let (upstream, _requests) = Upstream::http(OK);
+    let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
+        hcm.idle_timeout = Some(Duration::from_millis(100));
+    });
+    let mut client = proxy.connect();
+    client.write_all(b"GET /s HTT").unwrap();
+    assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+    proxy.wait_value(
+        "envoy_http_downstream_cx_active",
+        &[("envoy_http_conn_manager_prefix", "http")],
+        0,
+    );
+}
+
+#[test]
+fn a_request_body_that_the_client_breaks_is_not_blamed_on_the_upstream() {
+    let (upstream, _requests) = Upstream::http(OK);
+    let proxy = Proxy::http(&[upstream.address]);
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut client = proxy.connect();
+    client
+        .write_all(format!("{head}zz\r\n").as_bytes())
+        .unwrap();
+    let _answer_or_reset = client.read(&mut [0; 64]);
+    let record = proxy.records(1).remove(0);
+    assert!(
+        record.contains(" DPE ") && !record.contains("UC"),
+        "{record}"
+    );
+
+    let mut client = proxy.connect();
+    client
+        .write_all(format!("{head}5\r\nab").as_bytes())
+        .unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let _answer_or_reset = client.read(&mut [0; 64]);
+    let record = proxy.records(2).remove(1);
+    assert!(
+        record.contains(" DC ") && !record.contains("UC"),
+        "{record}"
+    );
+    let labels = [
+        ("envoy_response_code", "503"),
+        ("envoy_cluster_name", CLUSTER),
+    ];
+    assert_eq!(
+        proxy.registry.value("envoy_cluster_upstream_rq", &labels),
+        None
+    );
+}
+
+#[test]
+fn too_many_headers_are_recorded_with_the_status_that_was_sent() {
+    let (upstream, _requests) = Upstream::http(OK);
+    let proxy = Proxy::http(&[upstream.address]);
+    let many: String = (0..110).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let answer = exchange(
+        &mut proxy.connect(),
+        &format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n"),
+    );
+    assert_eq!(status(&answer), "431");
+    assert!(
+        proxy.records(1)[0].contains(" 431 DPE "),
+        "{:?}",
+        proxy.records(1)
+    );
+}

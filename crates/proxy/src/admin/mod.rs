@@ -38,7 +38,7 @@ pub enum AdminBindError {
     },
     /// The kernel refused.
     #[error(
-        "cannot listen on {address} for the admin interface: {source}; is another sidecar running in this pod?"
+        "cannot listen on {address} for the admin interface (is another sidecar running in this pod?)"
     )]
     Io {
         /// What was asked for.

@@ -1,6 +1,7 @@
 //! Bodies as they pass through: counted, watched, never held.
 
 use crate::connection::{Kick, Tracked};
+use crate::error::Failure;
 use crate::http::connection_manager::HttpConnection;
 use crate::http::filters::router::ActiveRequest;
 use crate::observe::flags::Flags;
@@ -13,10 +14,10 @@ use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::{fmt, io};
 use tokio::time::Sleep;
 
 /// Any error of a body.
@@ -30,6 +31,37 @@ pub struct Upload {
     pub bytes: Cell<u64>,
     /// All of it was handed over.
     pub complete: Cell<bool>,
+    /// It will never be complete.
+    pub failed: Cell<Option<UploadFailure>>,
+}
+
+/// Why a request body will never be complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFailure {
+    /// Its framing is wrong.
+    Malformed,
+    /// The downstream ended the connection.
+    Ended,
+}
+
+impl UploadFailure {
+    fn of(error: &hyper::Error) -> Self {
+        let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+        match cause.map(io::Error::kind) {
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
+            _ => Self::Ended,
+        }
+    }
+
+    /// What the downstream is told.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Malformed => Failure::BadRequest {
+                details: "http1.codec_error",
+            },
+            Self::Ended => Failure::DownstreamEnded,
+        }
+    }
 }
 
 /// The body of a request on its way upstream.
@@ -90,12 +122,17 @@ impl Body for RequestBody {
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             tracked.touch(worker.clock.tick());
-            if let Some(Ok(frame)) = frame
-                && let Some(data) = frame.data_ref()
-            {
-                upload.bytes.set(upload.bytes.get() + data.len() as u64);
+            let mut last = frame.is_none();
+            match frame {
+                Some(Ok(frame)) => {
+                    last |= frame.is_trailers();
+                    let data = frame.data_ref().map_or(0, Bytes::len);
+                    upload.bytes.set(upload.bytes.get() + data as u64);
+                }
+                Some(Err(error)) => upload.failed.set(Some(UploadFailure::of(error))),
+                None => {}
             }
-            if frame.is_none() || incoming.is_end_stream() {
+            if last || incoming.is_end_stream() {
                 upload.complete.set(true);
                 // The route's timeout counts from here.
                 tracked.wake();
@@ -243,22 +280,28 @@ impl Body for ResponseBody {
                     this.outcome.bytes_sent += data.len() as u64;
                 }
                 this.tracked.touch(this.worker.clock.now());
-                if download.incoming.is_end_stream() {
+                if frame.is_trailers() || download.incoming.is_end_stream() {
                     download.complete(upload, &this.worker);
                 }
             }
             Poll::Ready(None) => download.complete(upload, &this.worker),
             Poll::Ready(Some(Err(error))) => {
-                let (flag, details) = match error.downcast_ref::<Cut>() {
-                    Some(Cut::Timeout) => (Flags::UT, "response_timeout"),
-                    Some(Cut::Idle) => (Flags::SI, "stream_idle_timeout"),
-                    None => (
+                let failed = upload.and_then(|upload| upload.failed.get());
+                let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
+                    (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
+                    (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
+                    (None, Some(failed)) => {
+                        let reply = failed.failure().reply();
+                        (reply.flags, reply.details)
+                    }
+                    (None, None) => (
                         Flags::UC,
                         "upstream_reset_after_response_started{connection_termination}",
                     ),
                 };
                 this.outcome.flags |= flag;
                 this.outcome.details = Cow::Borrowed(details);
+                this.tracked.break_off();
                 download.lease = None;
             }
             Poll::Pending => {}

@@ -74,9 +74,19 @@ pub async fn serve(io: Io, connection: Rc<HttpConnection>) {
         worker.clock.tick();
         tracked.register(cx.waker());
         match (tracked.kicked(), tracked.in_request()) {
-            // The request in hand is cut: its record says so.
-            (Some(Kick::DrainEnd), true) => return Poll::Ready(Ok(())),
-            (Some(_), false) => served.as_mut().graceful_shutdown(),
+            (Some(Kick::DrainEnd), true) => {
+                // The request in hand is cut: its record says so, and so does a reset.
+                tracked.break_off();
+                return Poll::Ready(Ok(()));
+            }
+            (Some(_), false) => {
+                served.as_mut().graceful_shutdown();
+                // Pending: a part of a head has come, and the rest never did.
+                return Poll::Ready(match served.as_mut().poll(cx) {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => Ok(()),
+                });
+            }
             // The request sees an idle timeout itself and answers it.
             (Some(Kick::Idle), true) | (None, _) => {}
         }
@@ -88,12 +98,17 @@ pub async fn serve(io: Io, connection: Rc<HttpConnection>) {
         && error.is_parse()
     {
         worker.stats.inc(series.cx_protocol_error);
-        malformed(&connection);
+        let status = if error.is_parse_too_large() {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+        } else {
+            StatusCode::BAD_REQUEST
+        };
+        malformed(&connection, status);
     }
 }
 
-/// The record of bytes that were no request; the codec has answered 400 or 431 already.
-fn malformed(connection: &Rc<HttpConnection>) {
+/// The record of bytes that were no request; the codec has answered already.
+fn malformed(connection: &Rc<HttpConnection>, status: StatusCode) {
     let HttpConnection {
         worker,
         chain,
@@ -103,7 +118,7 @@ fn malformed(connection: &Rc<HttpConnection>) {
     } = &**connection;
     let mut outcome = worker.record(&chain.log, *downstream, *destination);
     outcome.flags |= Flags::DPE;
-    outcome.status = Some(StatusCode::BAD_REQUEST);
+    outcome.status = Some(status);
     outcome.details = Cow::Borrowed("http1.codec_error");
 }
 
@@ -126,6 +141,9 @@ fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
     let upgrade = headers::requested_upgrade(request.headers());
     if *request.method() == Method::CONNECT || upgrade == Upgrade::Other {
         return Err(Failure::UpgradeFailed);
+    }
+    if headers::has_unknown_transfer_coding(request.headers()) {
+        return Err(Failure::TransferCoding);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -153,7 +171,15 @@ fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
                 details: "http1.invalid_host",
             })?;
         let path = request.uri().path_and_query().cloned();
-        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = match path {
+            Some(path) if path.as_str().starts_with('/') => path,
+            // RFC 9112 §3.2.1: an empty path is `/`, also before a query.
+            Some(query) => {
+                let path = PathAndQuery::try_from(format!("/{query}"));
+                path.unwrap_or_else(|_bad| PathAndQuery::from_static("/"))
+            }
+            None => PathAndQuery::from_static("/"),
+        };
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
     }
@@ -260,6 +286,9 @@ impl Stream {
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
         headers::strip_hop_by_hop(map);
+        // `forward_client_cert_details: SANITIZE`: nobody may claim a certificate that was not
+        // shown here.
+        map.remove(headers::X_FORWARDED_CLIENT_CERT);
         if self.connection.chain.use_remote_address {
             headers::append_forwarded_for(map, self.connection.downstream.0.ip());
         }
@@ -276,6 +305,9 @@ impl Stream {
             outcome.bytes_received = upload.bytes.get();
         }
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload);
+        // Whatever the upstream spoke: in HTTP/1.0 an answer without a length could only end with
+        // the connection, as one that broke off does.
+        head.version = Version::HTTP_11;
         let chain = &self.connection.chain;
         match chain.server_header {
             ServerHeader::PassThrough => {}

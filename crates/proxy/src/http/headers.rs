@@ -1,8 +1,7 @@
 //! What a proxy changes in a head: hop-by-hop headers, forwarding headers, request ids.
 
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,6 +24,18 @@ pub const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName =
 /// `x-envoy-upstream-service-time`.
 pub const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName =
     HeaderName::from_static("x-envoy-upstream-service-time");
+
+/// `x-forwarded-client-cert`.
+pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
+/// Whether the body is coded in a way that the codec does not undo: any transfer coding but
+/// `chunked`, once. Forwarding such a body would lose the name of its coding.
+pub fn has_unknown_transfer_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    codings.next().is_some()
+        || first.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
 
 /// What the `upgrade` header of a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +73,9 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// Remove what concerns only one connection (RFC 9110 §7.6.1): `connection` and what it names,
-/// and the headers that are hop-by-hop by definition. `te: trailers` stays, as Envoy keeps it.
+/// and the headers that are hop-by-hop by definition. `te: trailers` stays, as Envoy keeps it, and
+/// so does `trailer`, by which the codec knows which trailers to pass on. Credentials for a proxy
+/// are not for this one: nobody who uses it knows of it.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = connection_tokens(headers)
@@ -80,10 +93,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         KEEP_ALIVE,
         PROXY_CONNECTION,
         HTTP2_SETTINGS,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
         TRANSFER_ENCODING,
-        TRAILER,
         UPGRADE,
     ] {
         headers.remove(name);
@@ -151,6 +161,21 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut map);
         assert_eq!(map, headers(&[("x-kept", "2")]));
+    }
+
+    #[test]
+    fn only_chunked_alone_is_a_known_transfer_coding() {
+        for (value, unknown) in [
+            ("chunked", false),
+            ("Chunked", false),
+            ("gzip, chunked", true),
+            ("identity", true),
+            ("chunked, chunked", true),
+        ] {
+            let map = headers(&[("transfer-encoding", value)]);
+            assert_eq!(has_unknown_transfer_coding(&map), unknown, "{value}");
+        }
+        assert!(!has_unknown_transfer_coding(&HeaderMap::new()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Listening sockets: one for each worker and family, all bound before anything runs.
 
 use crate::snapshot::Listener;
+use crate::upstream::connect::out_of_descriptors;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -10,7 +11,7 @@ pub(super) const BACKLOG: i32 = 4096;
 
 /// Why a listener has no socket.
 #[derive(Debug, thiserror::Error)]
-#[error("listener `{listener}`: cannot listen on {address}: {source}{}", hint(.source))]
+#[error("listener `{listener}`: cannot listen on {address}{}", hint(.source))]
 pub struct BindError {
     /// The listener's name.
     pub listener: String,
@@ -23,12 +24,15 @@ pub struct BindError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another process listens there: end it, or give the listener another port"
+            " (somebody listens there, another process or the admin interface: end it, or use another port)"
         }
         io::ErrorKind::PermissionDenied => {
-            "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
+            " (ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE)"
         }
-        io::ErrorKind::AddrNotAvailable => "; no interface here has that address",
+        io::ErrorKind::AddrNotAvailable => " (no interface here has that address)",
+        _ if out_of_descriptors(error) => {
+            " (each worker needs a socket: fewer workers, or a higher limit of open files)"
+        }
         _ => "",
     }
 }

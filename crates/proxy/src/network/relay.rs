@@ -13,7 +13,6 @@ use std::io;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -71,12 +70,6 @@ pub(super) async fn relay(
         },
     )?;
     Ok(())
-}
-
-/// Make the close of this socket a reset, so that the peer cannot take it for an end of stream.
-pub(super) fn reset_on_close(stream: &TcpStream) {
-    // Fails only where the connection is gone already.
-    let _gone = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 struct Pump<'a> {

@@ -2,24 +2,25 @@
 
 use crate::addr::Destination;
 use crate::addr::Downstream;
-use crate::connection::Tracked;
+use crate::connection::{Kick, Tracked};
 use crate::error::Failure;
-use crate::network::relay::{Moved, Side, relay, reset_on_close};
+use crate::network::relay::{Moved, Side, relay};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::snapshot::TcpChain;
-use crate::transport::io::Io;
+use crate::transport::io::reset_on_close;
 use crate::upstream::pool::OpenConnection;
 use crate::worker::Worker;
+use bytes::Bytes;
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// A downstream connection that is passed on as it is.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub struct TcpConnection {
 }
 
 /// Serve a connection until it ends.
-pub async fn serve(io: Io, connection: TcpConnection) {
+pub async fn serve(mut downstream: TcpStream, prefix: Bytes, connection: TcpConnection) {
     let worker = &connection.worker;
     worker.stats.inc(connection.chain.series.cx_total);
     let mut outcome = worker.record(
@@ -45,8 +46,7 @@ pub async fn serve(io: Io, connection: TcpConnection) {
         connection.downstream,
         connection.destination,
     );
-    let (mut downstream, prefix) = io.into_parts();
-    let (upstream, _open) = match connection.connect(&mut outcome).await {
+    let (mut upstream, _open) = match connection.connect(&mut outcome).await {
         Ok(connected) => connected,
         Err(failure) => {
             let reply = failure.reply();
@@ -60,7 +60,6 @@ pub async fn serve(io: Io, connection: TcpConnection) {
             return;
         }
     };
-    let (mut upstream, _) = upstream.into_parts();
 
     // What listener filters read ahead goes first.
     let moved = Moved::default();
@@ -91,7 +90,15 @@ pub async fn serve(io: Io, connection: TcpConnection) {
         .add(connection.chain.series.tx_bytes, outcome.bytes_sent);
     match ended {
         Ended::Both => {}
-        Ended::Kicked => outcome.connection_termination = Cow::Borrowed("idle_timeout_or_drain"),
+        Ended::Kicked(Kick::Idle) => {
+            outcome.connection_termination = Cow::Borrowed("idle_timeout");
+        }
+        Ended::Kicked(Kick::DrainEnd) => {
+            // Bytes may be on their way: nobody may take this for the end of the stream.
+            outcome.connection_termination = Cow::Borrowed("drain_time_over");
+            reset_on_close(&downstream);
+            reset_on_close(&upstream);
+        }
         Ended::Failed(side, error) => {
             match side {
                 Side::Upstream => outcome.flags |= Flags::UC,
@@ -106,7 +113,7 @@ pub async fn serve(io: Io, connection: TcpConnection) {
 
 enum Ended {
     Both,
-    Kicked,
+    Kicked(Kick),
     Failed(Side, io::Error),
 }
 
@@ -117,8 +124,8 @@ async fn until_kicked(
     let mut relayed = pin!(relayed);
     poll_fn(|cx| {
         tracked.register(cx.waker());
-        if tracked.kicked().is_some() {
-            return Poll::Ready(Ended::Kicked);
+        if let Some(kick) = tracked.kicked() {
+            return Poll::Ready(Ended::Kicked(kick));
         }
         relayed.as_mut().poll(cx).map(|ended| match ended {
             Ok(()) => Ended::Both,
@@ -130,7 +137,7 @@ async fn until_kicked(
 
 impl TcpConnection {
     /// Choose a cluster and an endpoint, and connect.
-    async fn connect(&self, outcome: &mut Outcome) -> Result<(Io, OpenConnection), Failure> {
+    async fn connect(&self, outcome: &mut Outcome) -> Result<(TcpStream, OpenConnection), Failure> {
         let worker = &self.worker;
         let id = self.chain.target.choose(worker.random());
         let Some(cluster) = worker.cluster(id) else {
@@ -142,8 +149,8 @@ impl TcpConnection {
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
         let pool = cluster.pick(worker, self.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
-        let (io, local, open): (Io, SocketAddr, OpenConnection) = pool.connect(worker).await?;
+        let (stream, local, open) = pool.connect(worker).await?;
         outcome.upstream_local = Some(local);
-        Ok((io, open))
+        Ok((stream, open))
     }
 }

@@ -12,7 +12,6 @@ use crate::snapshot::Cluster;
 use crate::transport::io::Io;
 use crate::upstream::connect::{Connect, connect};
 use crate::worker::Worker;
-use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +19,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// HTTP/1.1 connections of one worker to one endpoint of one cluster.
@@ -105,7 +105,7 @@ impl Pool {
     pub async fn connect(
         &self,
         worker: &Rc<Worker>,
-    ) -> Result<(Io, SocketAddr, OpenConnection), Failure> {
+    ) -> Result<(TcpStream, SocketAddr, OpenConnection), Failure> {
         self.used_at.set(worker.clock.now());
         let Some(permit) = self.cluster.breaker.take(Resource::Connection) else {
             worker.stats.inc(self.cluster.series.cx_overflow);
@@ -137,11 +137,11 @@ impl Pool {
     ) -> Result<PooledConnection, Failure> {
         // Counted from here on: a pool that is making its first connection has one.
         let mut place = PoolPlace::take(self);
-        let (io, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
+        let (stream, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
         place.open = Some(open);
         let handshake = http1::Builder::new()
             .max_buf_size(crate::http::MAX_HEAD_BYTES)
-            .handshake::<_, RequestBody>(io)
+            .handshake::<_, RequestBody>(Io::upstream(stream))
             .await;
         let (sender, connection) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;
         tokio::task::spawn_local(async move {
@@ -202,7 +202,7 @@ async fn open(
     upstream: Upstream,
     worker: &Rc<Worker>,
     permit: Permit,
-) -> Result<(Io, SocketAddr, OpenConnection), Failure> {
+) -> Result<(TcpStream, SocketAddr, OpenConnection), Failure> {
     let series = &cluster.series;
     let how = Connect {
         upstream,
@@ -234,7 +234,7 @@ async fn open(
         cluster: Arc::clone(cluster),
         _permit: permit,
     };
-    Ok((Io::new(stream, Bytes::new()), local, open))
+    Ok((stream, local, open))
 }
 
 /// An open upstream connection, as the counters and the circuit breaker see it.

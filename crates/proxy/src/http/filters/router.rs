@@ -15,7 +15,7 @@ use crate::http::headers;
 use crate::observe::outcome::Outcome;
 use crate::route::Forward;
 use crate::worker::Worker;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -92,9 +92,17 @@ impl Router<'_> {
             response,
             lease,
             active,
-        } = exchanged.inspect_err(|failure| {
-            cluster.count_status(worker, failure.reply().status);
-        })?;
+        } = match exchanged {
+            Ok(exchanged) => exchanged,
+            Err(failure) => {
+                // Where the downstream broke its own request off, the upstream is not to blame.
+                if let Some(failed) = upload.as_ref().and_then(|u| u.failed.get()) {
+                    return Err(failed.failure());
+                }
+                cluster.count_status(worker, failure.reply().status);
+                return Err(failure);
+            }
+        };
         let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
@@ -163,6 +171,13 @@ async fn attempts(
         // Request and response head
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
+            // Nobody asked to switch protocols; and a body that we cannot pass on as it is coded.
+            Ok(response)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    || headers::has_unknown_transfer_coding(response.headers()) =>
+            {
+                return Err(Failure::UpstreamProtocol);
+            }
             Ok(response) => {
                 return Ok(Exchanged {
                     response,
