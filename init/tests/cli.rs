@@ -70,6 +70,14 @@ fn it_tells_version_commit_and_schema() {
 }
 
 #[test]
+fn help_promises_to_read_the_rules_back_and_no_more() {
+    let Ran(code, output, _) = init("--help");
+    assert_eq!(code, 0);
+    assert!(output.contains("reads them back"), "{output}");
+    assert!(!output.contains("prove"), "{output}");
+}
+
+#[test]
 fn the_injectors_arguments_are_applied_once_and_removed() {
     in_namespace(|| {
         let apply = format!("istio-iptables {INJECTOR}");
