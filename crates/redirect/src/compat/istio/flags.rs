@@ -53,6 +53,8 @@ pub(super) const NOT_YET: &str = "Shunt does not do this yet";
 const IPTABLES_ONLY: &str = "Shunt writes nf_tables and needs no iptables program";
 const ONLY_TPROXY: &str = "it has a meaning only with TPROXY, which Shunt does not do yet";
 const NO_VALIDATION: &str = "Shunt reads its rules back after writing; it has no probe yet";
+const ALWAYS_APPLIES: &str = "it leaves the rules to a CNI plugin and only validates them, which \
+                              Shunt does not do yet; --dry-run prints rules and writes none";
 const OFF: &[&str] = &["false"];
 const UNSET: &[&str] = &[""];
 
@@ -206,7 +208,7 @@ pub(super) static FLAGS: &[Flag] = &[
         .only(OFF, NOT_YET),
     Flag::new("skip-rule-apply", None, "Write no rules")
         .switch()
-        .only(OFF, NO_VALIDATION),
+        .only(OFF, ALWAYS_APPLIES),
     Flag::new("run-validation", None, "Probe the rules")
         .switch()
         .only(OFF, NO_VALIDATION),

@@ -232,7 +232,11 @@ fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
         (&["--capture-all-dns"], "use 'false'"),
         (&["--drop-invalid"], "--drop-invalid=true"),
         (&["--run-validation"], "no probe yet"),
-        (&["--skip-rule-apply"], "--skip-rule-apply=true"),
+        (
+            &["--skip-rule-apply"],
+            "--skip-rule-apply=true is not supported: it leaves the rules to a CNI plugin",
+        ),
+        (&["--skip-rule-apply"], "--dry-run prints rules"),
         (&["--network-namespace", "/proc/1/ns/net"], "nsenter"),
         (
             &["--force-iptables-binary", "legacy"],
