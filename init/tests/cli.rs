@@ -207,6 +207,16 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
                 "cannot open a netlink socket",
             ),
             (
+                "socket:error=EMFILE:when=1",
+                7,
+                "raise its limit of open files",
+            ),
+            (
+                "socket:error=EMFILE:when=2",
+                7,
+                "raise its limit of open files",
+            ),
+            (
                 "sendto:error=ENOBUFS:when=1",
                 7,
                 "cannot send to the kernel",
