@@ -139,6 +139,7 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
     in_namespace(|| {
         for (arguments, code, words) in [
             ("istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),
+            ("istio-iptables -p -1", 2, "-p '-1' (--envoy-port)"),
             ("istio-iptables --no-such-flag", 2, "--no-such-flag"),
             (
                 "istio-iptables -b 80 -b 90",

@@ -36,7 +36,10 @@ impl clap::Args for IstioArgs {
                 .short(flag.short)
                 .action(ArgAction::Set)
                 .help(flag.help)
-                .value_name("VALUE");
+                .value_name("VALUE")
+                // Our own parser names the flag and the range. All hyphens would be too much: after
+                // an unquoted empty variable, `-i -b 80` would take `-b` for a value.
+                .allow_negative_numbers(true);
             if flag.switch {
                 arg = arg
                     .num_args(0..=1)

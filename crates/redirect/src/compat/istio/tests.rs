@@ -147,6 +147,14 @@ fn what_is_wrong_is_named_with_its_remedy() {
             &["-p", "0"][..],
             "-p '0' (--envoy-port) has the item `0`: a port is a number from 1 to 65535",
         ),
+        (
+            &["-p", "-1"],
+            "-p '-1' (--envoy-port) has the item `-1`: a port is a number from 1 to 65535",
+        ),
+        (
+            &["-u", "-2"],
+            "-u '-2' (--proxy-uid) has the item `-2`: an id is a number",
+        ),
         (&["-p", "65536"], "a port is a number from 1 to 65535"),
         (
             &["-z", "http"],
@@ -270,6 +278,20 @@ fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
         ("ISTIO_OUTBOUND_OWNER_GROUPS", "*"),
     ];
     assert!(parse_with(&[], &neutral).is_ok());
+}
+
+#[test]
+fn a_flag_in_the_place_of_a_value_is_told_with_the_flag_that_lacks_one() {
+    for list in [
+        &["-i", "-b", "80"][..],
+        &["-i", "--istio-inbound-ports", "80"],
+        &["--istio-service-cidr", "-b"],
+        &["-b", "80", "-i", "--dry-run"],
+    ] {
+        let error = arguments(list).unwrap_err().to_string();
+        assert!(error.contains("--istio-service-cidr"), "{list:?}: {error}");
+        assert!(error.contains("a value is required"), "{list:?}: {error}");
+    }
 }
 
 #[test]
