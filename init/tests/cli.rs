@@ -169,6 +169,44 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
 }
 
 #[test]
+fn with_log_as_json_each_message_is_an_object_on_its_line() {
+    let messages = |text: &str| {
+        let read = |line: &str| {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            let field = |name: &str| object[name].as_str().unwrap().to_owned();
+            (field("level"), field("message"))
+        };
+        text.lines().map(read).collect::<Vec<_>>()
+    };
+    in_namespace(|| {
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR} --log_as_json"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let [(level, message)] = &messages(&output)[..] else {
+            panic!("{output}");
+        };
+        assert_eq!(level, "info");
+        assert!(
+            message.starts_with("table inet shunt: created, "),
+            "{message}"
+        );
+        for (arguments, code, words) in [
+            ("-p 0", 2, "-p '0' (--envoy-port)"),
+            ("--redirect-dns", 3, "is not supported"),
+            ("--no-such-flag", 2, "--no-such-flag"),
+        ] {
+            let Ran(found, output, error) =
+                init(&format!("istio-iptables --log_as_json {arguments}"));
+            assert_eq!((found, output.as_str()), (code, ""), "{error}");
+            let [(level, message)] = &messages(&error)[..] else {
+                panic!("{error}");
+            };
+            assert_eq!(level, "error");
+            assert!(message.contains(words), "{message}");
+        }
+    });
+}
+
+#[test]
 fn without_the_capability_it_says_which_one() {
     in_namespace(|| {
         for verb in ["istio-iptables", "remove"] {

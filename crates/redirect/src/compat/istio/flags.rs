@@ -73,6 +73,7 @@ pub(super) const OUTBOUND_PORTS_EXCLUDE: &str = "istio-local-outbound-ports-excl
 pub(super) const DUAL_STACK: &str = "dual-stack";
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const CLEANUP_ONLY: &str = "cleanup-only";
+pub(super) const LOG_AS_JSON: &str = "log_as_json";
 pub(super) const IPV6: &str = "ipv6";
 
 /// All flags, in the order of `--help`.
@@ -107,7 +108,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         MODE,
         Some('m'),
-        "How inbound connections are captured: REDIRECT",
+        "How inbound connections are captured: REDIRECT (TPROXY is not supported yet)",
     ),
     Flag::new(
         INBOUND_PORTS,
@@ -168,13 +169,12 @@ pub(super) static FLAGS: &[Flag] = &[
     )
     .without_variable(),
     Flag::new(
-        "log_as_json",
+        LOG_AS_JSON,
         None,
         "Print messages as JSON, one object a line",
     )
     .without_variable()
-    .switch()
-    .only(OFF, "Shunt prints text"),
+    .switch(),
     Flag::new(
         "istio-exclude-interfaces",
         Some('c'),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{Action, ArgumentError, FLAGS, IstioArgs, Request};
+use super::{Action, ArgumentError, FLAGS, IstioArgs, Request, log_as_json};
 use crate::capture::{CaptureConfig, InboundCapture, Ipv6Mode, OutboundCapture};
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
@@ -251,7 +251,6 @@ fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
             "no iptables program",
         ),
         (&["--force-apply"], "always rewritten"),
-        (&["--log_as_json"], "prints text"),
     ] {
         let error = parse(list).unwrap_err();
         assert!(error.to_string().contains(message), "{list:?}: {error}");
@@ -292,6 +291,52 @@ fn a_flag_in_the_place_of_a_value_is_told_with_the_flag_that_lacks_one() {
         assert!(error.contains("--istio-service-cidr"), "{list:?}: {error}");
         assert!(error.contains("a value is required"), "{list:?}: {error}");
     }
+}
+
+#[test]
+fn the_help_says_of_each_flag_that_is_refused_that_it_is() {
+    let command = IstioArgs::augment_args(Command::new("istio-iptables"));
+    for flag in FLAGS {
+        let arg = command
+            .get_arguments()
+            .find(|arg| arg.get_id() == flag.long)
+            .unwrap();
+        let help = arg.get_help().unwrap().to_string();
+        let said = (
+            help.starts_with("Not supported yet: "),
+            arg.get_help_heading().is_some(),
+        );
+        let refused = flag.only.is_some();
+        assert_eq!(said, (refused, refused), "{}: {help}", flag.long);
+    }
+    for refused in ["redirect-dns", "drop-invalid", "run-validation"] {
+        assert!(
+            FLAGS
+                .iter()
+                .any(|flag| flag.long == refused && flag.only.is_some())
+        );
+    }
+}
+
+#[test]
+fn json_messages_are_asked_for_as_any_switch_is() {
+    for (list, json) in [
+        (&[][..], false),
+        (&["--log_as_json"], true),
+        (&["-b", "80", "--log_as_json=T"], true),
+        (&["--log_as_json=false"], false),
+        (&["--log_as_json_too"], false),
+        (&["log_as_json"], false),
+    ] {
+        let arguments: Vec<_> = list.iter().map(Into::into).collect();
+        assert_eq!(log_as_json(&arguments), json, "{list:?}");
+    }
+    assert_eq!(config(&["--log_as_json"]), config(&[]));
+    let error = parse(&["--log_as_json=maybe"]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--log_as_json=maybe is not one of"),
+        "{error}"
+    );
 }
 
 #[test]
