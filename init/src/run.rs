@@ -179,9 +179,11 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
     match applied.ipv6 {
         Some(InboundSource::Added) => messages.push(Message::info("lo: added ::6/128")),
         Some(InboundSource::Ipv6DisabledOnLo) => messages.push(Message::warn(
-            "lo: ::6/128 could not be added, because IPv6 is disabled on lo; the proxy cannot hand \
-             inbound IPv6 connections to the application (remedy: \
-             `sysctl net.ipv6.conf.lo.disable_ipv6=0`)",
+            "IPv6 is disabled on lo: IPv6 connections are captured, but neither inbound nor \
+             outbound ones will be served, because the proxy is reached at ::1 and calls the \
+             application from ::6, and lo can have neither; run `sysctl \
+             net.ipv6.conf.lo.disable_ipv6=0` and this again, or use `--ipv6 off` if IPv6 may pass \
+             the mesh by",
         )),
         Some(InboundSource::Present) | None => {}
     }

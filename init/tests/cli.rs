@@ -7,9 +7,11 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -280,6 +282,48 @@ fn ip(arguments: &str) -> String {
     let Ran(code, output, error) = ran(Command::new("ip").args(arguments.split(' ')));
     assert_eq!(code, 0, "ip {arguments}: {error}");
     output
+}
+
+#[test]
+fn ipv6_disabled_on_lo_fails_closed_and_both_remedies_are_told() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link add inner type veth peer name outer");
+        ip("addr add 2001:db8::2/64 dev inner nodad");
+        ip("link set inner up");
+        ip("link set outer up");
+        let without = ran(Command::new("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=1"]));
+        assert_eq!(without.0, 0, "{}", without.2);
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR}"));
+        assert_eq!(code, 0, "{error}");
+        assert!(!output.contains("lo:"), "{output}");
+        for words in [
+            "shunt-init: warning: IPv6 is disabled on lo",
+            "neither inbound nor outbound ones will be served",
+            "`sysctl net.ipv6.conf.lo.disable_ipv6=0`",
+            "`--ipv6 off` if IPv6 may pass the mesh by",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
+        let peer = "[2001:db8::9]:80".parse().unwrap();
+        let refused = TcpStream::connect_timeout(&peer, Duration::from_millis(300));
+        assert!(refused.is_err(), "{refused:?}");
+        let captured = nft("list chain inet shunt output");
+        let captured = captured
+            .lines()
+            .find(|line| line.contains("redirect to :15001"));
+        assert!(!captured.unwrap().contains("packets 0 "), "{captured:?}");
+
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR} --ipv6 off"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("IPv6 passes uncaptured"), "{output}");
+        ran(Command::new("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=0"]));
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR}"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("lo: added ::6/128"), "{output}");
+        let addresses = ip("-6 -o addr show dev lo");
+        assert!(addresses.contains(" ::1/128"), "{addresses}");
+    });
 }
 
 /// Also the address that precedes the rules is taken back.
