@@ -140,13 +140,15 @@ fn istio(arguments: &IstioArgs) -> Result<Vec<Message>, Failure> {
     let request = arguments
         .parse(|name| std::env::var(name).ok())
         .map_err(Failure::Argument)?;
-    match request.action {
+    let mut messages = match request.action {
         Action::Apply => shunt_redirect::apply(&request.config)
             .map(|applied| applied_messages(&applied))
-            .map_err(Failure::Apply),
-        Action::Print => dry_run(&request.config).map(|()| Vec::new()),
-        Action::Remove => remove(),
-    }
+            .map_err(Failure::Apply)?,
+        Action::Print => dry_run(&request.config).map(|()| Vec::new())?,
+        Action::Remove => remove()?,
+    };
+    messages.extend(request.warnings().into_iter().map(Message::warn));
+    Ok(messages)
 }
 
 /// Prints the rules; here, that is the deed.

@@ -109,6 +109,33 @@ fn the_injectors_arguments_are_applied_once_and_removed() {
 }
 
 #[test]
+fn a_side_of_which_nothing_is_captured_is_warned_of_and_no_error() {
+    in_namespace(|| {
+        for (arguments, outbound, inbound) in [
+            ("istio-iptables", true, true),
+            ("istio-iptables --dry-run", true, true),
+            ("istio-iptables -i *", false, true),
+            ("istio-iptables -b *", true, false),
+            ("istio-iptables -i * -b *", false, false),
+            ("istio-iptables --cleanup-only", false, false),
+        ] {
+            let Ran(code, output, error) = init(arguments);
+            assert_eq!(code, 0, "{arguments}: {error}");
+            assert!(!output.contains("captures nothing"), "{output}");
+            let warned = |side: &str| {
+                let warning = format!("shunt-init: warning: captures nothing {side} (no ");
+                error.lines().any(|line| line.starts_with(&warning))
+            };
+            assert_eq!(
+                (warned("outbound"), warned("inbound")),
+                (outbound, inbound),
+                "{arguments}: {error}"
+            );
+        }
+    });
+}
+
+#[test]
 fn by_the_name_of_the_original_it_takes_the_originals_arguments() {
     in_namespace(|| {
         let mut command = Command::new(PROGRAM);

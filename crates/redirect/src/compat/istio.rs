@@ -95,6 +95,26 @@ pub struct Request {
     pub action: Action,
 }
 
+impl Request {
+    /// What was asked for, but is seldom meant: Istio's defaults let every connection pass the
+    /// mesh by. Nothing where rules are removed.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        if self.action == Action::Remove {
+            return Vec::new();
+        }
+        let outbound = self.config.outbound.captures_nothing().then_some(
+            "captures nothing outbound (no -i, no -q): every connection that the pod opens passes \
+             the proxy by; `-i '*'` captures all of them",
+        );
+        let inbound = self.config.inbound.captures_nothing().then_some(
+            "captures nothing inbound (no -b): every connection that arrives passes the proxy by; \
+             `-b '*'` captures all of them",
+        );
+        outbound.into_iter().chain(inbound).collect()
+    }
+}
+
 /// What to do with a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

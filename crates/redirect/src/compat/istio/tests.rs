@@ -48,6 +48,40 @@ fn without_arguments_only_what_the_original_captures_is_captured() {
 }
 
 #[test]
+fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
+    for (list, outbound, inbound) in [
+        (&[][..], true, true),
+        (&["-i", "", "-b", ""], true, true),
+        (&["-x", "10.0.0.0/8", "-d", "80", "-o", "53"], true, true),
+        (&["--dry-run"], true, true),
+        (&["--cleanup-only"], false, false),
+        (&["-i", "*"], false, true),
+        (&["-i", "10.0.0.0/8"], false, true),
+        (&["-q", "80"], false, true),
+        (&["-b", "*"], true, false),
+        (&["-b", "80"], true, false),
+        (&["-i", "*", "-b", "*"], false, false),
+    ] {
+        let warnings = parse(list).unwrap().warnings();
+        let told = |words: &[&str]| {
+            warnings
+                .iter()
+                .any(|warning| words.iter().all(|word| warning.contains(word)))
+        };
+        assert_eq!(
+            told(&["nothing outbound (no -i, no -q)", "`-i '*'`"]),
+            outbound,
+            "{list:?}: {warnings:?}"
+        );
+        assert_eq!(
+            told(&["nothing inbound (no -b)", "`-b '*'`"]),
+            inbound,
+            "{list:?}: {warnings:?}"
+        );
+    }
+}
+
+#[test]
 fn long_names_and_attached_values_mean_the_same() {
     let short = config(&[
         "-p", "1", "-z", "2", "-e", "3", "-u", "4", "-g", "5", "-q", "6", "-o", "7",
