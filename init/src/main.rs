@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod message;
 mod run;
 
 use std::process::ExitCode;

@@ -2,19 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use shunt_abi::{SCHEMA_VERSION, name};
-use shunt_redirect::compat::istio::{Action, ArgumentError, IstioArgs};
+use shunt_redirect::compat::istio::{Action, ArgumentError, IstioArgs, log_as_json};
 use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::{InboundSource, PodAddresses};
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
 use crate::exit::Exit;
+use crate::message::{Form, Message, print};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -81,33 +82,48 @@ impl fmt::Display for Failure {
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
-    let cli = match Cli::try_parse_from(with_verb(arguments)) {
+    let arguments = with_verb(arguments);
+    let form = if log_as_json(&arguments) {
+        Form::Json
+    } else {
+        Form::Text
+    };
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come this way too; a closed output changes nothing.
-            let _unwritten = error.print();
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Success
-            };
-        }
+        Err(error) => return not_parsed(&error, form),
     };
     let done = match cli.verb {
         Verb::IstioIptables(arguments) => istio(&arguments),
         Verb::Remove => remove(),
     };
     match done {
-        Ok(text) => {
-            // What is done is done, even if nobody hears of it.
-            let _unheard = print(&text);
+        Ok(messages) => {
+            for message in messages {
+                message.say(form);
+            }
             Exit::Success
         }
         Err(failure) => {
-            let _unwritten = writeln!(io::stderr(), "shunt-init: {failure}");
+            Message::error(&failure).say(form);
             failure.exit()
         }
     }
+}
+
+/// Help and version come this way too, and are no messages.
+fn not_parsed(error: &clap::Error, form: Form) -> Exit {
+    if !error.use_stderr() {
+        // A closed output changes nothing.
+        let _unwritten = error.print();
+        return Exit::Success;
+    }
+    match form {
+        Form::Json => Message::error(&error.render()).say(form),
+        Form::Text => {
+            let _unwritten = error.print();
+        }
+    }
+    Exit::Usage
 }
 
 /// Called as `istio-iptables`, the verb is the program's name.
@@ -120,23 +136,19 @@ fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn print(text: &str) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    output.flush()
-}
-
-fn istio(arguments: &IstioArgs) -> Result<String, Failure> {
+fn istio(arguments: &IstioArgs) -> Result<Vec<Message>, Failure> {
     let request = arguments
         .parse(|name| std::env::var(name).ok())
         .map_err(Failure::Argument)?;
-    match request.action {
+    let mut messages = match request.action {
         Action::Apply => shunt_redirect::apply(&request.config)
-            .map(|applied| applied_text(&applied))
-            .map_err(Failure::Apply),
-        Action::Print => dry_run(&request.config).map(|()| String::new()),
-        Action::Remove => remove(),
-    }
+            .map(|applied| applied_messages(&applied))
+            .map_err(Failure::Apply)?,
+        Action::Print => dry_run(&request.config).map(|()| Vec::new())?,
+        Action::Remove => remove()?,
+    };
+    messages.extend(request.warnings().into_iter().map(Message::warn));
+    Ok(messages)
 }
 
 /// Prints the rules; here, that is the deed.
@@ -145,13 +157,13 @@ fn dry_run(config: &CaptureConfig) -> Result<(), Failure> {
     print(&render::table(&shunt_redirect::plan(config, &pod))).map_err(Failure::Output)
 }
 
-fn remove() -> Result<String, Failure> {
+fn remove() -> Result<Vec<Message>, Failure> {
     shunt_redirect::remove()
-        .map(|removed| removed_text(&removed))
+        .map(|removed| removed_messages(&removed))
         .map_err(Failure::Remove)
 }
 
-fn applied_text(applied: &Applied) -> String {
+fn applied_messages(applied: &Applied) -> Vec<Message> {
     let rules = applied.ruleset.rule_count();
     let families = match applied.ipv6 {
         Some(_) => "IPv4 and IPv6",
@@ -159,33 +171,36 @@ fn applied_text(applied: &Applied) -> String {
     };
     let content = format!("{rules} rules ({families}), {}", applied.ruleset.mark());
     let table = format!("table inet {}", name::NFT_TABLE);
-    let mut text = match &applied.change {
-        Change::Unchanged => format!("{table}: unchanged, {content}\n"),
-        Change::Created => format!("{table}: created, {content}\n"),
+    let mut messages = vec![Message::info(match &applied.change {
+        Change::Unchanged => format!("{table}: unchanged, {content}"),
+        Change::Created => format!("{table}: created, {content}"),
         Change::Replaced { difference } => {
-            format!("{table}: replaced ({difference}), {content}\n")
+            format!("{table}: replaced ({difference}), {content}")
         }
-    };
+    })];
     match applied.ipv6 {
-        Some(InboundSource::Added) => text.push_str("lo: added ::6/128\n"),
-        Some(InboundSource::Ipv6DisabledOnLo) => text.push_str(
-            "lo: ::6/128 could not be added, because IPv6 is disabled on lo; the proxy cannot hand \
-             inbound IPv6 connections to the application (remedy: \
-             `sysctl net.ipv6.conf.lo.disable_ipv6=0`)\n",
-        ),
+        Some(InboundSource::Added) => messages.push(Message::info("lo: added ::6/128")),
+        Some(InboundSource::Ipv6DisabledOnLo) => messages.push(Message::warn(
+            "IPv6 is disabled on lo: IPv6 connections are captured, but neither inbound nor \
+             outbound ones will be served, because the proxy is reached at ::1 and calls the \
+             application from ::6, and lo can have neither; run `sysctl \
+             net.ipv6.conf.lo.disable_ipv6=0` and this again, or use `--ipv6 off` if IPv6 may pass \
+             the mesh by",
+        )),
         Some(InboundSource::Present) | None => {}
     }
-    text
+    messages
 }
 
-fn removed_text(removed: &Removed) -> String {
-    let mut text = if removed.table {
-        format!("table inet {}: removed\n", name::NFT_TABLE)
+fn removed_messages(removed: &Removed) -> Vec<Message> {
+    let table = format!("table inet {}", name::NFT_TABLE);
+    let mut messages = vec![Message::info(if removed.table {
+        format!("{table}: removed")
     } else {
-        format!("table inet {}: there is none\n", name::NFT_TABLE)
-    };
+        format!("{table}: there is none")
+    })];
     if removed.inbound_source {
-        text.push_str("lo: removed ::6/128\n");
+        messages.push(Message::info("lo: removed ::6/128"));
     }
-    text
+    messages
 }

@@ -7,9 +7,11 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -70,6 +72,14 @@ fn it_tells_version_commit_and_schema() {
 }
 
 #[test]
+fn help_promises_to_read_the_rules_back_and_no_more() {
+    let Ran(code, output, _) = init("--help");
+    assert_eq!(code, 0);
+    assert!(output.contains("reads them back"), "{output}");
+    assert!(!output.contains("prove"), "{output}");
+}
+
+#[test]
 fn the_injectors_arguments_are_applied_once_and_removed() {
     in_namespace(|| {
         let apply = format!("istio-iptables {INJECTOR}");
@@ -95,6 +105,33 @@ fn the_injectors_arguments_are_applied_once_and_removed() {
             (code, output.as_str()),
             (0, "table inet shunt: there is none\n")
         );
+    });
+}
+
+#[test]
+fn a_side_of_which_nothing_is_captured_is_warned_of_and_no_error() {
+    in_namespace(|| {
+        for (arguments, outbound, inbound) in [
+            ("istio-iptables", true, true),
+            ("istio-iptables --dry-run", true, true),
+            ("istio-iptables -i *", false, true),
+            ("istio-iptables -b *", true, false),
+            ("istio-iptables -i * -b *", false, false),
+            ("istio-iptables --cleanup-only", false, false),
+        ] {
+            let Ran(code, output, error) = init(arguments);
+            assert_eq!(code, 0, "{arguments}: {error}");
+            assert!(!output.contains("captures nothing"), "{output}");
+            let warned = |side: &str| {
+                let warning = format!("shunt-init: warning: captures nothing {side} (no ");
+                error.lines().any(|line| line.starts_with(&warning))
+            };
+            assert_eq!(
+                (warned("outbound"), warned("inbound")),
+                (outbound, inbound),
+                "{arguments}: {error}"
+            );
+        }
     });
 }
 
@@ -131,6 +168,7 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
     in_namespace(|| {
         for (arguments, code, words) in [
             ("istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),
+            ("istio-iptables -p -1", 2, "-p '-1' (--envoy-port)"),
             ("istio-iptables --no-such-flag", 2, "--no-such-flag"),
             (
                 "istio-iptables -b 80 -b 90",
@@ -156,6 +194,44 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
             "{error}"
         );
         assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
+fn with_log_as_json_each_message_is_an_object_on_its_line() {
+    let messages = |text: &str| {
+        let read = |line: &str| {
+            let object: serde_json::Value = serde_json::from_str(line).unwrap();
+            let field = |name: &str| object[name].as_str().unwrap().to_owned();
+            (field("level"), field("message"))
+        };
+        text.lines().map(read).collect::<Vec<_>>()
+    };
+    in_namespace(|| {
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR} --log_as_json"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let [(level, message)] = &messages(&output)[..] else {
+            panic!("{output}");
+        };
+        assert_eq!(level, "info");
+        assert!(
+            message.starts_with("table inet shunt: created, "),
+            "{message}"
+        );
+        for (arguments, code, words) in [
+            ("-p 0", 2, "-p '0' (--envoy-port)"),
+            ("--redirect-dns", 3, "is not supported"),
+            ("--no-such-flag", 2, "--no-such-flag"),
+        ] {
+            let Ran(found, output, error) =
+                init(&format!("istio-iptables --log_as_json {arguments}"));
+            assert_eq!((found, output.as_str()), (code, ""), "{error}");
+            let [(level, message)] = &messages(&error)[..] else {
+                panic!("{error}");
+            };
+            assert_eq!(level, "error");
+            assert!(message.contains(words), "{message}");
+        }
     });
 }
 
@@ -199,6 +275,16 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
                 "cannot open a netlink socket",
             ),
             (
+                "socket:error=EMFILE:when=1",
+                7,
+                "raise its limit of open files",
+            ),
+            (
+                "socket:error=EMFILE:when=2",
+                7,
+                "raise its limit of open files",
+            ),
+            (
                 "sendto:error=ENOBUFS:when=1",
                 7,
                 "cannot send to the kernel",
@@ -223,6 +309,48 @@ fn ip(arguments: &str) -> String {
     let Ran(code, output, error) = ran(Command::new("ip").args(arguments.split(' ')));
     assert_eq!(code, 0, "ip {arguments}: {error}");
     output
+}
+
+#[test]
+fn ipv6_disabled_on_lo_fails_closed_and_both_remedies_are_told() {
+    in_namespace(|| {
+        ip("link set lo up");
+        ip("link add inner type veth peer name outer");
+        ip("addr add 2001:db8::2/64 dev inner nodad");
+        ip("link set inner up");
+        ip("link set outer up");
+        let without = ran(Command::new("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=1"]));
+        assert_eq!(without.0, 0, "{}", without.2);
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR}"));
+        assert_eq!(code, 0, "{error}");
+        assert!(!output.contains("lo:"), "{output}");
+        for words in [
+            "shunt-init: warning: IPv6 is disabled on lo",
+            "neither inbound nor outbound ones will be served",
+            "`sysctl net.ipv6.conf.lo.disable_ipv6=0`",
+            "`--ipv6 off` if IPv6 may pass the mesh by",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
+        let peer = "[2001:db8::9]:80".parse().unwrap();
+        let refused = TcpStream::connect_timeout(&peer, Duration::from_millis(300));
+        assert!(refused.is_err(), "{refused:?}");
+        let captured = nft("list chain inet shunt output");
+        let captured = captured
+            .lines()
+            .find(|line| line.contains("redirect to :15001"));
+        assert!(!captured.unwrap().contains("packets 0 "), "{captured:?}");
+
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR} --ipv6 off"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("IPv6 passes uncaptured"), "{output}");
+        ran(Command::new("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=0"]));
+        let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR}"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("lo: added ::6/128"), "{output}");
+        let addresses = ip("-6 -o addr show dev lo");
+        assert!(addresses.contains(" ::1/128"), "{addresses}");
+    });
 }
 
 /// Also the address that precedes the rules is taken back.

@@ -103,6 +103,24 @@ pub struct Outbound {
     pub exclude_ports: Ports,
 }
 
+impl Inbound {
+    /// Whether no inbound connection is captured.
+    #[must_use]
+    pub fn captures_nothing(&self) -> bool {
+        self.capture == InboundCapture::Nothing
+    }
+}
+
+impl Outbound {
+    /// Whether no outbound connection is captured: neither by destination nor by port.
+    #[must_use]
+    pub fn captures_nothing(&self) -> bool {
+        let no_destination =
+            matches!(&self.capture, OutboundCapture::Only(cidrs) if cidrs.is_empty());
+        no_destination && self.include_ports.is_empty()
+    }
+}
+
 /// Which outbound destinations are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutboundCapture {

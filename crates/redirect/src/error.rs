@@ -208,6 +208,17 @@ fn cause(object: Object, errno: Option<Errno>) -> Cause {
 
 /// The usual reason for an errno, and the remedy.
 fn hint(object: Object, errno: Option<Errno>) -> &'static str {
+    match errno {
+        Some(Errno::EMFILE) => {
+            return ". This process may open no more files: raise its limit of open files \
+                    (`ulimit -n`, RLIMIT_NOFILE), and run it again";
+        }
+        Some(Errno::ENFILE) => {
+            return ". The node may open no more files: raise its limit (`sysctl fs.file-max`), \
+                    and run it again";
+        }
+        _ => {}
+    }
     match (cause(object, errno), object) {
         (Cause::Permission, _) => {
             ". CAP_NET_ADMIN over this network namespace is missing: run as root with \
@@ -331,7 +342,8 @@ mod tests {
                 "no nf_tables",
             ),
             (number(Errno::EPERM), Cause::Permission, "seccomp"),
-            (number(Errno::EMFILE), Cause::KernelRefused, "open"),
+            (number(Errno::EMFILE), Cause::KernelRefused, "ulimit -n"),
+            (number(Errno::ENFILE), Cause::KernelRefused, "fs.file-max"),
         ] {
             let error = KernelError::Socket {
                 operation: "cannot open a netlink socket",

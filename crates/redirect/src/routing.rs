@@ -51,7 +51,9 @@ pub enum InboundSource {
     Added,
     /// It was there.
     Present,
-    /// IPv6 is disabled on `lo`; nothing can be added, and nothing can be delivered there.
+    /// IPv6 is disabled on `lo`. Captured connections fail, they do not pass: REDIRECT sends
+    /// outbound ones to `::1`, which `lo` then does not have, and inbound ones cannot be handed on
+    /// from `::6`.
     Ipv6DisabledOnLo,
 }
 

@@ -8,6 +8,7 @@ mod flags;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::fmt;
 
 use clap::builder::{Arg, ArgAction};
@@ -15,10 +16,11 @@ use clap::{ArgMatches, Command};
 
 use self::flags::{
     CLEANUP_ONLY, DRY_RUN, DUAL_STACK, ENVOY_PORT, FLAGS, Flag, INBOUND_CAPTURE_PORT,
-    INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS, MODE, NOT_YET, OUTBOUND_PORTS,
-    OUTBOUND_PORTS_EXCLUDE, PROXY_GID, PROXY_UID, SERVICE_CIDR, SERVICE_EXCLUDE_CIDR, VARIABLES,
+    INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS, LOG_AS_JSON, MODE, NOT_YET,
+    OUTBOUND_PORTS, OUTBOUND_PORTS_EXCLUDE, PROXY_GID, PROXY_UID, SERVICE_CIDR,
+    SERVICE_EXCLUDE_CIDR, VARIABLES,
 };
-use super::values::{Reason, boolean, cidrs, ids, port, ports};
+use super::values::{Reason, boolean, cidrs, ids, port, ports, quoted};
 use crate::capture::{
     CaptureConfig, INBOUND, Inbound, InboundCapture, Ipv6Mode, OUTBOUND, Outbound, OutboundCapture,
     ProxyIdentity, TUNNEL,
@@ -36,7 +38,15 @@ impl clap::Args for IstioArgs {
                 .short(flag.short)
                 .action(ArgAction::Set)
                 .help(flag.help)
-                .value_name("VALUE");
+                .value_name("VALUE")
+                // Our own parser names the flag and the range. All hyphens would be too much: after
+                // an unquoted empty variable, `-i -b 80` would take `-b` for a value.
+                .allow_negative_numbers(true);
+            if let Some((values, _)) = flag.only {
+                arg = arg
+                    .help_heading(NOT_SUPPORTED)
+                    .help(refused(flag.help, values));
+            }
             if flag.switch {
                 arg = arg
                     .num_args(0..=1)
@@ -51,6 +61,14 @@ impl clap::Args for IstioArgs {
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
     }
+}
+
+/// Heading in the help, above flags that are known only to be refused by name.
+const NOT_SUPPORTED: &str = "Not supported yet (refused, but for values that change nothing)";
+
+/// The help of a flag that is followed only where it changes nothing.
+fn refused(help: &str, values: &[&str]) -> String {
+    format!("Not supported yet: {help} [accepted: {}]", quoted(values))
 }
 
 impl clap::FromArgMatches for IstioArgs {
@@ -75,6 +93,26 @@ pub struct Request {
     pub config: CaptureConfig,
     /// What to do with it.
     pub action: Action,
+}
+
+impl Request {
+    /// What was asked for, but is seldom meant: Istio's defaults let every connection pass the
+    /// mesh by. Nothing where rules are removed.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<&'static str> {
+        if self.action == Action::Remove {
+            return Vec::new();
+        }
+        let outbound = self.config.outbound.captures_nothing().then_some(
+            "captures nothing outbound (no -i, no -q): every connection that the pod opens passes \
+             the proxy by; `-i '*'` captures all of them",
+        );
+        let inbound = self.config.inbound.captures_nothing().then_some(
+            "captures nothing inbound (no -b): every connection that arrives passes the proxy by; \
+             `-b '*'` captures all of them",
+        );
+        outbound.into_iter().chain(inbound).collect()
+    }
 }
 
 /// What to do with a policy.
@@ -106,6 +144,24 @@ impl ArgumentError {
     }
 }
 
+/// Whether messages are wanted as JSON (`--log_as_json`). Looks at the bare command line, because
+/// a message about a wrong argument should have the right form too.
+#[must_use]
+pub fn log_as_json(arguments: &[OsString]) -> bool {
+    arguments
+        .iter()
+        .filter_map(|argument| {
+            argument
+                .to_str()?
+                .strip_prefix("--")?
+                .strip_prefix(LOG_AS_JSON)
+        })
+        .any(|rest| match rest.strip_prefix('=') {
+            Some(value) => boolean(value) == Ok(true),
+            None => rest.is_empty(),
+        })
+}
+
 impl IstioArgs {
     /// Reads the arguments, and where none is given the environment.
     ///
@@ -132,6 +188,8 @@ impl IstioArgs {
             };
             return Err(values.error(INBOUND_CAPTURE_PORT, error));
         }
+        // Followed by whoever writes the messages, but wrong here.
+        values.switch(LOG_AS_JSON)?;
         let action = match (values.switch(CLEANUP_ONLY)?, values.switch(DRY_RUN)?) {
             (true, true) => return Err(values.error(CLEANUP_ONLY, Reason::NotWithDryRun)),
             (true, false) => Action::Remove,

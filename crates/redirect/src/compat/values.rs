@@ -64,7 +64,8 @@ impl fmt::Display for Reason {
     }
 }
 
-fn quoted(values: &[&str]) -> String {
+/// A list for people.
+pub(crate) fn quoted(values: &[&str]) -> String {
     let quoted: Vec<_> = values.iter().map(|value| format!("'{value}'")).collect();
     quoted.join(", ")
 }

@@ -53,6 +53,8 @@ pub(super) const NOT_YET: &str = "Shunt does not do this yet";
 const IPTABLES_ONLY: &str = "Shunt writes nf_tables and needs no iptables program";
 const ONLY_TPROXY: &str = "it has a meaning only with TPROXY, which Shunt does not do yet";
 const NO_VALIDATION: &str = "Shunt reads its rules back after writing; it has no probe yet";
+const ALWAYS_APPLIES: &str = "it leaves the rules to a CNI plugin and only validates them, which \
+                              Shunt does not do yet; --dry-run prints rules and writes none";
 const OFF: &[&str] = &["false"];
 const UNSET: &[&str] = &[""];
 
@@ -71,6 +73,7 @@ pub(super) const OUTBOUND_PORTS_EXCLUDE: &str = "istio-local-outbound-ports-excl
 pub(super) const DUAL_STACK: &str = "dual-stack";
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const CLEANUP_ONLY: &str = "cleanup-only";
+pub(super) const LOG_AS_JSON: &str = "log_as_json";
 pub(super) const IPV6: &str = "ipv6";
 
 /// All flags, in the order of `--help`.
@@ -105,7 +108,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         MODE,
         Some('m'),
-        "How inbound connections are captured: REDIRECT",
+        "How inbound connections are captured: REDIRECT (TPROXY is not supported yet)",
     ),
     Flag::new(
         INBOUND_PORTS,
@@ -166,13 +169,12 @@ pub(super) static FLAGS: &[Flag] = &[
     )
     .without_variable(),
     Flag::new(
-        "log_as_json",
+        LOG_AS_JSON,
         None,
         "Print messages as JSON, one object a line",
     )
     .without_variable()
-    .switch()
-    .only(OFF, "Shunt prints text"),
+    .switch(),
     Flag::new(
         "istio-exclude-interfaces",
         Some('c'),
@@ -206,7 +208,7 @@ pub(super) static FLAGS: &[Flag] = &[
         .only(OFF, NOT_YET),
     Flag::new("skip-rule-apply", None, "Write no rules")
         .switch()
-        .only(OFF, NO_VALIDATION),
+        .only(OFF, ALWAYS_APPLIES),
     Flag::new("run-validation", None, "Probe the rules")
         .switch()
         .only(OFF, NO_VALIDATION),

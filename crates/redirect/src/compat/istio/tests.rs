@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{Action, ArgumentError, FLAGS, IstioArgs, Request};
+use super::{Action, ArgumentError, FLAGS, IstioArgs, Request, log_as_json};
 use crate::capture::{CaptureConfig, InboundCapture, Ipv6Mode, OutboundCapture};
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
@@ -45,6 +45,40 @@ fn without_arguments_only_what_the_original_captures_is_captured() {
     assert_eq!(config.inbound.capture, InboundCapture::Nothing);
     assert_eq!(config.outbound.capture, OutboundCapture::Only(Vec::new()));
     assert_eq!(config.proxy, CaptureConfig::default().proxy);
+}
+
+#[test]
+fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
+    for (list, outbound, inbound) in [
+        (&[][..], true, true),
+        (&["-i", "", "-b", ""], true, true),
+        (&["-x", "10.0.0.0/8", "-d", "80", "-o", "53"], true, true),
+        (&["--dry-run"], true, true),
+        (&["--cleanup-only"], false, false),
+        (&["-i", "*"], false, true),
+        (&["-i", "10.0.0.0/8"], false, true),
+        (&["-q", "80"], false, true),
+        (&["-b", "*"], true, false),
+        (&["-b", "80"], true, false),
+        (&["-i", "*", "-b", "*"], false, false),
+    ] {
+        let warnings = parse(list).unwrap().warnings();
+        let told = |words: &[&str]| {
+            warnings
+                .iter()
+                .any(|warning| words.iter().all(|word| warning.contains(word)))
+        };
+        assert_eq!(
+            told(&["nothing outbound (no -i, no -q)", "`-i '*'`"]),
+            outbound,
+            "{list:?}: {warnings:?}"
+        );
+        assert_eq!(
+            told(&["nothing inbound (no -b)", "`-b '*'`"]),
+            inbound,
+            "{list:?}: {warnings:?}"
+        );
+    }
 }
 
 #[test]
@@ -147,6 +181,14 @@ fn what_is_wrong_is_named_with_its_remedy() {
             &["-p", "0"][..],
             "-p '0' (--envoy-port) has the item `0`: a port is a number from 1 to 65535",
         ),
+        (
+            &["-p", "-1"],
+            "-p '-1' (--envoy-port) has the item `-1`: a port is a number from 1 to 65535",
+        ),
+        (
+            &["-u", "-2"],
+            "-u '-2' (--proxy-uid) has the item `-2`: an id is a number",
+        ),
         (&["-p", "65536"], "a port is a number from 1 to 65535"),
         (
             &["-z", "http"],
@@ -232,14 +274,17 @@ fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
         (&["--capture-all-dns"], "use 'false'"),
         (&["--drop-invalid"], "--drop-invalid=true"),
         (&["--run-validation"], "no probe yet"),
-        (&["--skip-rule-apply"], "--skip-rule-apply=true"),
+        (
+            &["--skip-rule-apply"],
+            "--skip-rule-apply=true is not supported: it leaves the rules to a CNI plugin",
+        ),
+        (&["--skip-rule-apply"], "--dry-run prints rules"),
         (&["--network-namespace", "/proc/1/ns/net"], "nsenter"),
         (
             &["--force-iptables-binary", "legacy"],
             "no iptables program",
         ),
         (&["--force-apply"], "always rewritten"),
-        (&["--log_as_json"], "prints text"),
     ] {
         let error = parse(list).unwrap_err();
         assert!(error.to_string().contains(message), "{list:?}: {error}");
@@ -266,6 +311,66 @@ fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
         ("ISTIO_OUTBOUND_OWNER_GROUPS", "*"),
     ];
     assert!(parse_with(&[], &neutral).is_ok());
+}
+
+#[test]
+fn a_flag_in_the_place_of_a_value_is_told_with_the_flag_that_lacks_one() {
+    for list in [
+        &["-i", "-b", "80"][..],
+        &["-i", "--istio-inbound-ports", "80"],
+        &["--istio-service-cidr", "-b"],
+        &["-b", "80", "-i", "--dry-run"],
+    ] {
+        let error = arguments(list).unwrap_err().to_string();
+        assert!(error.contains("--istio-service-cidr"), "{list:?}: {error}");
+        assert!(error.contains("a value is required"), "{list:?}: {error}");
+    }
+}
+
+#[test]
+fn the_help_says_of_each_flag_that_is_refused_that_it_is() {
+    let command = IstioArgs::augment_args(Command::new("istio-iptables"));
+    for flag in FLAGS {
+        let arg = command
+            .get_arguments()
+            .find(|arg| arg.get_id() == flag.long)
+            .unwrap();
+        let help = arg.get_help().unwrap().to_string();
+        let said = (
+            help.starts_with("Not supported yet: "),
+            arg.get_help_heading().is_some(),
+        );
+        let refused = flag.only.is_some();
+        assert_eq!(said, (refused, refused), "{}: {help}", flag.long);
+    }
+    for refused in ["redirect-dns", "drop-invalid", "run-validation"] {
+        assert!(
+            FLAGS
+                .iter()
+                .any(|flag| flag.long == refused && flag.only.is_some())
+        );
+    }
+}
+
+#[test]
+fn json_messages_are_asked_for_as_any_switch_is() {
+    for (list, json) in [
+        (&[][..], false),
+        (&["--log_as_json"], true),
+        (&["-b", "80", "--log_as_json=T"], true),
+        (&["--log_as_json=false"], false),
+        (&["--log_as_json_too"], false),
+        (&["log_as_json"], false),
+    ] {
+        let arguments: Vec<_> = list.iter().map(Into::into).collect();
+        assert_eq!(log_as_json(&arguments), json, "{list:?}");
+    }
+    assert_eq!(config(&["--log_as_json"]), config(&[]));
+    let error = parse(&["--log_as_json=maybe"]).unwrap_err().to_string();
+    assert!(
+        error.starts_with("--log_as_json=maybe is not one of"),
+        "{error}"
+    );
 }
 
 #[test]
