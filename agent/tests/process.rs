@@ -2,7 +2,6 @@
 //! and `ip`.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 

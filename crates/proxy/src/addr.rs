@@ -1,7 +1,7 @@
 //! Address newtypes: past `accept()` a swapped socket address does not compile.
 
 use std::fmt;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
@@ -50,4 +50,9 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         },
         SocketAddr::V4(_) => address,
     }
+}
+
+/// Whether two addresses are of one family.
+pub fn same_family(a: IpAddr, b: IpAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
 }

@@ -3,6 +3,7 @@
 //! [`Bound`] holds every socket before any task starts, so that a port in use is an error of the
 //! start and not of some later moment.
 
+use crate::addr::same_family;
 use crate::admin::readiness::Readiness;
 use crate::drain::{DRAIN_TIME, Drain, Phase, QUIET};
 use crate::listener::manager;
@@ -16,7 +17,7 @@ use crate::snapshot::{Compiler, Listener};
 use crate::store::Store;
 use crate::worker::{Process, Worker};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -100,9 +101,14 @@ impl Bound {
 
         let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         let mut capture_ports = Vec::new();
-        for listener in store.listeners().all.iter().filter(|l| l.bind_to_port) {
-            for (of_worker, bound) in sockets.iter_mut().zip(socket::bind(listener, workers)?) {
-                of_worker.extend(bound.into_iter().map(|s| (Arc::clone(listener), s)));
+        let listeners = store.listeners();
+        let bound: Vec<_> = listeners.all.iter().filter(|l| l.bind_to_port).collect();
+        refuse_overlaps(&bound)?;
+        for listener in &bound {
+            let v6_too = serves_both_families(listener, &bound);
+            let made = socket::bind(listener, workers, v6_too)?;
+            for (of_worker, bound) in sockets.iter_mut().zip(made) {
+                of_worker.extend(bound.into_iter().map(|s| (Arc::clone(*listener), s)));
             }
             if listener.is_capture() {
                 capture_ports.push(listener.address.port());
@@ -127,7 +133,7 @@ impl Bound {
     }
 
     /// Where the listener of this name really listens (port 0 is chosen by the kernel).
-    pub fn local_addr(&self, listener: &str) -> Option<std::net::SocketAddr> {
+    pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
         let sockets = self.sockets.first()?;
         let (_, socket) = sockets.iter().find(|(l, _)| &*l.name == listener)?;
         socket.local_addr().ok()
@@ -161,6 +167,39 @@ impl Bound {
         running.process.overload.measure(listening);
         Ok(running)
     }
+}
+
+/// Whether a listener gets sockets on `[::]` too: it takes redirected connections on 0.0.0.0, a
+/// captured family must be served, and no other listener of the configuration does that.
+fn serves_both_families(listener: &Listener, all: &[&Arc<Listener>]) -> bool {
+    let SocketAddr::V4(address) = listener.address else {
+        return false;
+    };
+    let port = address.port();
+    let has_v6 = |l: &&Arc<Listener>| l.address.is_ipv6() && l.address.port() == port;
+    listener.is_capture() && address.ip().is_unspecified() && !all.iter().any(has_v6)
+}
+
+/// Two listeners on one port would share or steal each other's connections: the kernel spreads
+/// them over sockets of one address, and prefers an exact address to a wildcard.
+fn refuse_overlaps(listeners: &[&Arc<Listener>]) -> Result<(), Invalid> {
+    for (index, one) in listeners.iter().enumerate() {
+        for other in &listeners[..index] {
+            let (a, b) = (one.address, other.address);
+            let ports = a.port() == b.port() && a.port() != 0;
+            let ips = same_family(a.ip(), b.ip())
+                && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified());
+            if ports && ips {
+                return Err(Invalid::new(format!(
+                    "listeners `{}` ({b}) and `{}` ({a}) would take each other's connections; \
+                     give one another port, or set bind_to_port: false where it is reached by its \
+                     original destination",
+                    other.name, one.name
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn start(

@@ -125,3 +125,41 @@ fn nobody_listening_resets_the_client_with_flags_uf_and_urx() {
         "{record}"
     );
 }
+
+#[test]
+fn two_listeners_that_would_take_each_others_connections_are_refused() {
+    use shunt_proxy::model::{Bootstrap, NetworkFilter, TcpCluster, TcpProxy};
+    use shunt_proxy::server::{Bound, Config};
+    let listener = |name: &str, address: &str| {
+        let filter = NetworkFilter::Tcp(TcpProxy {
+            stat_prefix: "tcp".into(),
+            cluster: TcpCluster::Cluster(support::CLUSTER.into()),
+            idle_timeout: None,
+            access_log: vec![],
+        });
+        let mut listener = support::listener(filter);
+        listener.name = name.into();
+        listener.address = address.parse().unwrap();
+        listener
+    };
+    let bind = |addresses: [&str; 2]| {
+        let listeners = vec![listener("one", addresses[0]), listener("two", addresses[1])];
+        let bootstrap = Bootstrap {
+            admin: None,
+            listeners,
+            clusters: vec![support::cluster(support::CLUSTER, &[])],
+        };
+        Bound::bind(&Config {
+            bootstrap,
+            workers: 1,
+        })
+        .map(drop)
+    };
+    let error = bind(["0.0.0.0:15001", "127.0.0.1:15001"]).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(
+        cause.contains("`one`") && cause.contains("`two`"),
+        "{cause}"
+    );
+    bind(["127.0.0.1:0", "127.0.0.2:0"]).unwrap();
+}

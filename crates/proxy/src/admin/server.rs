@@ -27,8 +27,12 @@ use tokio::sync::Semaphore;
 /// Connections that are served at a time; more wait in the socket.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How long a peer may take for the head of its request.
+/// How long a peer in this pod may take for the head of its request.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a probe may take for it: anybody in the network reaches the readiness port, and may not
+/// keep the kubelet, which waits a second, from its answer for long.
+const PROBE_HEAD_TIME: Duration = Duration::from_millis(500);
 
 /// How long a connection may last, answer included.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
@@ -57,7 +61,7 @@ type Answer = Response<Full<Bytes>>;
 
 /// Serve the admin interface for ever.
 pub async fn serve(listener: LoopbackListener, admin: Admin) {
-    accept(listener.into_socket(), move |request| {
+    accept(listener.into_socket(), HEAD_TIME, move |request| {
         let admin = admin.clone();
         async move { admin.answer(&request).await }
     })
@@ -66,15 +70,19 @@ pub async fn serve(listener: LoopbackListener, admin: Admin) {
 
 /// Serve `/healthz/ready` (and `/ready`) for ever.
 pub async fn serve_readiness(socket: TcpListener, readiness: Arc<Readiness>) {
-    accept(socket, move |request: Request<Incoming>| {
-        let state = readiness.state();
-        let path = request.uri().path();
-        let answer = match path {
-            "/healthz/ready" | "/ready" => only_get(&request, || ready(state)),
-            _ => text(StatusCode::NOT_FOUND, "not found; ask for /healthz/ready\n"),
-        };
-        async move { answer }
-    })
+    accept(
+        socket,
+        PROBE_HEAD_TIME,
+        move |request: Request<Incoming>| {
+            let state = readiness.state();
+            let path = request.uri().path();
+            let answer = match path {
+                "/healthz/ready" | "/ready" => only_get(&request, || ready(state)),
+                _ => text(StatusCode::NOT_FOUND, "not found; ask for /healthz/ready\n"),
+            };
+            async move { answer }
+        },
+    )
     .await;
 }
 
@@ -159,7 +167,7 @@ fn typed(kind: &'static str, body: impl Into<Bytes>) -> Answer {
     answer
 }
 
-async fn accept<F, A>(socket: TcpListener, answer: F)
+async fn accept<F, A>(socket: TcpListener, head_time: Duration, answer: F)
 where
     F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     A: Future<Output = Answer> + Send + 'static,
@@ -181,7 +189,7 @@ where
             Ok((stream, _)) => {
                 let answer = answer.clone();
                 tokio::spawn(async move {
-                    serve_one(stream, answer).await;
+                    serve_one(stream, head_time, answer).await;
                     drop(place);
                 });
             }
@@ -193,7 +201,7 @@ where
     }
 }
 
-async fn serve_one<F, A>(stream: TcpStream, answer: F)
+async fn serve_one<F, A>(stream: TcpStream, head_time: Duration, answer: F)
 where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Answer>,
@@ -204,7 +212,7 @@ where
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(head_time)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     // How a peer of the admin interface goes away is no news.

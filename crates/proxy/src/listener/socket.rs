@@ -39,12 +39,16 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// One socket for each worker: the kernel spreads connections over them (`SO_REUSEPORT`).
 ///
-/// A capture listener on 0.0.0.0 gets sockets on `[::]` of the same port too, so that a captured
-/// family is always served; where the kernel has no IPv6 there is none to serve.
+/// With `v6_too`, sockets on `[::]` of the same port are made as well; where the kernel has no IPv6
+/// there is none to serve.
 ///
 /// # Errors
 /// Where the address is taken or not ours.
-pub fn bind(listener: &Listener, workers: usize) -> Result<Vec<Vec<TcpListener>>, BindError> {
+pub fn bind(
+    listener: &Listener,
+    workers: usize,
+    v6_too: bool,
+) -> Result<Vec<Vec<TcpListener>>, BindError> {
     let mut address = listener.address;
     let failed = |address| {
         move |source| BindError {
@@ -60,7 +64,7 @@ pub fn bind(listener: &Listener, workers: usize) -> Result<Vec<Vec<TcpListener>>
         address = socket.local_addr().map_err(failed(address))?;
         of_worker.push(vec![socket]);
     }
-    if listener.is_capture() && address.ip().is_unspecified() && address.is_ipv4() {
+    if v6_too {
         let v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
         for sockets in &mut of_worker {
             match listen(v6) {
