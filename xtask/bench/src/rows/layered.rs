@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use shunt_proxy::addr::Destination;
 use shunt_proxy::cluster::breaker::{Permit, Resource};
 use shunt_proxy::cluster::manager::WorkerCluster;
+use shunt_proxy::connection::Tracked;
 use shunt_proxy::http::body::{Lease, RequestBody};
 use shunt_proxy::http::headers;
 use shunt_proxy::listener::filter_chain::ConnectionFacts;
@@ -148,8 +149,10 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> Result<()> {
         shared,
     });
     let service = service_fn(move |request| serve(Rc::clone(&connection), request));
+    let tracked = Tracked::new(Instant::now(), None, None);
+    let io = Io::downstream(stream, prefix.freeze(), tracked);
     hyper::server::conn::http1::Builder::new()
-        .serve_connection(Io::new(stream, prefix.freeze()), service)
+        .serve_connection(io, service)
         .await
         .context("serving")
 }
