@@ -686,3 +686,20 @@ fn too_many_headers_are_recorded_with_the_status_that_was_sent() {
         proxy.records(1)
     );
 }
+
+#[test]
+fn a_client_that_expects_100_continue_gets_it_and_the_upstream_is_not_asked() {
+    let (upstream, requests) = Upstream::http(OK);
+    let proxy = Proxy::http(&[upstream.address]);
+    let mut client = proxy.connect();
+    let head = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let interim = exchange(&mut client, head);
+    assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"hi").unwrap();
+    assert_eq!(status(&read_message(&mut client).unwrap()), "200");
+    let seen = requests.recv().unwrap();
+    assert!(
+        !seen.contains("expect") && seen.ends_with("\r\n\r\nhi"),
+        "{seen}"
+    );
+}

@@ -151,24 +151,36 @@ pub(super) fn rules(stage: &Stage) -> Result<String> {
     Ok(table)
 }
 
-/// A line of either side's access log.
+/// What both sides' access logs say of one request.
 pub(super) fn access_log(stage: &Stage) -> Result<String> {
-    let mut text = String::from("access log, one request on its way out and in\n");
-    for actor in [&stage.client, &stage.reviews[0]] {
-        // The log is written by a thread of its own, a moment later.
-        let line = until(
-            || {
-                Ok(actor
-                    .access_log()?
-                    .into_iter()
-                    .find(|line| line.contains("GET /reviews/0")))
-            },
-            Option::is_some,
-        )?;
-        let line = line.with_context(|| format!("{} logged no request", actor.name()))?;
-        writeln!(text, "{:<12}{line}", actor.name())?;
-    }
-    Ok(text)
+    let (sender, out) = logged(std::slice::from_ref(&stage.client), "GET /reviews/0 ")?;
+    let id = out.split('"').find(|field| is_request_id(field));
+    let id = id.with_context(|| format!("no request id in {out}"))?;
+    let (receiver, arrival) = logged(&stage.reviews, id)?;
+    Ok(format!(
+        "access log, one request on its way out and in\n\
+         {sender:<12}{out}\n{receiver:<12}{arrival}\n"
+    ))
+}
+
+/// The first actor that logged a line with this text, and the line. The log is written by a thread
+/// of its own, a moment later.
+fn logged<'a>(actors: &'a [Actor], text: &str) -> Result<(&'a str, String)> {
+    let look = || -> Result<Option<(&str, String)>> {
+        for actor in actors {
+            let lines = actor.access_log()?;
+            if let Some(line) = lines.into_iter().find(|line| line.contains(text)) {
+                return Ok(Some((actor.name(), line)));
+            }
+        }
+        Ok(None)
+    };
+    until(look, Option::is_some)?.with_context(|| format!("nobody logged {text}"))
+}
+
+/// A UUID is 36 characters, five groups joined by dashes.
+fn is_request_id(field: &str) -> bool {
+    field.len() == 36 && field.split('-').map(str::len).eq([8, 4, 4, 4, 12])
 }
 
 /// Asks until the answer is good or the time is over; returns the last answer.

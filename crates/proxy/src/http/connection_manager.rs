@@ -16,7 +16,7 @@ use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::io::Io;
 use crate::worker::Worker;
-use http::header::{CONNECTION, HOST, SERVER};
+use http::header::{CONNECTION, EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -286,6 +286,8 @@ impl Stream {
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
         headers::strip_hop_by_hop(map);
+        // Answered here: the codec says 100 when the body is first asked for.
+        map.remove(EXPECT);
         // `forward_client_cert_details: SANITIZE`: nobody may claim a certificate that was not
         // shown here.
         map.remove(headers::X_FORWARDED_CLIENT_CERT);

@@ -94,7 +94,9 @@ impl Pool {
                     }
                 }
             };
-            return self.open(worker, permit).await;
+            // Boxed: a request seldom makes a connection, and every open downstream holds the memory
+            // of a request.
+            return Box::pin(self.open(worker, permit)).await;
         }
     }
 
