@@ -73,8 +73,9 @@ impl Pool {
         worker: &Rc<Worker>,
     ) -> Result<PooledConnection, Failure> {
         self.used_at.set(worker.clock.now());
+        let mut free = None;
         loop {
-            while let Some(mut connection) = self.pop_idle() {
+            while let Some(mut connection) = free.take().or_else(|| self.pop_idle()) {
                 // The codec may not have turned since the last response ended; one that was
                 // closed meanwhile answers with an error.
                 if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
@@ -88,10 +89,8 @@ impl Pool {
                 }
                 None => {
                     worker.stats.inc(self.cluster.series.cx_overflow);
-                    match self.wait(worker).await? {
-                        Some(connection) => return Ok(connection),
-                        None => continue,
-                    }
+                    free = self.wait(worker).await?;
+                    continue;
                 }
             };
             // Boxed: a request seldom makes a connection, and every open downstream holds the memory
