@@ -6,9 +6,7 @@
 use crate::cluster::breaker::Breaker;
 use crate::ids::RouteTableId;
 use crate::listener::filter_chain::FilterChains;
-use crate::model::{
-    self, BindConfig, HttpFilter, Invalid, ListenerFilter, Name, ServerHeader, TrafficDirection,
-};
+use crate::model::{self, BindConfig, HttpFilter, Invalid, ListenerFilter, Name, ServerHeader};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::series::{ClusterSeries, HttpSeries, ListenerSeries, TcpSeries};
 use crate::observe::stats::Registry;
@@ -67,8 +65,6 @@ pub struct Listener {
     pub inspect_timeout: Option<Duration>,
     /// Choose a chain after that time; else the connection is closed.
     pub continue_on_timeout: bool,
-    /// As the sidecar sees it.
-    pub direction: TrafficDirection,
     /// Its filter chains as a match table.
     pub chains: FilterChains<Arc<Chain>>,
     /// Counters.
@@ -90,8 +86,6 @@ impl Listener {
 /// One filter chain.
 #[derive(Debug)]
 pub struct Chain {
-    /// Its name; may be empty.
-    pub name: Name,
     /// Its terminal filter.
     pub filter: NetworkFilter,
 }
@@ -277,7 +271,6 @@ impl Compiler<'_> {
                 .contains(&ListenerFilter::HttpInspector),
             inspect_timeout: config.listener_filters_timeout,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
-            direction: config.traffic_direction,
             chains: FilterChains::compile(chains, default)?,
             series: ListenerSeries::new(self.registry, &label),
             log,
@@ -290,10 +283,7 @@ impl Compiler<'_> {
             model::NetworkFilter::Http(http) => NetworkFilter::Http(Arc::new(self.http(http)?)),
             model::NetworkFilter::Tcp(tcp) => NetworkFilter::Tcp(Arc::new(self.tcp(tcp)?)),
         };
-        Ok(Arc::new(Chain {
-            name: Arc::clone(&config.name),
-            filter,
-        }))
+        Ok(Arc::new(Chain { filter }))
     }
 
     fn http(&self, config: &model::HttpConnectionManager) -> Result<HttpChain, Invalid> {

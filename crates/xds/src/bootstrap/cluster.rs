@@ -24,8 +24,8 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 /// The source by which the redirect rules know an inbound sidecar's connections, by family. Istio
 /// names only the first where it does not know of IPv6.
 const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) = (
-    Ipv4Addr::new(127, 0, 0, 6),
-    Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6),
+    shunt_abi::addr::INBOUND_SOURCE_V4,
+    shunt_abi::addr::INBOUND_SOURCE_V6,
 );
 
 /// What the HTTP options of a cluster say.

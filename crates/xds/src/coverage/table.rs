@@ -132,7 +132,10 @@ pub const TABLE: &[Coverage] = &[
             ("listener_filters", Implemented),
             ("listener_filters_timeout", Implemented),
             ("continue_on_listener_filters_timeout", Implemented),
-            ("traffic_direction", Implemented),
+            (
+                "traffic_direction",
+                Inert("only tracing and filters that Shunt does not have yet ask for it"),
+            ),
             ("access_log", Implemented),
             ("stat_prefix", Implemented),
             ("enable_reuse_port", Only("true")),
@@ -172,7 +175,10 @@ pub const TABLE: &[Coverage] = &[
     Coverage {
         message: "envoy.config.listener.v3.FilterChain",
         fields: &[
-            ("name", Implemented),
+            (
+                "name",
+                Inert("it names the chain to dynamic updates, and a static configuration has none"),
+            ),
             ("filter_chain_match", Implemented),
             ("filters", Partly("exactly one, a terminal filter")),
             ("transport_socket", Implemented),
