@@ -30,6 +30,7 @@ impl From<Cause> for Exit {
             Cause::KernelLacks => Self::KernelLacks,
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
+            Cause::Missing => Self::Usage,
             Cause::Internal => Self::Internal,
         }
     }

@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use shunt_abi::{SCHEMA_VERSION, name};
 use shunt_redirect::compat::istio::{Action, ArgumentError, IstioArgs, log_as_json};
-use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
+use shunt_redirect::error::{ApplyError, RemoveError};
+use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::nft::render;
-use shunt_redirect::routing::{InboundSource, PodAddresses};
+use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
 use crate::exit::Exit;
@@ -51,7 +52,7 @@ enum Failure {
     Argument(ArgumentError),
     Apply(ApplyError),
     Remove(RemoveError),
-    Addresses(KernelError),
+    Facts(FactsError),
     Output(io::Error),
 }
 
@@ -62,7 +63,7 @@ impl Failure {
             Self::Argument(_) => Exit::Usage,
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
-            Self::Addresses(error) => error.cause().into(),
+            Self::Facts(error) => error.cause().into(),
             Self::Output(_) => Exit::Internal,
         }
     }
@@ -74,7 +75,7 @@ impl fmt::Display for Failure {
             Self::Argument(error) => error.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
-            Self::Addresses(error) => error.fmt(f),
+            Self::Facts(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }
@@ -153,8 +154,8 @@ fn istio(arguments: &IstioArgs) -> Result<Vec<Message>, Failure> {
 
 /// Prints the rules; here, that is the deed.
 fn dry_run(config: &CaptureConfig) -> Result<(), Failure> {
-    let pod = PodAddresses::read().map_err(Failure::Addresses)?;
-    print(&render::table(&shunt_redirect::plan(config, &pod))).map_err(Failure::Output)
+    let pod = PodFacts::read(config).map_err(Failure::Facts)?;
+    print(&render::table(&shunt_redirect::plan(config, &pod).ruleset)).map_err(Failure::Output)
 }
 
 fn remove() -> Result<Vec<Message>, Failure> {
@@ -164,12 +165,15 @@ fn remove() -> Result<Vec<Message>, Failure> {
 }
 
 fn applied_messages(applied: &Applied) -> Vec<Message> {
-    let rules = applied.ruleset.rule_count();
+    let rules = applied.plan.ruleset.rule_count();
     let families = match applied.ipv6 {
         Some(_) => "IPv4 and IPv6",
         None => "IPv4; IPv6 passes uncaptured",
     };
-    let content = format!("{rules} rules ({families}), {}", applied.ruleset.mark());
+    let content = format!(
+        "{rules} rules ({families}), {}",
+        applied.plan.ruleset.mark()
+    );
     let table = format!("table inet {}", name::NFT_TABLE);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),
@@ -189,6 +193,12 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         )),
         Some(InboundSource::Present) | None => {}
     }
+    if applied.routing_added {
+        messages.push(Message::info("policy routing: added"));
+    }
+    if applied.routing_removed {
+        messages.push(Message::info("policy routing of an earlier run: removed"));
+    }
     messages
 }
 
@@ -199,6 +209,9 @@ fn removed_messages(removed: &Removed) -> Vec<Message> {
     } else {
         format!("{table}: there is none")
     })];
+    if removed.routing {
+        messages.push(Message::info("policy routing: removed"));
+    }
     if removed.inbound_source {
         messages.push(Message::info("lo: removed ::6/128"));
     }

@@ -335,7 +335,7 @@ fn ipv6_disabled_on_lo_fails_closed_and_both_remedies_are_told() {
         let peer = "[2001:db8::9]:80".parse().unwrap();
         let refused = TcpStream::connect_timeout(&peer, Duration::from_millis(300));
         assert!(refused.is_err(), "{refused:?}");
-        let captured = nft("list chain inet shunt output");
+        let captured = nft("list chain inet shunt nat_output");
         let captured = captured
             .lines()
             .find(|line| line.contains("redirect to :15001"));

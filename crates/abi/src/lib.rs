@@ -15,6 +15,10 @@ pub mod port {
     pub const INBOUND: u16 = 15006;
     /// HBONE tunnel; never captured.
     pub const TUNNEL: u16 = 15008;
+    /// The DNS proxy that captured queries go to (Istio's agent).
+    pub const DNS_PROXY: u16 = 15053;
+    /// DNS servers (RFC 1035).
+    pub const DNS: u16 = 53;
     /// Istio's merged metrics and health of the agent.
     pub const STATUS: u16 = 15020;
     /// Readiness, asked by the kubelet.
@@ -27,6 +31,33 @@ pub mod port {
 pub mod identity {
     /// Numeric uid and gid of the sidecar unless told otherwise (Istio's `istio-proxy`).
     pub const PROXY_UID: u32 = 1337;
+    /// uid of Linkerd's proxy unless told otherwise (its chart).
+    pub const LINKERD_PROXY_UID: u32 = 2102;
+}
+
+/// Marks of packets (`SO_MARK`) and connections, and conntrack zones.
+pub mod mark {
+    /// What TPROXY marks captured packets with, and the proxy its connections to the application
+    /// (Istio's `istio-inbound-tproxy-mark`).
+    pub const TPROXY: u32 = 1337;
+    /// What marks the proxy's calls to its own pod while TPROXY is used (Istio).
+    pub const SELF_CALL: u32 = 1338;
+    /// Conntrack zone of DNS between the proxy and resolvers (Istio).
+    pub const DNS_ZONE_PROXY: u16 = 1;
+    /// Conntrack zone of DNS between the application and the proxy (Istio).
+    pub const DNS_ZONE_APP: u16 = 2;
+}
+
+/// How marked packets find the proxy: one policy rule and one local route a family.
+pub mod policy_route {
+    /// The table of the local default route (Istio's `istio-inbound-tproxy-route-table`).
+    pub const TABLE: u32 = 133;
+    /// Preference of the policy rule: before the main table (32766) and those that `ip rule add`
+    /// numbers by itself (32765 and down).
+    pub const PREFERENCE: u32 = 31_337;
+    /// Origin ("S") that tells Shunt's rule and route from others (`FRA_PROTOCOL`,
+    /// `rtm_protocol`).
+    pub const PROTOCOL: u8 = 0x53;
 }
 
 /// Addresses with a meaning of their own.
@@ -55,12 +86,20 @@ pub mod name {
     /// The nf_tables table in family `inet`.
     pub const NFT_TABLE: &str = "shunt";
 
-    /// Chains of [`NFT_TABLE`], named as the hooks they stand on.
+    /// Chains of [`NFT_TABLE`], named as the hooks they stand on, in a packet's order.
     pub mod chain {
-        /// Packets that arrive from an interface.
-        pub const PREROUTING: &str = "prerouting";
-        /// Packets that a process of the pod sends.
-        pub const OUTPUT: &str = "output";
+        /// Arriving packets, before conntrack.
+        pub const RAW_PREROUTING: &str = "raw_prerouting";
+        /// Sent packets, before conntrack.
+        pub const RAW_OUTPUT: &str = "raw_output";
+        /// Arriving packets, all of them.
+        pub const MANGLE_PREROUTING: &str = "mangle_prerouting";
+        /// Sent packets, all of them.
+        pub const MANGLE_OUTPUT: &str = "mangle_output";
+        /// Arriving connections.
+        pub const NAT_PREROUTING: &str = "nat_prerouting";
+        /// Connections that a process of the pod opens.
+        pub const NAT_OUTPUT: &str = "nat_output";
     }
 
     /// Sets of [`NFT_TABLE`]. One exists only if a rule uses it.
@@ -69,6 +108,20 @@ pub mod name {
         pub const PROXY_UIDS: &str = "proxy_uids";
         /// Gids of the proxy.
         pub const PROXY_GIDS: &str = "proxy_gids";
+        /// Gids whose sockets pass, or, when only some are captured, those that are.
+        pub const OWNER_GROUPS: &str = "owner_groups";
+        /// The block of IPv4 loopback addresses, where it is more than 127.0.0.1.
+        pub const LOOPBACK_V4: &str = "loopback_v4";
+        /// IPv4 resolvers whose queries are captured, when not all are.
+        pub const DNS_SERVERS_V4: &str = "dns_servers_v4";
+        /// IPv6 resolvers whose queries are captured, when not all are.
+        pub const DNS_SERVERS_V6: &str = "dns_servers_v6";
+        /// IPv4 clients whose connections pass.
+        pub const INBOUND_EXCLUDE_V4: &str = "inbound_exclude_v4";
+        /// IPv6 clients whose connections pass.
+        pub const INBOUND_EXCLUDE_V6: &str = "inbound_exclude_v6";
+        /// Ports to which the proxy's calls to its own pod are not captured.
+        pub const SELF_CALL_EXCLUDE_PORTS: &str = "self_call_exclude_ports";
         /// Inbound ports that pass.
         pub const INBOUND_EXCLUDE_PORTS: &str = "inbound_exclude_ports";
         /// Inbound ports that are captured, when not all are.
@@ -88,61 +141,7 @@ pub mod name {
     }
 }
 
-/// Keys of the rules: the comment that each rule carries in the kernel, and the name under which
-/// its counter is read. A key is unique within the table.
-pub mod rule {
-    /// IPv6 that arrives while IPv6 capture is off: passes.
-    pub const INBOUND_IPV6_OFF: &str = "inbound/ipv6-off";
-    /// The HBONE tunnel port: passes.
-    pub const INBOUND_TUNNEL: &str = "inbound/tunnel-port";
-    /// Excluded inbound ports: pass.
-    pub const INBOUND_EXCLUDE_PORTS: &str = "inbound/exclude-ports";
-    /// All other inbound TCP: to the inbound capture port.
-    pub const INBOUND_CAPTURE: &str = "inbound/capture";
-    /// Listed inbound ports: to the inbound capture port.
-    pub const INBOUND_INCLUDE_PORTS: &str = "inbound/include-ports";
-
-    /// IPv6 that is sent while IPv6 capture is off: passes.
-    pub const OUTBOUND_IPV6_OFF: &str = "outbound/ipv6-off";
-    /// Excluded outbound TCP ports: pass.
-    pub const OUTBOUND_EXCLUDE_PORTS_TCP: &str = "outbound/exclude-ports-tcp";
-    /// Excluded outbound UDP ports: pass.
-    pub const OUTBOUND_EXCLUDE_PORTS_UDP: &str = "outbound/exclude-ports-udp";
-    /// The proxy's inbound upstream connections, IPv4 (source 127.0.0.6): pass.
-    pub const INBOUND_SOURCE_V4: &str = "outbound/inbound-source-v4";
-    /// The same for IPv6 (source ::6).
-    pub const INBOUND_SOURCE_V6: &str = "outbound/inbound-source-v6";
-    /// The proxy (by uid) calls the pod's own IPv4 address: to the inbound capture port.
-    pub const SELF_CALL_UID_V4: &str = "outbound/self-call-uid-v4";
-    /// The same for IPv6.
-    pub const SELF_CALL_UID_V6: &str = "outbound/self-call-uid-v6";
-    /// The proxy (by gid) calls the pod's own IPv4 address: to the inbound capture port.
-    pub const SELF_CALL_GID_V4: &str = "outbound/self-call-gid-v4";
-    /// The same for IPv6.
-    pub const SELF_CALL_GID_V6: &str = "outbound/self-call-gid-v6";
-    /// Everything else the proxy sends, by uid: passes.
-    pub const PROXY_UID: &str = "outbound/proxy-uid";
-    /// Everything else the proxy sends, by gid: passes.
-    pub const PROXY_GID: &str = "outbound/proxy-gid";
-    /// What the application sends over `lo`, its own pod IP included: passes.
-    pub const LOOPBACK_INTERFACE: &str = "outbound/loopback-interface";
-    /// Destination 127.0.0.1: passes.
-    pub const LOOPBACK_V4: &str = "outbound/loopback-v4";
-    /// Destination ::1: passes.
-    pub const LOOPBACK_V6: &str = "outbound/loopback-v6";
-    /// Excluded IPv4 destinations: pass.
-    pub const OUTBOUND_EXCLUDE_V4: &str = "outbound/exclude-cidrs-v4";
-    /// Excluded IPv6 destinations: pass.
-    pub const OUTBOUND_EXCLUDE_V6: &str = "outbound/exclude-cidrs-v6";
-    /// Outbound ports captured whatever the address: to the outbound capture port.
-    pub const OUTBOUND_INCLUDE_PORTS: &str = "outbound/include-ports";
-    /// All other outbound TCP: to the outbound capture port.
-    pub const OUTBOUND_CAPTURE: &str = "outbound/capture";
-    /// Listed IPv4 destinations: to the outbound capture port.
-    pub const OUTBOUND_INCLUDE_V4: &str = "outbound/include-cidrs-v4";
-    /// Listed IPv6 destinations: to the outbound capture port.
-    pub const OUTBOUND_INCLUDE_V6: &str = "outbound/include-cidrs-v6";
-}
+pub mod rule;
 
 /// Version of what Shunt writes into the kernel; a reader refuses a newer one.
 pub const SCHEMA_VERSION: u32 = 1;

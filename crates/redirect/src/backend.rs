@@ -6,20 +6,25 @@
 
 use crate::capture::CaptureConfig;
 use crate::error::{ApplyError, KernelError, RemoveError};
+use crate::facts::PodFacts;
 use crate::nft::{Nft, Snapshot, Table};
-use crate::plan::plan;
-use crate::routing::{InboundSource, Route};
+use crate::plan::{Plan, plan};
+use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
 
 /// What [`apply`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// The rules that the kernel now holds, read back.
-    pub ruleset: Ruleset,
+    /// What the kernel now holds, read back.
+    pub plan: Plan,
     /// What was done to the table.
     pub change: Change,
     /// Whether IPv6 is captured; then, what became of `::6` on `lo`.
     pub ipv6: Option<InboundSource>,
+    /// Whether a policy rule or a route was added.
+    pub routing_added: bool,
+    /// Whether policy rules or routes of an earlier run were removed.
+    pub routing_removed: bool,
 }
 
 /// What was done to the table.
@@ -43,6 +48,8 @@ pub struct Removed {
     pub table: bool,
     /// Whether there was an `::6` of ours on `lo`.
     pub inbound_source: bool,
+    /// Whether there were policy rules or routes of ours.
+    pub routing: bool,
 }
 
 /// How often a transaction is tried while other programs change rules.
@@ -51,8 +58,9 @@ const ATTEMPTS: u32 = 32;
 /// Makes the network namespace of the calling thread follow `config`.
 ///
 /// # Errors
-/// If a table of our name is not ours, or the kernel refuses. Then nothing is changed; only where
-/// the rules cannot be read back once they are written are they there, all of them.
+/// If the policy names what is not there, a table of our name is not ours, or the kernel refuses.
+/// Then nothing is changed; only where the rules cannot be read back once they are written are
+/// they there, all of them.
 pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     let mut nft = Nft::open()?;
     // A refusal comes before any change.
@@ -61,33 +69,68 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
         return Err(conflict.into());
     }
     let mut route = Route::open()?;
-    let pod = route.addresses()?;
-    let ruleset = plan(config, &pod);
-    let ipv6 = if pod.capture_ipv6(config.ipv6) {
-        Some(route.add_inbound_source(&pod)?)
-    } else {
-        None
-    };
+    let pod = PodFacts::of(config, route.addresses()?)?;
+    let plan = plan(config, &pod);
 
+    let mut before = Before::default();
     let mut written = None;
-    let change = match write(&mut nft, snapshot, &ruleset, &mut written) {
+    let done = before
+        .prepare(&mut route, &plan, &pod)
+        .map_err(ApplyError::from)
+        .and_then(|()| write(&mut nft, snapshot, &plan.ruleset, &mut written));
+    let change = match done {
         Ok(change) => change,
         Err(error) => {
-            if ipv6 == Some(InboundSource::Added) && written.is_none() {
+            if written.is_none() {
                 // Everything stays as it was; where this fails too, the next run continues.
-                let _kept = route.remove_own_inbound_source();
+                let _kept = before.undo(&mut route);
             }
             return Err(error);
         }
     };
-    if ipv6.is_none() {
+    let routing_removed = route.remove_policy_routing(plan.routing.as_ref())?;
+    if !plan.ipv6 {
         route.remove_own_inbound_source()?;
     }
     Ok(Applied {
-        ruleset,
         change,
-        ipv6,
+        ipv6: before.ipv6,
+        routing_added: !before.routing.is_empty(),
+        routing_removed,
+        plan,
     })
+}
+
+/// What precedes the rules, so that none of them ever waits for it.
+#[derive(Debug, Default)]
+struct Before {
+    ipv6: Option<InboundSource>,
+    routing: AddedRouting,
+}
+
+impl Before {
+    fn prepare(
+        &mut self,
+        route: &mut Route,
+        plan: &Plan,
+        pod: &PodFacts,
+    ) -> Result<(), KernelError> {
+        if plan.ipv6 {
+            self.ipv6 = Some(route.add_inbound_source(&pod.addresses)?);
+        }
+        if let Some(routing) = &plan.routing {
+            route.add_policy_routing(routing, &mut self.routing)?;
+        }
+        Ok(())
+    }
+
+    fn undo(&self, route: &mut Route) -> Result<(), KernelError> {
+        route.undo_policy_routing(&self.routing)?;
+        if self.ipv6 == Some(InboundSource::Added) {
+            route.remove_own_inbound_source()?;
+        }
+        Ok(())
+    }
 }
 
 /// Bring the kernel's table to this rule set, where it differs. `written` becomes the generation
@@ -145,10 +188,11 @@ pub fn remove() -> Result<Removed, RemoveError> {
         };
         if !table || nft.delete(&snapshot)? {
             // Last, so that no rule ever misses it; a run that dies here is continued by the next.
-            let inbound_source = Route::open()?.remove_own_inbound_source()?;
+            let mut route = Route::open()?;
             return Ok(Removed {
                 table,
-                inbound_source,
+                routing: route.remove_policy_routing(None)?,
+                inbound_source: route.remove_own_inbound_source()?,
             });
         }
     }

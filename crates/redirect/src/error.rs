@@ -7,6 +7,8 @@ use std::io;
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, name};
 
+use crate::facts::Missing;
+
 /// Why an operation failed, as a caller needs to tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
@@ -18,6 +20,8 @@ pub enum Cause {
     Conflict,
     /// The kernel refused for another reason.
     KernelRefused,
+    /// Something that the policy names is not in the pod.
+    Missing,
     /// Something that should be impossible.
     Internal,
 }
@@ -118,6 +122,9 @@ pub enum Conflict {
 /// Writing a policy failed. Nothing of it is active, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// Something that the policy names is not in the pod.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// Our table's name is taken.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -161,6 +168,8 @@ pub enum Object {
     Rule,
     /// An address of an interface.
     Address,
+    /// A policy rule or a route.
+    Route,
 }
 
 impl KernelError {
@@ -193,7 +202,19 @@ macro_rules! cause_of {
         }
     )+};
 }
-cause_of!(ApplyError, RemoveError, ListError);
+cause_of!(RemoveError, ListError);
+
+impl ApplyError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Missing(_) => Cause::Missing,
+            Self::Conflict(_) => Cause::Conflict,
+            Self::Kernel(error) => error.cause(),
+        }
+    }
+}
 
 fn cause(object: Object, errno: Option<Errno>) -> Cause {
     use Errno::{EAFNOSUPPORT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT};
@@ -238,10 +259,14 @@ fn hint(object: Object, errno: Option<Errno>) -> &'static str {
              before 5.7"
         }
         (Cause::KernelLacks, Object::Rule) => {
-            ". The kernel lacks an expression: `modprobe -a nft_redir nf_nat nft_counter nft_meta` \
-             on the node"
+            ". The kernel lacks an expression: `modprobe -a nft_redir nf_nat nft_counter nft_meta \
+             nft_ct nft_tproxy nft_socket` on the node"
         }
         (Cause::KernelLacks, Object::Address) => ". The kernel has no IPv6: use `--ipv6 off`",
+        (Cause::KernelLacks, Object::Route) => {
+            ". The kernel has no policy routing: TPROXY needs CONFIG_IP_MULTIPLE_TABLES, and \
+             CONFIG_IPV6_MULTIPLE_TABLES where IPv6 is captured; use REDIRECT"
+        }
         _ => "",
     }
 }

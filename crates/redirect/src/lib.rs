@@ -8,15 +8,19 @@
 
 mod backend;
 pub mod capture;
+mod cgroup;
 pub mod compat;
 pub mod error;
+pub mod facts;
 pub mod nft;
 pub mod plan;
 pub mod ranges;
+mod resolv;
 pub mod routing;
 pub mod ruleset;
 
 pub use backend::{Applied, Change, Removed, apply, remove};
 pub use capture::CaptureConfig;
-pub use plan::plan;
+pub use facts::PodFacts;
+pub use plan::{Plan, plan};
 pub use ruleset::Ruleset;

@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
+use shunt_abi::name::chain;
 use shunt_abi::{SCHEMA_VERSION, TableMark};
 
-use crate::capture::{Port, Ports};
+use crate::capture::{CgroupPath, InterfaceName, Port, Ports};
 use crate::ranges::Ranges;
 
 /// The content of the table `inet shunt`.
@@ -15,7 +16,7 @@ use crate::ranges::Ranges;
 pub struct Ruleset {
     /// Sorted by name.
     pub sets: Vec<Set>,
-    /// In the order of their hooks on a packet's way.
+    /// In the order of [`Hook::ALL`], none empty.
     pub chains: Vec<Chain>,
 }
 
@@ -43,33 +44,102 @@ pub enum Elements {
     Gids(Ranges<u32>),
 }
 
-/// A base chain of type nat. Its policy is accept.
+/// A base chain. Its policy is accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// One of [`shunt_abi::name::chain`].
-    pub name: String,
     /// Where packets enter it.
     pub hook: Hook,
     /// First match wins.
     pub rules: Vec<Rule>,
 }
 
-/// Where packets enter a chain. Both stand at priority dstnat (-100).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where packets enter a chain: a stage, and a direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
-    /// Packets that arrive from an interface.
-    Prerouting,
-    /// Packets that a local process sends.
-    Output,
+    /// Arriving packets, before conntrack.
+    RawPrerouting,
+    /// Sent packets, before conntrack.
+    RawOutput,
+    /// Arriving packets, with their connection known.
+    ManglePrerouting,
+    /// Sent packets; routed again if their mark changes.
+    MangleOutput,
+    /// First packets of arriving connections; never those that came by `lo`, whose connections
+    /// went through [`Self::NatOutput`].
+    NatPrerouting,
+    /// First packets of connections that a local process opens.
+    NatOutput,
 }
 
-/// `NF_IP_PRI_NAT_DST`.
-pub const PRIORITY: i32 = -100;
+impl Hook {
+    /// All, in the order of a packet's way.
+    pub const ALL: [Self; 6] = [
+        Self::RawPrerouting,
+        Self::RawOutput,
+        Self::ManglePrerouting,
+        Self::MangleOutput,
+        Self::NatPrerouting,
+        Self::NatOutput,
+    ];
+
+    /// Name of the chain that stands there.
+    #[must_use]
+    pub const fn chain(self) -> &'static str {
+        match self {
+            Self::RawPrerouting => chain::RAW_PREROUTING,
+            Self::RawOutput => chain::RAW_OUTPUT,
+            Self::ManglePrerouting => chain::MANGLE_PREROUTING,
+            Self::MangleOutput => chain::MANGLE_OUTPUT,
+            Self::NatPrerouting => chain::NAT_PREROUTING,
+            Self::NatOutput => chain::NAT_OUTPUT,
+        }
+    }
+
+    /// The stage it belongs to.
+    #[must_use]
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::RawPrerouting | Self::RawOutput => Stage::Raw,
+            Self::ManglePrerouting | Self::MangleOutput => Stage::Mangle,
+            Self::NatPrerouting | Self::NatOutput => Stage::Nat,
+        }
+    }
+
+    /// Whether packets that a local process sends come here; else those that arrive.
+    #[must_use]
+    pub const fn is_output(self) -> bool {
+        matches!(self, Self::RawOutput | Self::MangleOutput | Self::NatOutput)
+    }
+}
+
+/// What a chain can do: iptables' table of that name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before conntrack: zones.
+    Raw,
+    /// Marks, TPROXY, dropping.
+    Mangle,
+    /// Redirecting.
+    Nat,
+}
+
+impl Stage {
+    /// Priority of its chains (`NF_IP_PRI_RAW`, `NF_IP_PRI_MANGLE`, `NF_IP_PRI_NAT_DST`).
+    #[must_use]
+    pub const fn priority(self) -> i32 {
+        match self {
+            Self::Raw => -300,
+            Self::Mangle => -150,
+            Self::Nat => -100,
+        }
+    }
+}
 
 /// A rule: if all matches hold, it counts the packet and decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// One of [`shunt_abi::rule`]; at most 127 bytes.
+    /// One of [`shunt_abi::rule`], where need be with an interface after a colon; at most 127
+    /// bytes.
     pub key: String,
     /// All must hold.
     pub matches: Vec<Match>,
@@ -100,20 +170,51 @@ pub enum Protocol {
 pub enum Match {
     /// The packet is of this IP version.
     Family(Family),
+    /// The packet arrives by `lo`.
+    InLoopback,
     /// The packet leaves by `lo`.
     OutLoopback,
+    /// The packet arrives by an interface of this name.
+    InInterface(InterfaceName),
+    /// The packet leaves by an interface of this name.
+    OutInterface(InterfaceName),
     /// The packet is of this transport protocol.
     Protocol(Protocol),
     /// The packet is of the address's family, and its source passes the test.
     Source(AddressTest),
     /// The packet is of the address's family, and its destination passes the test.
     Destination(AddressTest),
+    /// The packet is of this protocol, and its source port passes the test.
+    SourcePort(Protocol, PortTest),
     /// The packet is of this protocol, and its destination port passes the test.
     DestinationPort(Protocol, PortTest),
-    /// The sending socket's uid is in the set.
+    /// The sending socket's uid is in the set. Fails for packets without a socket.
     OwnerUid(String),
-    /// The sending socket's gid is in the set.
+    /// The sending socket's gid is in the set. Fails for packets without a socket.
     OwnerGid(String),
+    /// The sending socket's gid is not in the set. Fails for packets without a socket.
+    NotOwnerGid(String),
+    /// The sending socket was made in this cgroup, or one below it.
+    Cgroup(Cgroup),
+    /// The packet's mark is this.
+    Mark(u32),
+    /// The packet's mark is not this.
+    NotMark(u32),
+    /// The mark of the packet's connection is this.
+    ConnectionMark(u32),
+    /// The packet belongs to a connection that has seen both directions, or is related to one.
+    Established,
+    /// Conntrack cannot place the packet.
+    Invalid,
+}
+
+/// A cgroup (version 2) that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its path.
+    pub path: CgroupPath,
+    /// Its number, by which the kernel knows it: the inode of its folder.
+    pub id: u64,
 }
 
 /// A condition on an address. It fails for packets of the other family.
@@ -125,6 +226,8 @@ pub enum AddressTest {
     IsNot(IpAddr),
     /// In the set, whose type is that family's.
     In(Family, String),
+    /// Not in the set, whose type is that family's.
+    NotIn(Family, String),
 }
 
 /// A condition on a port.
@@ -136,15 +239,35 @@ pub enum PortTest {
     IsNot(u16),
     /// In the set.
     In(String),
+    /// Not in the set.
+    NotIn(String),
 }
 
-/// What happens to a packet.
+/// What happens to a packet. Each ends its way through the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It leaves the chain untouched.
     Return,
+    /// It is gone.
+    Drop,
     /// Its connection goes to this port of the machine.
     Redirect(Port),
+    /// It goes, marked, to the transparent socket that listens on this port. If there is none the
+    /// rule does not match (nf_tables) or the packet is dropped (iptables).
+    Tproxy {
+        /// Where the proxy listens.
+        port: Port,
+        /// The mark it gets.
+        mark: u32,
+    },
+    /// It leaves the chain with this mark.
+    SetMark(u32),
+    /// It leaves the chain with the mark of its connection.
+    RestoreMark,
+    /// It leaves the chain, and its connection has its mark.
+    SaveMark,
+    /// Its connection is looked up, and made, in this conntrack zone.
+    Zone(u16),
 }
 
 impl Ruleset {
@@ -155,6 +278,18 @@ impl Ruleset {
             schema: SCHEMA_VERSION,
             policy: Some(fnv1a(crate::nft::render::body(self).as_bytes())),
         }
+    }
+
+    /// The chain on this hook.
+    #[must_use]
+    pub fn chain(&self, hook: Hook) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.hook == hook)
+    }
+
+    /// The set of this name.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Option<&Set> {
+        self.sets.iter().find(|set| set.name == name)
     }
 
     /// Number of rules in all chains.

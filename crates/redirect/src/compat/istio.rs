@@ -23,7 +23,7 @@ use self::flags::{
 use super::values::{Reason, boolean, cidrs, ids, port, ports, quoted};
 use crate::capture::{
     CaptureConfig, INBOUND, Inbound, InboundCapture, Ipv6Mode, OUTBOUND, Outbound, OutboundCapture,
-    ProxyIdentity, TUNNEL,
+    Ports, ProxyIdentity, TUNNEL,
 };
 
 /// The arguments as given, nothing looked at yet. A part of any clap command.
@@ -177,10 +177,15 @@ impl IstioArgs {
             .unwrap_or_else(|| CaptureConfig::default().proxy.uids);
         let gids = values.list(PROXY_GID, ids)?.unwrap_or_else(|| uids.clone());
         let config = CaptureConfig {
-            proxy: ProxyIdentity { uids, gids },
+            proxy: ProxyIdentity {
+                uids,
+                gids,
+                ..CaptureConfig::default().proxy
+            },
             inbound: values.inbound()?,
             outbound: values.outbound()?,
             ipv6: values.ipv6()?,
+            ..CaptureConfig::default()
         };
         if config.inbound.port == config.outbound.port {
             let error = Reason::SamePort {
@@ -335,17 +340,21 @@ impl Values<'_> {
         if let Some(mode) = self.get(MODE) {
             mode.read(interception_mode)?;
         }
-        let except = self.list(LOCAL_EXCLUDE_PORTS, ports)?.unwrap_or_default();
-        let capture = match self.get(INBOUND_PORTS) {
-            Some(value) if value.text == "*" => InboundCapture::All { except },
-            _ => self
-                .list(INBOUND_PORTS, ports)?
-                .map_or(InboundCapture::Nothing, InboundCapture::Only),
+        let exclude = self.list(LOCAL_EXCLUDE_PORTS, ports)?.unwrap_or_default();
+        let (capture, exclude_ports) = match self.get(INBOUND_PORTS) {
+            Some(value) if value.text == "*" => (InboundCapture::All, exclude),
+            _ => (
+                self.list(INBOUND_PORTS, ports)?
+                    .map_or(InboundCapture::Nothing, InboundCapture::Only),
+                Ports::default(),
+            ),
         };
         Ok(Inbound {
             port: self.list(INBOUND_CAPTURE_PORT, port)?.unwrap_or(INBOUND),
-            tunnel: self.list(INBOUND_TUNNEL_PORT, port)?.unwrap_or(TUNNEL),
+            tunnel: Some(self.list(INBOUND_TUNNEL_PORT, port)?.unwrap_or(TUNNEL)),
             capture,
+            exclude_ports,
+            ..CaptureConfig::default().inbound
         })
     }
 
@@ -362,6 +371,7 @@ impl Values<'_> {
             exclude_ports: self
                 .list(OUTBOUND_PORTS_EXCLUDE, ports)?
                 .unwrap_or_default(),
+            ..CaptureConfig::default().outbound
         })
     }
 

@@ -8,17 +8,19 @@ use shunt_abi::lo;
 
 use super::attr::{Attribute, Attributes, Malformed};
 use super::encode::{
-    DESTINATION_PORT_OFFSET, Shape, Side, address_field, hook_number, protocol_number, shape,
+    INTERFACE_NAME_LEN, Shape, Side, address_field, chain_type, hook_number, port_offset,
+    protocol_number, shape,
 };
-use super::expr::{Expr, data_value};
+use super::expr::{Code, Expr, data_value};
 use super::key::{Element, from_elements};
 use super::uapi::{
     LIST_ELEM, NFPROTO_IPV4, NFPROTO_IPV6, POLICY_ACCEPT, chain as chain_abi, expr as abi,
     rule as rule_abi, set as set_abi,
 };
-use crate::capture::Port;
+use crate::capture::{InterfaceName, Port};
+use crate::cgroup;
 use crate::ruleset::{
-    AddressTest, Elements, Family, Hook, Match, PRIORITY, PortTest, Protocol, Rule, Verdict,
+    AddressTest, Cgroup, Elements, Family, Hook, Match, PortTest, Protocol, Rule, Verdict,
 };
 
 /// A rule as the kernel lists it.
@@ -67,26 +69,72 @@ pub(crate) fn rule(attributes: Attributes<'_>) -> Result<ListedRule, Malformed> 
 pub(crate) fn meaning(key: &str, list: &[Expr]) -> Result<Rule, Malformed> {
     let mut matches = Vec::new();
     let mut rest = list;
-    while let [Expr::Meta(_), ..] = rest {
+    while !matches!(rest, [] | [Expr::Counter { .. }, ..]) {
         let (condition, tail) = decode_match(rest)?;
         matches.push(condition);
         rest = tail;
     }
-    let verdict = match rest {
-        [Expr::Counter { .. }, Expr::Return] => Verdict::Return,
-        [Expr::Counter { .. }, Expr::Immediate(port), Expr::Redirect] => {
-            let port = <[u8; 2]>::try_from(port.as_slice()).ok();
-            port.and_then(|port| Port::new(u16::from_be_bytes(port)))
-                .map(Verdict::Redirect)
-                .ok_or(Malformed("a redirect without a port"))?
-        }
-        _ => return Err(Malformed("a rule of another shape")),
+    let [Expr::Counter { .. }, rest @ ..] = rest else {
+        return Err(Malformed("a rule of another shape"));
     };
     Ok(Rule {
         key: key.to_owned(),
         matches,
-        verdict,
+        verdict: decode_verdict(rest)?,
     })
+}
+
+fn decode_verdict(list: &[Expr]) -> Result<Verdict, Malformed> {
+    match list {
+        [Expr::Verdict(Code::Return)] => Ok(Verdict::Return),
+        [Expr::Verdict(Code::Drop)] => Ok(Verdict::Drop),
+        [Expr::Immediate(port), Expr::Redirect] => Ok(Verdict::Redirect(port_of(port)?)),
+        [
+            Expr::Immediate(port),
+            Expr::Tproxy,
+            Expr::Immediate(mark),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Accept),
+        ] => Ok(Verdict::Tproxy {
+            port: port_of(port)?,
+            mark: mark_of(mark)?,
+        }),
+        [
+            Expr::Immediate(mark),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Return),
+        ] => Ok(Verdict::SetMark(mark_of(mark)?)),
+        [
+            Expr::Connection(abi::CT_MARK),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Return),
+        ] => Ok(Verdict::RestoreMark),
+        [
+            Expr::Meta(abi::META_MARK),
+            Expr::SetConnection(abi::CT_MARK),
+            Expr::Verdict(Code::Return),
+        ] => Ok(Verdict::SaveMark),
+        [
+            Expr::Immediate(zone),
+            Expr::SetConnection(abi::CT_ZONE),
+            Expr::Verdict(Code::Return),
+        ] => <[u8; 2]>::try_from(zone.as_slice())
+            .map(|zone| Verdict::Zone(u16::from_ne_bytes(zone)))
+            .map_err(|_length| Malformed("a conntrack zone of another size")),
+        _ => Err(Malformed("a rule of another shape")),
+    }
+}
+
+fn port_of(octets: &[u8]) -> Result<Port, Malformed> {
+    let port = <[u8; 2]>::try_from(octets).ok();
+    port.and_then(|port| Port::new(u16::from_be_bytes(port)))
+        .ok_or(Malformed("a redirect without a port"))
+}
+
+fn mark_of(octets: &[u8]) -> Result<u32, Malformed> {
+    <[u8; 4]>::try_from(octets)
+        .map(u32::from_ne_bytes)
+        .map_err(|_length| Malformed("a mark of another size"))
 }
 
 const NOT_A_MATCH: Malformed = Malformed("a match that Shunt does not write");
@@ -106,7 +154,7 @@ fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
             };
             match rest {
                 [Expr::Payload { base, offset, len }, test, rest @ ..] => {
-                    let side = [Side::Source, Side::Destination].into_iter().find(|side| {
+                    let side = Side::BOTH.into_iter().find(|side| {
                         *base == abi::BASE_NETWORK
                             && (*offset, *len) == address_field(family, *side)
                     });
@@ -132,19 +180,42 @@ fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
                 [
                     Expr::Payload {
                         base: abi::BASE_TRANSPORT,
-                        offset: DESTINATION_PORT_OFFSET,
+                        offset,
                         len: 2,
                     },
                     test,
                     rest @ ..,
-                ] => Ok((Match::DestinationPort(protocol, port_test(test)?), rest)),
+                ] => {
+                    let test = port_test(test)?;
+                    let side = Side::BOTH
+                        .into_iter()
+                        .find(|side| *offset == port_offset(*side));
+                    match side.ok_or(NOT_A_MATCH)? {
+                        Side::Source => Ok((Match::SourcePort(protocol, test), rest)),
+                        Side::Destination => Ok((Match::DestinationPort(protocol, test), rest)),
+                    }
+                }
                 _ => Ok((Match::Protocol(protocol), rest)),
             }
         }
-        [Expr::Meta(abi::META_OIF), Expr::Equal(index), rest @ ..]
-            if *index == lo::INDEX.to_ne_bytes() =>
-        {
-            Ok((Match::OutLoopback, rest))
+        [
+            Expr::Meta(key @ (abi::META_IIF | abi::META_OIF)),
+            Expr::Equal(index),
+            rest @ ..,
+        ] if *index == lo::INDEX.to_ne_bytes() => match *key {
+            abi::META_IIF => Ok((Match::InLoopback, rest)),
+            _ => Ok((Match::OutLoopback, rest)),
+        },
+        [
+            Expr::Meta(key @ (abi::META_IIFNAME | abi::META_OIFNAME)),
+            Expr::Equal(name),
+            rest @ ..,
+        ] => {
+            let name = interface_of(name)?;
+            match *key {
+                abi::META_IIFNAME => Ok((Match::InInterface(name), rest)),
+                _ => Ok((Match::OutInterface(name), rest)),
+            }
         }
         [
             Expr::Meta(abi::META_SKUID),
@@ -158,8 +229,57 @@ fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed> {
             Expr::Lookup(set),
             rest @ ..,
         ] => Ok((Match::OwnerGid(set.clone()), rest)),
+        [
+            Expr::Meta(abi::META_SKGID),
+            Expr::HostToNetwork,
+            Expr::NotLookup(set),
+            rest @ ..,
+        ] => Ok((Match::NotOwnerGid(set.clone()), rest)),
+        [Expr::Cgroup { level }, Expr::Equal(id), rest @ ..] => {
+            let id = <[u8; 8]>::try_from(id.as_slice()).map_err(|_length| NOT_A_MATCH)?;
+            let id = u64::from_ne_bytes(id);
+            let path =
+                cgroup::path_of(id, *level).ok_or(Malformed("a match on a cgroup that is gone"))?;
+            Ok((Match::Cgroup(Cgroup { path, id }), rest))
+        }
+        [Expr::Meta(abi::META_MARK), Expr::Equal(mark), rest @ ..] => {
+            Ok((Match::Mark(mark_of(mark)?), rest))
+        }
+        [Expr::Meta(abi::META_MARK), Expr::NotEqual(mark), rest @ ..] => {
+            Ok((Match::NotMark(mark_of(mark)?), rest))
+        }
+        [Expr::Connection(abi::CT_MARK), Expr::Equal(mark), rest @ ..] => {
+            Ok((Match::ConnectionMark(mark_of(mark)?), rest))
+        }
+        [
+            Expr::Connection(abi::CT_STATE),
+            Expr::And(bits),
+            Expr::NotEqual(zero),
+            rest @ ..,
+        ] if *zero == [0; 4] => match *bits {
+            abi::STATE_INVALID => Ok((Match::Invalid, rest)),
+            ESTABLISHED => Ok((Match::Established, rest)),
+            _ => Err(NOT_A_MATCH),
+        },
         _ => Err(NOT_A_MATCH),
     }
+}
+
+const ESTABLISHED: u32 = abi::STATE_ESTABLISHED | abi::STATE_RELATED;
+
+/// A name with all its zeros, or what names begin with.
+fn interface_of(bytes: &[u8]) -> Result<InterfaceName, Malformed> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let name = if bytes.len() == INTERFACE_NAME_LEN {
+        let end = bytes.iter().position(|byte| *byte == 0);
+        end.and_then(|end| text(&bytes[..end]))
+            .filter(|name| !name.ends_with('+'))
+    } else {
+        text(bytes).map(|prefix| format!("{prefix}+"))
+    };
+    name.as_deref()
+        .and_then(InterfaceName::new)
+        .ok_or(Malformed("an interface that Shunt does not name"))
 }
 
 fn address_test(family: Family, test: &Expr) -> Result<AddressTest, Malformed> {
@@ -167,6 +287,7 @@ fn address_test(family: Family, test: &Expr) -> Result<AddressTest, Malformed> {
         Expr::Equal(octets) => Ok(AddressTest::Is(address(family, octets)?)),
         Expr::NotEqual(octets) => Ok(AddressTest::IsNot(address(family, octets)?)),
         Expr::Lookup(set) => Ok(AddressTest::In(family, set.clone())),
+        Expr::NotLookup(set) => Ok(AddressTest::NotIn(family, set.clone())),
         _ => Err(NOT_A_MATCH),
     }
 }
@@ -189,6 +310,7 @@ fn port_test(test: &Expr) -> Result<PortTest, Malformed> {
         Expr::Equal(octets) => Ok(PortTest::Is(port(octets)?)),
         Expr::NotEqual(octets) => Ok(PortTest::IsNot(port(octets)?)),
         Expr::Lookup(set) => Ok(PortTest::In(set.clone())),
+        Expr::NotLookup(set) => Ok(PortTest::NotIn(set.clone())),
         _ => Err(NOT_A_MATCH),
     }
 }
@@ -216,14 +338,13 @@ pub(crate) fn chain(attributes: Attributes<'_>) -> Result<ListedChain, Malformed
             _ => {}
         }
     }
-    let hook = match (kind, policy, hook) {
-        ("nat", Some(POLICY_ACCEPT), Some((Some(number), Some(PRIORITY)))) => {
-            [Hook::Prerouting, Hook::Output]
-                .into_iter()
-                .find(|hook| hook_number(*hook) == number)
-        }
-        _ => None,
-    };
+    let hook = Hook::ALL.into_iter().find(|ours| {
+        let place = (Some(hook_number(*ours)), Some(ours.stage().priority()));
+        name == ours.chain()
+            && kind == chain_type(*ours)
+            && policy == Some(POLICY_ACCEPT)
+            && hook == Some(place)
+    });
     Ok(ListedChain {
         name: name.to_owned(),
         hook: hook.ok_or(Malformed("a chain that Shunt does not write")),

@@ -8,16 +8,17 @@ use shunt_abi::{lo, name};
 
 use super::attr::Writer;
 use super::batch::Batch;
-use super::expr::Expr;
+use super::expr::{Code, Expr};
 use super::key::{Element, to_elements};
 use super::uapi::{
     DATA_VALUE, LIST_ELEM, NFPROTO_IPV4, NFPROTO_IPV6, POLICY_ACCEPT, chain as chain_abi,
     expr as abi, flag, msg, rule as rule_abi, set as set_abi, table as table_abi,
 };
+use crate::capture::InterfaceName;
 use crate::error::Object;
 use crate::ruleset::{
-    AddressTest, Chain, Elements, Family, Hook, Match, PRIORITY, PortTest, Protocol, Rule, Ruleset,
-    Set, Verdict,
+    AddressTest, Chain, Elements, Family, Hook, Match, PortTest, Protocol, Rule, Ruleset, Set,
+    Stage, Verdict,
 };
 
 /// Elements in one message: an attribute holds 64 KiB, an element takes at most 44 bytes.
@@ -100,8 +101,9 @@ fn write_element(list: &mut Writer, element: &Element) {
 
 fn new_chain(batch: &mut Batch, chain: &Chain) {
     let text = format!(
-        "create chain {} (type nat) of table inet {}",
-        chain.name,
+        "create chain {} (type {}) of table inet {}",
+        chain.hook.chain(),
+        chain_type(chain.hook),
         name::NFT_TABLE
     );
     batch.push(
@@ -110,13 +112,16 @@ fn new_chain(batch: &mut Batch, chain: &Chain) {
         (Object::Chain, text),
         |attributes| {
             attributes.string(chain_abi::TABLE, name::NFT_TABLE);
-            attributes.string(chain_abi::NAME, &chain.name);
+            attributes.string(chain_abi::NAME, chain.hook.chain());
             attributes.nest(chain_abi::HOOK, |hook| {
                 hook.be32(chain_abi::HOOK_NUM, hook_number(chain.hook));
-                hook.be32(chain_abi::HOOK_PRIORITY, PRIORITY.cast_unsigned());
+                hook.be32(
+                    chain_abi::HOOK_PRIORITY,
+                    chain.hook.stage().priority().cast_unsigned(),
+                );
             });
             attributes.be32(chain_abi::POLICY, POLICY_ACCEPT);
-            attributes.string(chain_abi::TYPE, "nat");
+            attributes.string(chain_abi::TYPE, chain_type(chain.hook));
         },
     );
 }
@@ -125,13 +130,13 @@ fn new_rule(batch: &mut Batch, chain: &Chain, rule: &Rule) {
     let text = format!(
         "add rule {} to chain {} of table inet {}",
         rule.key,
-        chain.name,
+        chain.hook.chain(),
         name::NFT_TABLE
     );
     let flags = flag::CREATE | flag::APPEND;
     batch.push(msg::NEWRULE, flags, (Object::Rule, text), |attributes| {
         attributes.string(rule_abi::TABLE, name::NFT_TABLE);
-        attributes.string(rule_abi::CHAIN, &chain.name);
+        attributes.string(rule_abi::CHAIN, chain.hook.chain());
         attributes.nest(rule_abi::EXPRESSIONS, |list| {
             for expression in expressions(rule) {
                 expression.write(list);
@@ -143,9 +148,20 @@ fn new_rule(batch: &mut Batch, chain: &Chain, rule: &Rule) {
 
 /// Number of a hook in family inet.
 pub(crate) fn hook_number(hook: Hook) -> u32 {
-    match hook {
-        Hook::Prerouting => chain_abi::PREROUTING,
-        Hook::Output => chain_abi::LOCAL_OUT,
+    if hook.is_output() {
+        chain_abi::LOCAL_OUT
+    } else {
+        chain_abi::PREROUTING
+    }
+}
+
+/// Type of the chain on a hook.
+pub(crate) fn chain_type(hook: Hook) -> &'static str {
+    match hook.stage() {
+        Stage::Nat => "nat",
+        // A packet whose mark it changes is routed again.
+        Stage::Mangle if hook.is_output() => "route",
+        Stage::Raw | Stage::Mangle => "filter",
     }
 }
 
@@ -194,77 +210,190 @@ pub(crate) fn expressions(rule: &Rule) -> Vec<Expr> {
         packets: 0,
         bytes: 0,
     });
-    match rule.verdict {
+    encode_verdict(rule.verdict, &mut list);
+    list
+}
+
+fn encode_verdict(verdict: Verdict, list: &mut Vec<Expr>) {
+    let port = |port: u16| Expr::Immediate(port.to_be_bytes().to_vec());
+    let mark = |mark: u32| Expr::Immediate(mark.to_ne_bytes().to_vec());
+    match verdict {
         // return
-        Verdict::Return => list.push(Expr::Return),
+        Verdict::Return => list.push(Expr::Verdict(Code::Return)),
+        // drop
+        Verdict::Drop => list.push(Expr::Verdict(Code::Drop)),
         // redirect to :15001
-        Verdict::Redirect(port) => list.extend([
-            Expr::Immediate(port.get().to_be_bytes().to_vec()),
-            Expr::Redirect,
+        Verdict::Redirect(to) => list.extend([port(to.get()), Expr::Redirect]),
+        // tproxy to :15006 meta mark set 0x00000539 accept
+        Verdict::Tproxy { port: to, mark: m } => list.extend([
+            port(to.get()),
+            Expr::Tproxy,
+            mark(m),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Accept),
+        ]),
+        // meta mark set 0x0000053a return
+        Verdict::SetMark(m) => list.extend([
+            mark(m),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Return),
+        ]),
+        // meta mark set ct mark return
+        Verdict::RestoreMark => list.extend([
+            Expr::Connection(abi::CT_MARK),
+            Expr::SetMeta(abi::META_MARK),
+            Expr::Verdict(Code::Return),
+        ]),
+        // ct mark set meta mark return
+        Verdict::SaveMark => list.extend([
+            Expr::Meta(abi::META_MARK),
+            Expr::SetConnection(abi::CT_MARK),
+            Expr::Verdict(Code::Return),
+        ]),
+        // ct zone set 1 return
+        Verdict::Zone(zone) => list.extend([
+            Expr::Immediate(zone.to_ne_bytes().to_vec()),
+            Expr::SetConnection(abi::CT_ZONE),
+            Expr::Verdict(Code::Return),
         ]),
     }
-    list
 }
 
 fn encode_match(condition: &Match, list: &mut Vec<Expr>) {
     match condition {
         // meta nfproto ipv6
         Match::Family(family) => list.extend(is_family(*family)),
+        // iif "lo"
+        Match::InLoopback => list.extend(is_loopback(abi::META_IIF)),
         // oif "lo"
-        Match::OutLoopback => list.extend([
-            Expr::Meta(abi::META_OIF),
-            Expr::Equal(lo::INDEX.to_ne_bytes().to_vec()),
-        ]),
+        Match::OutLoopback => list.extend(is_loopback(abi::META_OIF)),
+        // iifname "eth1"
+        Match::InInterface(name) => list.extend(is_interface(abi::META_IIFNAME, name)),
+        // oifname "tap*"
+        Match::OutInterface(name) => list.extend(is_interface(abi::META_OIFNAME, name)),
         // meta l4proto tcp
         Match::Protocol(protocol) => list.extend(is_protocol(*protocol)),
         // ip saddr 127.0.0.6
         Match::Source(test) => encode_address(test, Side::Source, list),
         // ip daddr @outbound_include_v4
         Match::Destination(test) => encode_address(test, Side::Destination, list),
+        // udp sport 53
+        Match::SourcePort(protocol, test) => encode_port(*protocol, test, Side::Source, list),
         // tcp dport 15008
         Match::DestinationPort(protocol, test) => {
-            list.extend(is_protocol(*protocol));
-            list.push(Expr::Payload {
-                base: abi::BASE_TRANSPORT,
-                offset: DESTINATION_PORT_OFFSET,
-                len: 2,
-            });
-            list.push(match test {
-                PortTest::Is(port) => Expr::Equal(port.to_be_bytes().to_vec()),
-                PortTest::IsNot(port) => Expr::NotEqual(port.to_be_bytes().to_vec()),
-                PortTest::In(set) => Expr::Lookup(set.clone()),
-            });
+            encode_port(*protocol, test, Side::Destination, list);
         }
         // meta skuid @proxy_uids
         Match::OwnerUid(set) => {
-            encode_owner(abi::META_SKUID, set, list);
+            encode_owner(abi::META_SKUID, Expr::Lookup(set.clone()), list);
         }
         // meta skgid @proxy_gids
         Match::OwnerGid(set) => {
-            encode_owner(abi::META_SKGID, set, list);
+            encode_owner(abi::META_SKGID, Expr::Lookup(set.clone()), list);
         }
+        // meta skgid != @owner_groups
+        Match::NotOwnerGid(set) => {
+            encode_owner(abi::META_SKGID, Expr::NotLookup(set.clone()), list);
+        }
+        // socket cgroupv2 level 2 "kubepods/proxy"
+        Match::Cgroup(cgroup) => list.extend([
+            Expr::Cgroup {
+                level: cgroup.path.level(),
+            },
+            Expr::Equal(cgroup.id.to_ne_bytes().to_vec()),
+        ]),
+        // meta mark 0x00000539
+        Match::Mark(mark) => list.extend([
+            Expr::Meta(abi::META_MARK),
+            Expr::Equal(mark.to_ne_bytes().to_vec()),
+        ]),
+        // meta mark != 0x0000053a
+        Match::NotMark(mark) => list.extend([
+            Expr::Meta(abi::META_MARK),
+            Expr::NotEqual(mark.to_ne_bytes().to_vec()),
+        ]),
+        // ct mark 0x00000539
+        Match::ConnectionMark(mark) => list.extend([
+            Expr::Connection(abi::CT_MARK),
+            Expr::Equal(mark.to_ne_bytes().to_vec()),
+        ]),
+        // ct state established,related
+        Match::Established => list.extend(is_state(abi::STATE_ESTABLISHED | abi::STATE_RELATED)),
+        // ct state invalid
+        Match::Invalid => list.extend(is_state(abi::STATE_INVALID)),
     }
+}
+
+fn is_loopback(key: u32) -> [Expr; 2] {
+    [
+        Expr::Meta(key),
+        Expr::Equal(lo::INDEX.to_ne_bytes().to_vec()),
+    ]
+}
+
+/// A whole name is compared with the zeros after it, a beginning without.
+fn is_interface(key: u32, name: &InterfaceName) -> [Expr; 2] {
+    let bytes = match name.prefix() {
+        Some(prefix) => prefix.as_bytes().to_vec(),
+        None => {
+            let mut bytes = name.as_str().as_bytes().to_vec();
+            bytes.resize(INTERFACE_NAME_LEN, 0);
+            bytes
+        }
+    };
+    [Expr::Meta(key), Expr::Equal(bytes)]
+}
+
+/// `IFNAMSIZ`.
+pub(crate) const INTERFACE_NAME_LEN: usize = 16;
+
+fn is_state(bits: u32) -> [Expr; 3] {
+    [
+        Expr::Connection(abi::CT_STATE),
+        Expr::And(bits),
+        Expr::NotEqual(vec![0; 4]),
+    ]
 }
 
 /// The kernel loads an id in host byte order, but intervals are compared byte by byte. That `nft`
 /// shows the elements right without being told their byte order rests on this, too.
-fn encode_owner(key: u32, set: &str, list: &mut Vec<Expr>) {
-    list.extend([
-        Expr::Meta(key),
-        Expr::HostToNetwork,
-        Expr::Lookup(set.to_owned()),
-    ]);
+fn encode_owner(key: u32, lookup: Expr, list: &mut Vec<Expr>) {
+    list.extend([Expr::Meta(key), Expr::HostToNetwork, lookup]);
 }
 
-/// Which address of a packet.
+/// Which address or port of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
     Destination,
 }
 
-/// Offset of the destination port in TCP and UDP headers.
-pub(crate) const DESTINATION_PORT_OFFSET: u32 = 2;
+impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::Source, Self::Destination];
+}
+
+/// Offset of a port in TCP and UDP headers; it is two bytes long.
+pub(crate) fn port_offset(side: Side) -> u32 {
+    match side {
+        Side::Source => 0,
+        Side::Destination => 2,
+    }
+}
+
+fn encode_port(protocol: Protocol, test: &PortTest, side: Side, list: &mut Vec<Expr>) {
+    list.extend(is_protocol(protocol));
+    list.push(Expr::Payload {
+        base: abi::BASE_TRANSPORT,
+        offset: port_offset(side),
+        len: 2,
+    });
+    list.push(match test {
+        PortTest::Is(port) => Expr::Equal(port.to_be_bytes().to_vec()),
+        PortTest::IsNot(port) => Expr::NotEqual(port.to_be_bytes().to_vec()),
+        PortTest::In(set) => Expr::Lookup(set.clone()),
+        PortTest::NotIn(set) => Expr::NotLookup(set.clone()),
+    });
+}
 
 /// Offset and length of an address in the network header.
 pub(crate) fn address_field(family: Family, side: Side) -> (u32, u32) {
@@ -281,6 +410,7 @@ fn encode_address(test: &AddressTest, side: Side, list: &mut Vec<Expr>) {
         AddressTest::Is(address) => (family_of(*address), Expr::Equal(octets(*address))),
         AddressTest::IsNot(address) => (family_of(*address), Expr::NotEqual(octets(*address))),
         AddressTest::In(family, set) => (*family, Expr::Lookup(set.clone())),
+        AddressTest::NotIn(family, set) => (*family, Expr::NotLookup(set.clone())),
     };
     let (offset, len) = address_field(family, side);
     list.extend(is_family(family));

@@ -8,7 +8,6 @@ use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 use super::InstalledRule;
 use super::attr::{Attribute, Attributes, Head, Malformed, NFGENMSG, Writer};
 use super::decode::{self, ListedChain, ListedRule, ListedSet};
-use super::encode::hook_number;
 use super::key::Element;
 use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
@@ -246,19 +245,18 @@ fn chains_with_rules(
         let hook = chain.hook;
         let hook = hook.map_err(|what| format!("{what}: {}", chain.name))?;
         chains.push(Chain {
-            name: chain.name,
             hook,
             rules: Vec::new(),
         });
     }
-    chains.sort_by_key(|chain| hook_number(chain.hook));
+    chains.sort_by_key(|chain| chain.hook);
     for listed in rules {
         let rule = listed
             .rule
             .map_err(|what| format!("chain {} holds {what}", listed.chain))?;
         chains
             .iter_mut()
-            .find(|chain| chain.name == listed.chain)
+            .find(|chain| chain.hook.chain() == listed.chain)
             .ok_or_else(|| format!("a rule of no chain: {}", listed.chain))?
             .rules
             .push(rule);

@@ -7,10 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use shunt_abi::name;
 
+use super::encode::chain_type;
+use crate::capture::InterfaceName;
 use crate::ranges::Ranges;
 use crate::ruleset::{
-    AddressTest, Chain, Elements, Family, Hook, Match, PRIORITY, PortTest, Protocol, Rule, Ruleset,
-    Set, Verdict,
+    AddressTest, Chain, Elements, Family, Match, PortTest, Protocol, Rule, Ruleset, Set, Stage,
+    Verdict,
 };
 
 /// The whole table, with the comment by which Shunt knows it again.
@@ -93,14 +95,21 @@ fn block(first: u128, size: Option<u128>, bits: u32, from: &str, to: &str) -> St
 }
 
 fn chain(chain: &Chain) -> String {
-    // `nft` knows a name for this priority on the one hook only.
-    let (hook, priority) = match chain.hook {
-        Hook::Prerouting => ("prerouting", "dstnat".to_owned()),
-        Hook::Output => ("output", PRIORITY.to_string()),
+    // `nft` knows a name for the last priority on the one hook only.
+    let (hook, nat) = if chain.hook.is_output() {
+        ("output", "-100")
+    } else {
+        ("prerouting", "dstnat")
     };
+    let priority = match chain.hook.stage() {
+        Stage::Raw => "raw",
+        Stage::Mangle => "mangle",
+        Stage::Nat => nat,
+    };
+    let kind = chain_type(chain.hook);
+    let name = chain.hook.chain();
     let mut text = format!(
-        "\tchain {} {{\n\t\ttype nat hook {hook} priority {priority}; policy accept;\n",
-        chain.name
+        "\tchain {name} {{\n\t\ttype {kind} hook {hook} priority {priority}; policy accept;\n"
     );
     for line in chain.rules.iter().map(rule) {
         text.push_str("\t\t");
@@ -120,35 +129,70 @@ pub fn rule(rule: &Rule) -> String {
         text.push(' ');
     }
     text.push_str("counter ");
-    match rule.verdict {
-        Verdict::Return => text.push_str("return"),
-        Verdict::Redirect(port) => {
-            let _infallible = write!(text, "redirect to :{port}");
-        }
-    }
+    text.push_str(&verdict(rule.verdict));
     let _infallible = write!(text, " comment \"{}\"", rule.key);
     text
+}
+
+fn verdict(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Return => "return".to_owned(),
+        Verdict::Drop => "drop".to_owned(),
+        Verdict::Redirect(port) => format!("redirect to :{port}"),
+        Verdict::Tproxy { port, mark } => {
+            format!("tproxy to :{port} meta mark set 0x{mark:08x} accept")
+        }
+        Verdict::SetMark(mark) => format!("meta mark set 0x{mark:08x} return"),
+        Verdict::RestoreMark => "meta mark set ct mark return".to_owned(),
+        Verdict::SaveMark => "ct mark set meta mark return".to_owned(),
+        Verdict::Zone(zone) => format!("ct zone set {zone} return"),
+    }
 }
 
 fn match_text(condition: &Match) -> String {
     match condition {
         Match::Family(Family::V4) => "meta nfproto ipv4".to_owned(),
         Match::Family(Family::V6) => "meta nfproto ipv6".to_owned(),
+        Match::InLoopback => "iif \"lo\"".to_owned(),
         Match::OutLoopback => "oif \"lo\"".to_owned(),
+        Match::InInterface(name) => format!("iifname \"{}\"", interface(name)),
+        Match::OutInterface(name) => format!("oifname \"{}\"", interface(name)),
         Match::Protocol(protocol) => format!("meta l4proto {}", protocol_name(*protocol)),
         Match::Source(test) => address("saddr", test),
         Match::Destination(test) => address("daddr", test),
-        Match::DestinationPort(protocol, test) => {
-            let test = match test {
-                PortTest::Is(port) => port.to_string(),
-                PortTest::IsNot(port) => format!("!= {port}"),
-                PortTest::In(set) => format!("@{set}"),
-            };
-            format!("{} dport {test}", protocol_name(*protocol))
-        }
+        Match::SourcePort(protocol, test) => port(*protocol, "sport", test),
+        Match::DestinationPort(protocol, test) => port(*protocol, "dport", test),
         Match::OwnerUid(set) => format!("meta skuid @{set}"),
         Match::OwnerGid(set) => format!("meta skgid @{set}"),
+        Match::NotOwnerGid(set) => format!("meta skgid != @{set}"),
+        Match::Cgroup(cgroup) => format!(
+            "socket cgroupv2 level {} \"{}\"",
+            cgroup.path.level(),
+            cgroup.path
+        ),
+        Match::Mark(mark) => format!("meta mark 0x{mark:08x}"),
+        Match::NotMark(mark) => format!("meta mark != 0x{mark:08x}"),
+        Match::ConnectionMark(mark) => format!("ct mark 0x{mark:08x}"),
+        Match::Established => "ct state established,related".to_owned(),
+        Match::Invalid => "ct state invalid".to_owned(),
     }
+}
+
+fn interface(name: &InterfaceName) -> String {
+    match name.prefix() {
+        Some(prefix) => format!("{prefix}*"),
+        None => name.to_string(),
+    }
+}
+
+fn port(protocol: Protocol, side: &str, test: &PortTest) -> String {
+    let test = match test {
+        PortTest::Is(port) => port.to_string(),
+        PortTest::IsNot(port) => format!("!= {port}"),
+        PortTest::In(set) => format!("@{set}"),
+        PortTest::NotIn(set) => format!("!= @{set}"),
+    };
+    format!("{} {side} {test}", protocol_name(protocol))
 }
 
 fn protocol_name(protocol: Protocol) -> &'static str {
@@ -164,5 +208,8 @@ fn address(side: &str, test: &AddressTest) -> String {
         AddressTest::Is(address) => format!("{} {side} {address}", header(address.is_ipv4())),
         AddressTest::IsNot(address) => format!("{} {side} != {address}", header(address.is_ipv4())),
         AddressTest::In(family, set) => format!("{} {side} @{set}", header(*family == Family::V4)),
+        AddressTest::NotIn(family, set) => {
+            format!("{} {side} != @{set}", header(*family == Family::V4))
+        }
     }
 }

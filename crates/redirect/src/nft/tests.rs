@@ -10,7 +10,7 @@ use super::encode::expressions;
 use super::expr::Expr;
 use super::uapi::rule as rule_abi;
 use super::{Nft, Table};
-use crate::capture::Port;
+use crate::capture::{InterfaceName, Port};
 use crate::error::{Cause, KernelError};
 use crate::ruleset::{
     AddressTest, Chain, Family, Hook, Match, PortTest, Protocol, Rule, Ruleset, Verdict,
@@ -25,6 +25,7 @@ fn address_test() -> impl Strategy<Value = AddressTest> {
         any::<IpAddr>().prop_map(AddressTest::Is),
         any::<IpAddr>().prop_map(AddressTest::IsNot),
         (family(), set_name()).prop_map(|(family, set)| AddressTest::In(family, set)),
+        (family(), set_name()).prop_map(|(family, set)| AddressTest::NotIn(family, set)),
     ]
 }
 
@@ -33,6 +34,7 @@ fn port_test() -> impl Strategy<Value = PortTest> {
         any::<u16>().prop_map(PortTest::Is),
         any::<u16>().prop_map(PortTest::IsNot),
         set_name().prop_map(PortTest::In),
+        set_name().prop_map(PortTest::NotIn),
     ]
 }
 
@@ -44,24 +46,47 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
 }
 
+fn interface() -> impl Strategy<Value = InterfaceName> {
+    "[a-z0-9._@-]{1,14}[a-z0-9+]".prop_filter_map("a name", |name| InterfaceName::new(&name))
+}
+
 fn condition() -> impl Strategy<Value = Match> {
     prop_oneof![
         family().prop_map(Match::Family),
+        Just(Match::InLoopback),
         Just(Match::OutLoopback),
+        interface().prop_map(Match::InInterface),
+        interface().prop_map(Match::OutInterface),
         protocol().prop_map(Match::Protocol),
         address_test().prop_map(Match::Source),
         address_test().prop_map(Match::Destination),
         (protocol(), port_test())
             .prop_map(|(protocol, test)| Match::DestinationPort(protocol, test)),
+        (protocol(), port_test()).prop_map(|(protocol, test)| Match::SourcePort(protocol, test)),
         set_name().prop_map(Match::OwnerUid),
         set_name().prop_map(Match::OwnerGid),
+        set_name().prop_map(Match::NotOwnerGid),
+        any::<u32>().prop_map(Match::Mark),
+        any::<u32>().prop_map(Match::NotMark),
+        any::<u32>().prop_map(Match::ConnectionMark),
+        Just(Match::Established),
+        Just(Match::Invalid),
     ]
 }
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     let verdict = prop_oneof![
         Just(Verdict::Return),
+        Just(Verdict::Drop),
         (1u16..).prop_map(|port| Verdict::Redirect(Port::new(port).unwrap())),
+        (1u16.., any::<u32>()).prop_map(|(port, mark)| Verdict::Tproxy {
+            port: Port::new(port).unwrap(),
+            mark,
+        }),
+        any::<u32>().prop_map(Verdict::SetMark),
+        Just(Verdict::RestoreMark),
+        Just(Verdict::SaveMark),
+        any::<u16>().prop_map(Verdict::Zone),
     ];
     (
         "[a-z0-9/-]{1,127}",
@@ -92,8 +117,7 @@ fn table_of(rule: Rule) -> Ruleset {
     Ruleset {
         sets: Vec::new(),
         chains: vec![Chain {
-            name: "output".to_owned(),
-            hook: Hook::Output,
+            hook: Hook::NatOutput,
             rules: vec![rule],
         }],
     }
@@ -118,7 +142,7 @@ fn a_refused_message_is_named_and_nothing_of_its_batch_is_done() {
     assert!(matches!(error, KernelError::Refused { .. }));
     assert_eq!(error.cause(), Cause::KernelLacks);
     let text = error.to_string();
-    let named = "cannot add rule my/key to chain output of table inet shunt: ENOENT";
+    let named = "cannot add rule my/key to chain nat_output of table inet shunt: ENOENT";
     assert!(text.starts_with(named), "{text}");
     assert!(text.contains("modprobe"), "{text}");
 }
@@ -141,7 +165,7 @@ fn a_batch_for_an_older_generation_does_nothing() {
 /// A rule's attributes as they cross netlink.
 fn wire(rule: &Rule) -> Vec<u8> {
     let mut writer = Writer::default();
-    writer.string(rule_abi::CHAIN, "output");
+    writer.string(rule_abi::CHAIN, "nat_output");
     writer.nest(rule_abi::EXPRESSIONS, |list| {
         for expression in expressions(rule) {
             expression.write(list);

@@ -62,6 +62,10 @@ pub(crate) const DATA_VERDICT: u16 = 2;
 pub(crate) const VERDICT_CODE: u16 = 1;
 /// `NFT_RETURN`.
 pub(crate) const VERDICT_RETURN: i32 = -5;
+/// `NF_DROP`.
+pub(crate) const VERDICT_DROP: i32 = 0;
+/// `NF_ACCEPT`.
+pub(crate) const VERDICT_ACCEPT: i32 = 1;
 /// `NF_ACCEPT`.
 pub(crate) const POLICY_ACCEPT: u32 = 1;
 
@@ -132,7 +136,12 @@ pub(crate) mod expr {
 
     pub(crate) const META_DREG: u16 = 1;
     pub(crate) const META_KEY: u16 = 2;
+    pub(crate) const META_SREG: u16 = 3;
+    pub(crate) const META_MARK: u32 = 3;
+    pub(crate) const META_IIF: u32 = 4;
     pub(crate) const META_OIF: u32 = 5;
+    pub(crate) const META_IIFNAME: u32 = 6;
+    pub(crate) const META_OIFNAME: u32 = 7;
     pub(crate) const META_SKUID: u32 = 10;
     pub(crate) const META_SKGID: u32 = 11;
     pub(crate) const META_NFPROTO: u32 = 15;
@@ -156,6 +165,8 @@ pub(crate) mod expr {
     pub(crate) const LOOKUP_DREG: u16 = 3;
     pub(crate) const LOOKUP_SET_ID: u16 = 4;
     pub(crate) const LOOKUP_FLAGS: u16 = 5;
+    /// `NFT_LOOKUP_F_INV`.
+    pub(crate) const LOOKUP_INVERTED: u32 = 1;
 
     pub(crate) const BYTEORDER_SREG: u16 = 1;
     pub(crate) const BYTEORDER_DREG: u16 = 2;
@@ -163,6 +174,37 @@ pub(crate) mod expr {
     pub(crate) const BYTEORDER_LEN: u16 = 4;
     pub(crate) const BYTEORDER_SIZE: u16 = 5;
     pub(crate) const BYTEORDER_HTON: u32 = 1;
+
+    pub(crate) const BITWISE_SREG: u16 = 1;
+    pub(crate) const BITWISE_DREG: u16 = 2;
+    pub(crate) const BITWISE_LEN: u16 = 3;
+    pub(crate) const BITWISE_MASK: u16 = 4;
+    pub(crate) const BITWISE_XOR: u16 = 5;
+    pub(crate) const BITWISE_OP: u16 = 6;
+    /// `NFT_BITWISE_BOOL`, later renamed `NFT_BITWISE_MASK_XOR`.
+    pub(crate) const BITWISE_MASK_XOR: u32 = 0;
+
+    pub(crate) const CT_DREG: u16 = 1;
+    pub(crate) const CT_KEY: u16 = 2;
+    pub(crate) const CT_SREG: u16 = 4;
+    pub(crate) const CT_STATE: u32 = 0;
+    pub(crate) const CT_MARK: u32 = 3;
+    pub(crate) const CT_ZONE: u32 = 17;
+    /// Bits of `NFT_CT_STATE` (`NF_CT_STATE_*`).
+    pub(crate) const STATE_INVALID: u32 = 1;
+    pub(crate) const STATE_ESTABLISHED: u32 = 2;
+    pub(crate) const STATE_RELATED: u32 = 4;
+
+    pub(crate) const SOCKET_KEY: u16 = 1;
+    pub(crate) const SOCKET_DREG: u16 = 2;
+    pub(crate) const SOCKET_LEVEL: u16 = 3;
+    /// `NFT_SOCKET_CGROUPV2`.
+    pub(crate) const SOCKET_CGROUPV2: u32 = 3;
+
+    pub(crate) const TPROXY_FAMILY: u16 = 1;
+    pub(crate) const TPROXY_REG_PORT: u16 = 3;
+    /// `NFPROTO_UNSPEC`: the packet's own.
+    pub(crate) const TPROXY_ANY_FAMILY: u32 = 0;
 
     pub(crate) const COUNTER_BYTES: u16 = 1;
     pub(crate) const COUNTER_PACKETS: u16 = 2;

@@ -30,7 +30,7 @@ fn a_second_run_changes_nothing() {
         let second = apply(&config).unwrap();
         assert_eq!(second.change, Change::Unchanged);
         assert_eq!(second.ipv6, Some(InboundSource::Present));
-        assert_eq!(second.ruleset, first.ruleset);
+        assert_eq!(second.plan, first.plan);
         assert_eq!(generation(), before, "nothing was written");
         assert_eq!(everything(), state);
     });
@@ -64,17 +64,17 @@ fn whatever_was_tampered_with_is_healed() {
         let intact = listed();
         for (tampering, expected) in [
             (
-                "flush chain inet shunt output",
+                "flush chain inet shunt nat_output",
                 "outbound/exclude-ports-tcp is missing",
             ),
-            ("insert rule inet shunt output accept", "holds"),
+            ("insert rule inet shunt nat_output accept", "holds"),
             (
-                "insert rule inet shunt output counter return",
+                "insert rule inet shunt nat_output counter return",
                 "outbound/exclude-ports-tcp differs",
             ),
-            ("add rule inet shunt output counter return", "more rules"),
+            ("add rule inet shunt nat_output counter return", "more rules"),
             (
-                "add rule inet shunt prerouting ct state new counter return",
+                "add rule inet shunt nat_prerouting ct state new counter return",
                 "prerouting holds",
             ),
             ("add element inet shunt proxy_uids { 1000 }", "sets differ"),
@@ -88,7 +88,7 @@ fn whatever_was_tampered_with_is_healed() {
             ),
             ("add set inet shunt mine { type mark; }", "set mine"),
             ("add table inet shunt { flags dormant; }", "flags"),
-            ("chain inet shunt output { policy drop; }", "output"),
+            ("chain inet shunt nat_output { policy drop; }", "nat_output"),
         ] {
             nft(tampering);
             assert_ne!(listed(), intact, "{tampering} has an effect");
@@ -111,7 +111,7 @@ fn rules_in_another_order_are_put_right() {
         let intact = listed();
         let lines = output(
             "nft",
-            &["-a", "list", "chain", "inet", "shunt", "prerouting"],
+            &["-a", "list", "chain", "inet", "shunt", "nat_prerouting"],
         );
         let first = lines
             .lines()
@@ -119,10 +119,10 @@ fn rules_in_another_order_are_put_right() {
             .unwrap();
         let handle = first.rsplit(' ').next().unwrap();
         nft(&format!(
-            "delete rule inet shunt prerouting handle {handle}"
+            "delete rule inet shunt nat_prerouting handle {handle}"
         ));
         nft(&format!(
-            "add rule inet shunt prerouting tcp dport 15008 counter return comment \"{}\"",
+            "add rule inet shunt nat_prerouting tcp dport 15008 counter return comment \"{}\"",
             rule::INBOUND_TUNNEL
         ));
         assert_ne!(listed(), intact);
@@ -277,7 +277,7 @@ fn counters_are_read_by_key() {
         }
         let installed = kernel::list().unwrap().unwrap();
         let passed = installed.rule(rule::LOOPBACK_INTERFACE).unwrap();
-        assert_eq!((passed.chain.as_str(), passed.packets), ("output", 3));
+        assert_eq!((passed.chain.as_str(), passed.packets), ("nat_output", 3));
         assert!(passed.bytes >= 3 * 40);
         assert_eq!(installed.rule(rule::OUTBOUND_CAPTURE).unwrap().packets, 0);
         assert_eq!(installed.rule("no such rule"), None);
@@ -319,7 +319,7 @@ fn writers_at_the_same_time_end_in_one_of_their_policies() {
             }
         });
         let left = kernel::list().unwrap().unwrap();
-        let plans = policies.map(|config| apply(&config).unwrap().ruleset);
+        let plans = policies.map(|config| apply(&config).unwrap().plan.ruleset);
         assert!(plans.iter().any(|plan| plan.mark() == left.mark));
         assert!(
             plans

@@ -12,7 +12,7 @@ use crate::support::{INJECTOR, in_namespace, in_pod, ip, listed, output, policy}
 fn golden(name: &str, arguments: &[&str]) {
     let applied = apply(&policy(arguments)).unwrap();
     assert_eq!(applied.change, Change::Created);
-    let text = render::table(&applied.ruleset);
+    let text = render::table(&applied.plan.ruleset);
     assert_eq!(listed(), text, "what nft lists, and what was meant");
 
     output("nft", &["delete", "table", "inet", "shunt"]);

@@ -1,8 +1,10 @@
-//! Addresses: what the pod has, and `::6` on `lo`, which the proxy's inbound connections start
+//! Addresses and routes: what the pod has, how marked packets find the proxy ([`policy`]), and `::6` on `lo`, which the proxy's inbound connections start
 //! from. It precedes the rules, so that no rule ever waits for it.
 //!
 //! An `::6` that was there before stays when the rules go: ours carries a mark
 //! ([`shunt_abi::lo::OWN_ADDRESS_METRIC`]), so even a run that died half-way is told apart.
+
+mod policy;
 
 use std::net::IpAddr;
 
@@ -18,6 +20,7 @@ use crate::capture::Ipv6Mode;
 use crate::error::{KernelError, Object};
 use crate::nft::attr::Malformed;
 use crate::nft::socket::{NetlinkSocket, Reply};
+pub(crate) use policy::AddedRouting;
 
 /// An address of the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +89,7 @@ impl PodAddresses {
         outward.sort_by_key(|address| address.interface);
         match mode {
             Ipv6Mode::Off => false,
+            Ipv6Mode::On => true,
             Ipv6Mode::Auto => outward.iter().any(|address| address.address.is_ipv6()),
             Ipv6Mode::Istio => outward
                 .first()
@@ -179,9 +183,20 @@ impl Route {
         }
     }
 
-    /// One request and the bodies of its answers.
+    /// One request about addresses and the bodies of its answers.
     fn request(
         &mut self,
+        operation: &str,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<Vec<u8>>, KernelError> {
+        self.request_about(Object::Address, operation, message, flags)
+    }
+
+    /// One request and the bodies of its answers.
+    fn request_about(
+        &mut self,
+        object: Object,
         operation: &str,
         message: RouteNetlinkMessage,
         flags: u16,
@@ -208,7 +223,7 @@ impl Route {
                 Reply::Error(errno, text) => {
                     return Err(KernelError::Refused {
                         operation: operation.to_owned(),
-                        object: Object::Address,
+                        object,
                         errno,
                         text,
                     });

@@ -1,116 +1,11 @@
-//! The kernel's expressions: what a rule is made of when it crosses netlink.
-//!
-//! Only those that Shunt's rules use, all through register 1. Anything else in our table is drift,
-//! and named as such.
+//! Expressions from netlink. An error says what is not among Shunt's.
 
-use super::attr::{Attribute, Attributes, Malformed, Writer};
-use super::uapi::{DATA_VALUE, DATA_VERDICT, LIST_ELEM, VERDICT_CODE, VERDICT_RETURN, expr as abi};
-
-/// One expression of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Expr {
-    /// Loads packet metadata (`NFT_META_*`).
-    Meta(u32),
-    /// Loads bytes of a header.
-    Payload { base: u32, offset: u32, len: u32 },
-    /// Ends the rule unless the register is equal to the data.
-    Equal(Vec<u8>),
-    /// Ends the rule if the register is equal to the data.
-    NotEqual(Vec<u8>),
-    /// Ends the rule unless the register is in the set.
-    Lookup(String),
-    /// Turns 32 bits of the register into network byte order.
-    HostToNetwork,
-    /// Counts the packet.
-    Counter { packets: u64, bytes: u64 },
-    /// Loads data.
-    Immediate(Vec<u8>),
-    /// Leaves the chain.
-    Return,
-    /// Sends the connection to the port in the register.
-    Redirect,
-}
+use super::{Code, Expr};
+use crate::nft::attr::{Attribute, Attributes, Malformed};
+use crate::nft::uapi::{DATA_VALUE, DATA_VERDICT, VERDICT_CODE, expr as abi};
 
 impl Expr {
-    /// Writes the expression as one element of a rule's list.
-    pub(crate) fn write(&self, list: &mut Writer) {
-        list.nest(LIST_ELEM, |element| {
-            element.string(abi::NAME, self.name());
-            element.nest(abi::DATA, |data| self.write_data(data));
-        });
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Meta(_) => "meta",
-            Self::Payload { .. } => "payload",
-            Self::Equal(_) | Self::NotEqual(_) => "cmp",
-            Self::Lookup(_) => "lookup",
-            Self::HostToNetwork => "byteorder",
-            Self::Counter { .. } => "counter",
-            Self::Immediate(_) | Self::Return => "immediate",
-            Self::Redirect => "redir",
-        }
-    }
-
-    fn write_data(&self, data: &mut Writer) {
-        match self {
-            Self::Meta(key) => {
-                data.be32(abi::META_DREG, abi::REG_1);
-                data.be32(abi::META_KEY, *key);
-            }
-            Self::Payload { base, offset, len } => {
-                data.be32(abi::PAYLOAD_DREG, abi::REG_1);
-                data.be32(abi::PAYLOAD_BASE, *base);
-                data.be32(abi::PAYLOAD_OFFSET, *offset);
-                data.be32(abi::PAYLOAD_LEN, *len);
-            }
-            Self::Equal(value) | Self::NotEqual(value) => {
-                let op = match self {
-                    Self::Equal(_) => abi::CMP_EQ,
-                    _ => abi::CMP_NEQ,
-                };
-                data.be32(abi::CMP_SREG, abi::REG_1);
-                data.be32(abi::CMP_OP, op);
-                data.nest(abi::CMP_DATA, |nested| nested.bytes(DATA_VALUE, value));
-            }
-            Self::Lookup(set) => {
-                data.string(abi::LOOKUP_SET, set);
-                data.be32(abi::LOOKUP_SREG, abi::REG_1);
-            }
-            Self::HostToNetwork => {
-                data.be32(abi::BYTEORDER_SREG, abi::REG_1);
-                data.be32(abi::BYTEORDER_DREG, abi::REG_1);
-                data.be32(abi::BYTEORDER_OP, abi::BYTEORDER_HTON);
-                data.be32(abi::BYTEORDER_LEN, 4);
-                data.be32(abi::BYTEORDER_SIZE, 4);
-            }
-            Self::Counter { packets, bytes } => {
-                data.be64(abi::COUNTER_BYTES, *bytes);
-                data.be64(abi::COUNTER_PACKETS, *packets);
-            }
-            Self::Immediate(value) => {
-                data.be32(abi::IMMEDIATE_DREG, abi::REG_1);
-                data.nest(abi::IMMEDIATE_DATA, |nested| {
-                    nested.bytes(DATA_VALUE, value);
-                });
-            }
-            Self::Return => {
-                data.be32(abi::IMMEDIATE_DREG, abi::REG_VERDICT);
-                data.nest(abi::IMMEDIATE_DATA, |nested| {
-                    nested.nest(DATA_VERDICT, |verdict| {
-                        verdict.be32(VERDICT_CODE, VERDICT_RETURN.cast_unsigned());
-                    });
-                });
-            }
-            Self::Redirect => {
-                data.be32(abi::REDIR_PORT_MIN, abi::REG_1);
-                data.be32(abi::REDIR_FLAGS, abi::REDIR_PORT_SPECIFIED);
-            }
-        }
-    }
-
-    /// Reads one element of a rule's list. An error says what is not among Shunt's expressions.
+    /// Reads one element of a rule's list.
     pub(crate) fn read(element: Attribute<'_>) -> Result<Self, Malformed> {
         let mut name = "";
         let mut data = Attributes::new(&[]);
@@ -124,13 +19,17 @@ impl Expr {
         }
         match name {
             "meta" => read_meta(data),
+            "ct" => read_connection(data),
+            "socket" => read_socket(data),
             "payload" => read_payload(data),
             "cmp" => read_cmp(data),
             "lookup" => read_lookup(data),
+            "bitwise" => read_bitwise(data),
             "byteorder" => read_byteorder(data),
             "counter" => read_counter(data),
             "immediate" => read_immediate(data),
             "redir" => read_redirect(data),
+            "tproxy" => read_tproxy(data),
             _ => Err(Malformed("an expression that Shunt does not write")),
         }
     }
@@ -147,15 +46,86 @@ fn register_1(attribute: Attribute<'_>) -> Result<(), Malformed> {
 
 fn read_meta(data: Attributes<'_>) -> Result<Expr, Malformed> {
     let mut key = None;
+    let mut set = false;
     for attribute in data {
         let attribute = attribute?;
         match attribute.kind {
             abi::META_DREG => register_1(attribute)?,
+            abi::META_SREG => {
+                register_1(attribute)?;
+                set = true;
+            }
             abi::META_KEY => key = Some(attribute.be32()?),
-            _ => return Err(Malformed("a meta statement")),
+            _ => return Err(Malformed("an unknown kind of meta")),
         }
     }
-    key.map(Expr::Meta).ok_or(Malformed("meta without a key"))
+    match (key, set) {
+        (Some(key), false) => Ok(Expr::Meta(key)),
+        (Some(key), true) => Ok(Expr::SetMeta(key)),
+        (None, _) => Err(Malformed("meta without a key")),
+    }
+}
+
+fn read_connection(data: Attributes<'_>) -> Result<Expr, Malformed> {
+    let mut key = None;
+    let mut set = false;
+    for attribute in data {
+        let attribute = attribute?;
+        match attribute.kind {
+            abi::CT_DREG => register_1(attribute)?,
+            abi::CT_SREG => {
+                register_1(attribute)?;
+                set = true;
+            }
+            abi::CT_KEY => key = Some(attribute.be32()?),
+            _ => return Err(Malformed("ct with a direction")),
+        }
+    }
+    match (key, set) {
+        (Some(key), false) => Ok(Expr::Connection(key)),
+        (Some(key), true) => Ok(Expr::SetConnection(key)),
+        (None, _) => Err(Malformed("ct without a key")),
+    }
+}
+
+fn read_socket(data: Attributes<'_>) -> Result<Expr, Malformed> {
+    let [mut key, mut level] = [None; 2];
+    for attribute in data {
+        let attribute = attribute?;
+        match attribute.kind {
+            abi::SOCKET_DREG => register_1(attribute)?,
+            abi::SOCKET_KEY => key = Some(attribute.be32()?),
+            abi::SOCKET_LEVEL => level = Some(attribute.be32()?),
+            _ => return Err(Malformed("an unknown kind of socket")),
+        }
+    }
+    match (key, level) {
+        (Some(abi::SOCKET_CGROUPV2), Some(level)) => Ok(Expr::Cgroup { level }),
+        _ => Err(Malformed("a socket's property other than its cgroup")),
+    }
+}
+
+fn read_bitwise(data: Attributes<'_>) -> Result<Expr, Malformed> {
+    let mut mask = None;
+    for attribute in data {
+        let attribute = attribute?;
+        let expected = match attribute.kind {
+            abi::BITWISE_SREG | abi::BITWISE_DREG => attribute.be32()? == abi::REG_1,
+            abi::BITWISE_LEN => attribute.be32()? == 4,
+            abi::BITWISE_OP => attribute.be32()? == abi::BITWISE_MASK_XOR,
+            abi::BITWISE_XOR => data_value(attribute)? == [0; 4],
+            abi::BITWISE_MASK => {
+                mask = <[u8; 4]>::try_from(data_value(attribute)?).ok();
+                mask.is_some()
+            }
+            _ => false,
+        };
+        if !expected {
+            return Err(Malformed("another operation on bits"));
+        }
+    }
+    mask.map(|mask| Expr::And(u32::from_ne_bytes(mask)))
+        .ok_or(Malformed("bitwise without a mask"))
 }
 
 fn read_payload(data: Attributes<'_>) -> Result<Expr, Malformed> {
@@ -197,21 +167,24 @@ fn read_cmp(data: Attributes<'_>) -> Result<Expr, Malformed> {
 
 fn read_lookup(data: Attributes<'_>) -> Result<Expr, Malformed> {
     let mut set = None;
+    let mut flags = 0;
     for attribute in data {
         let attribute = attribute?;
         match attribute.kind {
             abi::LOOKUP_SET => set = Some(attribute.string()?.to_owned()),
             abi::LOOKUP_SREG => register_1(attribute)?,
-            abi::LOOKUP_FLAGS if attribute.be32()? != 0 => {
-                return Err(Malformed("an inverted set lookup"));
-            }
+            abi::LOOKUP_FLAGS => flags = attribute.be32()?,
+            abi::LOOKUP_SET_ID => {}
             abi::LOOKUP_DREG => return Err(Malformed("a map lookup")),
-            abi::LOOKUP_FLAGS | abi::LOOKUP_SET_ID => {}
             _ => return Err(Malformed("an unknown kind of set lookup")),
         }
     }
-    set.map(Expr::Lookup)
-        .ok_or(Malformed("lookup without a set"))
+    match (set, flags) {
+        (Some(set), 0) => Ok(Expr::Lookup(set)),
+        (Some(set), abi::LOOKUP_INVERTED) => Ok(Expr::NotLookup(set)),
+        (Some(_), _) => Err(Malformed("a set lookup with other flags")),
+        (None, _) => Err(Malformed("lookup without a set")),
+    }
 }
 
 fn read_byteorder(data: Attributes<'_>) -> Result<Expr, Malformed> {
@@ -270,12 +243,17 @@ fn read_verdict(data: Attribute<'_>) -> Result<Expr, Malformed> {
         }
         for attribute in attribute.nested() {
             let attribute = attribute?;
-            if attribute.kind == VERDICT_CODE && attribute.be32()?.cast_signed() == VERDICT_RETURN {
-                return Ok(Expr::Return);
+            if attribute.kind != VERDICT_CODE {
+                continue;
             }
+            let number = attribute.be32()?.cast_signed();
+            let code = Code::ALL.into_iter().find(|code| code.number() == number);
+            return code
+                .map(Expr::Verdict)
+                .ok_or(Malformed("a jump or another verdict"));
         }
     }
-    Err(Malformed("a verdict other than return"))
+    Err(Malformed("a verdict without a code"))
 }
 
 fn read_redirect(data: Attributes<'_>) -> Result<Expr, Malformed> {
@@ -297,6 +275,26 @@ fn read_redirect(data: Attributes<'_>) -> Result<Expr, Malformed> {
         Ok(Expr::Redirect)
     } else {
         Err(Malformed("a redirect without a port"))
+    }
+}
+
+fn read_tproxy(data: Attributes<'_>) -> Result<Expr, Malformed> {
+    let mut port = false;
+    for attribute in data {
+        let attribute = attribute?;
+        match attribute.kind {
+            abi::TPROXY_REG_PORT => {
+                register_1(attribute)?;
+                port = true;
+            }
+            abi::TPROXY_FAMILY if attribute.be32()? == abi::TPROXY_ANY_FAMILY => {}
+            _ => return Err(Malformed("a tproxy to an address")),
+        }
+    }
+    if port {
+        Ok(Expr::Tproxy)
+    } else {
+        Err(Malformed("a tproxy without a port"))
     }
 }
 

@@ -1,0 +1,294 @@
+//! Policy routing: packets with TPROXY's mark are for this machine, whatever their destination.
+//!
+//! One rule and one route a family, both with Shunt's protocol number, by which they are known
+//! again: what is there is not added twice, and what is not needed any more goes.
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use shunt_abi::{lo, policy_route};
+
+use super::Route;
+use crate::error::{KernelError, Object};
+use crate::nft::attr::Malformed;
+use crate::plan::PolicyRouting;
+use crate::ruleset::Family;
+
+/// One family's half of a [`PolicyRouting`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Half {
+    family: Family,
+    mark: u32,
+    table: u32,
+}
+
+/// What a run added, to be taken back if it fails later.
+#[derive(Debug, Default)]
+pub(crate) struct AddedRouting {
+    routes: Vec<Half>,
+    rules: Vec<Half>,
+}
+
+impl AddedRouting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.rules.is_empty()
+    }
+}
+
+const OURS: RouteProtocol = RouteProtocol::Other(policy_route::PROTOCOL);
+
+impl PolicyRouting {
+    fn halves(&self) -> impl Iterator<Item = Half> + use<> {
+        let Self { mark, table, ipv6 } = *self;
+        [Some(Family::V4), ipv6.then_some(Family::V6)]
+            .into_iter()
+            .flatten()
+            .map(move |family| Half {
+                family,
+                mark,
+                table,
+            })
+    }
+}
+
+impl Route {
+    /// Adds what is missing, the routes first: no marked packet ever meets a rule without one.
+    pub(crate) fn add_policy_routing(
+        &mut self,
+        wanted: &PolicyRouting,
+        added: &mut AddedRouting,
+    ) -> Result<(), KernelError> {
+        let rules = self.policy_rules()?;
+        for half in wanted.halves() {
+            let message = RouteNetlinkMessage::NewRoute(half.route());
+            if self.add(&half.route_text("add"), message)? {
+                added.routes.push(half);
+            }
+            // The kernel would take the same rule a second time.
+            if !rules.contains(&half) {
+                let message = RouteNetlinkMessage::NewRule(half.rule());
+                if self.add(&half.rule_text("add"), message)? {
+                    added.rules.push(half);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a run added.
+    pub(crate) fn undo_policy_routing(&mut self, added: &AddedRouting) -> Result<(), KernelError> {
+        for half in &added.rules {
+            self.delete_rule(half)?;
+        }
+        for half in &added.routes {
+            self.delete_route(half)?;
+        }
+        Ok(())
+    }
+
+    /// Removes Shunt's rules and routes but those wanted. Says whether there were any.
+    pub(crate) fn remove_policy_routing(
+        &mut self,
+        wanted: Option<&PolicyRouting>,
+    ) -> Result<bool, KernelError> {
+        let wanted: Vec<Half> = wanted.into_iter().flat_map(PolicyRouting::halves).collect();
+        let mut removed = false;
+        for half in self.policy_rules()? {
+            if !wanted.contains(&half) {
+                removed |= self.delete_rule(&half)?;
+            }
+        }
+        for half in self.policy_routes()? {
+            let serves = |wanted: &Half| wanted.family == half.family && wanted.table == half.table;
+            if !wanted.iter().any(serves) {
+                removed |= self.delete_route(&half)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Shunt's rules.
+    pub(crate) fn policy_rules(&mut self) -> Result<Vec<Half>, KernelError> {
+        let operation = "list the policy rules of this network namespace";
+        let message = RouteNetlinkMessage::GetRule(RuleMessage::default());
+        let bodies = self.request_about(Object::Route, operation, message, NLM_F_DUMP)?;
+        let mut rules = Vec::new();
+        for body in bodies {
+            rules.extend(own_rule(&parsed(operation, &body)?));
+        }
+        Ok(rules)
+    }
+
+    /// Shunt's routes; their mark is 0.
+    fn policy_routes(&mut self) -> Result<Vec<Half>, KernelError> {
+        let operation = "list the routes of this network namespace";
+        let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        let bodies = self.request_about(Object::Route, operation, message, NLM_F_DUMP)?;
+        let mut routes = Vec::new();
+        for body in bodies {
+            routes.extend(own_route(&parsed(operation, &body)?));
+        }
+        Ok(routes)
+    }
+
+    /// Whether it was not there before.
+    fn add(&mut self, operation: &str, message: RouteNetlinkMessage) -> Result<bool, KernelError> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        match self.request_about(Object::Route, operation, message, flags) {
+            Ok(_) => Ok(true),
+            Err(KernelError::Refused {
+                errno: Errno::EEXIST,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn delete_rule(&mut self, half: &Half) -> Result<bool, KernelError> {
+        let message = RouteNetlinkMessage::DelRule(half.rule());
+        self.delete(&half.rule_text("delete"), message)
+    }
+
+    fn delete_route(&mut self, half: &Half) -> Result<bool, KernelError> {
+        let message = RouteNetlinkMessage::DelRoute(half.route());
+        self.delete(&half.route_text("delete"), message)
+    }
+
+    /// Whether it was there.
+    fn delete(
+        &mut self,
+        operation: &str,
+        message: RouteNetlinkMessage,
+    ) -> Result<bool, KernelError> {
+        match self.request_about(Object::Route, operation, message, NLM_F_ACK) {
+            Ok(_) => Ok(true),
+            Err(KernelError::Refused {
+                errno: Errno::ENOENT | Errno::ESRCH,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
+    M::parse(body).map_err(|_error| KernelError::Malformed {
+        operation: operation.to_owned(),
+        what: Malformed("a rule or route of another shape"),
+    })
+}
+
+impl Half {
+    /// `ip rule add fwmark 1337 lookup 133 pref … protocol …`
+    fn rule(&self) -> RuleMessage {
+        let mut message = RuleMessage::default();
+        message.header.family = address_family(self.family);
+        message.header.action = RuleAction::ToTable;
+        message.header.table = u8::try_from(self.table).unwrap_or_default();
+        message.attributes = vec![
+            RuleAttribute::Priority(policy_route::PREFERENCE),
+            RuleAttribute::FwMark(self.mark),
+            RuleAttribute::FwMask(u32::MAX),
+            RuleAttribute::Table(self.table),
+            RuleAttribute::Protocol(OURS),
+        ];
+        message
+    }
+
+    /// `ip route add local default dev lo table 133 protocol …`
+    fn route(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = address_family(self.family);
+        message.header.kind = RouteType::Local;
+        message.header.scope = RouteScope::Host;
+        message.header.protocol = OURS;
+        message.header.table = u8::try_from(self.table).unwrap_or_default();
+        message.attributes = vec![
+            RouteAttribute::Table(self.table),
+            RouteAttribute::Oif(lo::INDEX),
+        ];
+        message
+    }
+
+    fn rule_text(&self, verb: &str) -> String {
+        format!(
+            "{verb} the {} policy rule for mark {} and table {}",
+            name(self.family),
+            self.mark,
+            self.table
+        )
+    }
+
+    fn route_text(&self, verb: &str) -> String {
+        format!(
+            "{verb} the local {} default route of table {}",
+            name(self.family),
+            self.table
+        )
+    }
+}
+
+fn own_rule(message: &RuleMessage) -> Option<Half> {
+    let family = family_of(message.header.family)?;
+    let mut table = u32::from(message.header.table);
+    let mut mark = None;
+    let mut ours = false;
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::FwMark(number) => mark = Some(*number),
+            RuleAttribute::Protocol(protocol) => ours = *protocol == OURS,
+            _ => {}
+        }
+    }
+    ours.then_some(())?;
+    Some(Half {
+        family,
+        mark: mark?,
+        table,
+    })
+}
+
+fn own_route(message: &RouteMessage) -> Option<Half> {
+    let family = family_of(message.header.address_family)?;
+    let ours = message.header.protocol == OURS && message.header.kind == RouteType::Local;
+    ours.then_some(())?;
+    let table = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Table(number) => Some(*number),
+            _ => None,
+        });
+    Some(Half {
+        family,
+        mark: 0,
+        table: table.unwrap_or_else(|| u32::from(message.header.table)),
+    })
+}
+
+fn address_family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+fn family_of(family: AddressFamily) -> Option<Family> {
+    match family {
+        AddressFamily::Inet => Some(Family::V4),
+        AddressFamily::Inet6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
