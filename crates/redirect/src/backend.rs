@@ -11,6 +11,7 @@ use crate::nft::{Nft, Snapshot, Table};
 use crate::plan::{Plan, plan};
 use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
+use crate::verify::remove_leftovers;
 
 /// What [`apply`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     if let Table::Refused(conflict) = snapshot.table {
         return Err(conflict.into());
     }
+    remove_leftovers()?;
     let mut route = Route::open()?;
     let pod = PodFacts::of(config, route.addresses()?)?;
     let plan = plan(config, &pod);
@@ -187,6 +189,7 @@ pub fn remove() -> Result<Removed, RemoveError> {
             Table::Ours(_) => true,
         };
         if !table || nft.delete(&snapshot)? {
+            remove_leftovers()?;
             // Last, so that no rule ever misses it; a run that dies here is continued by the next.
             let mut route = Route::open()?;
             return Ok(Removed {

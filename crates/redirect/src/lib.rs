@@ -18,6 +18,7 @@ pub mod ranges;
 mod resolv;
 pub mod routing;
 pub mod ruleset;
+pub mod verify;
 
 pub use backend::{Applied, Change, Removed, apply, remove};
 pub use capture::CaptureConfig;

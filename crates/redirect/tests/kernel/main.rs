@@ -11,3 +11,4 @@ mod apply;
 mod golden;
 mod random;
 mod support;
+mod verify;
