@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     KernelLacks = 5,
     Conflict = 6,
     KernelRefused = 7,
+    /// Istio's repair controller knows this number.
+    Unproved = 126,
 }
 
 impl Exit {
@@ -61,6 +63,7 @@ mod tests {
             Exit::KernelLacks,
             Exit::Conflict,
             Exit::KernelRefused,
+            Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
         let program: Vec<_> = program

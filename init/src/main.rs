@@ -6,6 +6,8 @@
 mod exit;
 mod message;
 mod run;
+mod termination;
+mod verify;
 
 use std::process::ExitCode;
 

@@ -69,8 +69,8 @@ pub fn apply(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     if let Table::Refused(conflict) = snapshot.table {
         return Err(conflict.into());
     }
-    remove_leftovers()?;
     let mut route = Route::open()?;
+    remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;
     let plan = plan(config, &pod);
 
@@ -189,9 +189,9 @@ pub fn remove() -> Result<Removed, RemoveError> {
             Table::Ours(_) => true,
         };
         if !table || nft.delete(&snapshot)? {
-            remove_leftovers()?;
             // Last, so that no rule ever misses it; a run that dies here is continued by the next.
             let mut route = Route::open()?;
+            remove_leftovers(&mut route)?;
             return Ok(Removed {
                 table,
                 routing: route.remove_policy_routing(None)?,

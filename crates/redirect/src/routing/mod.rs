@@ -84,6 +84,11 @@ impl PodAddresses {
         self.addresses.iter().map(|address| address.address)
     }
 
+    /// Those by which the pod is reached: neither loopback nor link-local.
+    pub(crate) fn outward(&self) -> impl Iterator<Item = IpAddr> {
+        self.all().filter(|address| is_outward(*address))
+    }
+
     /// Whether IPv6 is captured in this mode. The address that Shunt adds itself does not count.
     #[must_use]
     pub fn capture_ipv6(&self, mode: Ipv6Mode) -> bool {

@@ -20,7 +20,6 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use nix::errno::Errno;
-use nix::net::if_::if_nametoindex;
 use shunt_abi::{lo, name, policy_route};
 
 use super::Route;
@@ -67,12 +66,31 @@ impl Route {
             let message = RouteNetlinkMessage::SetLink(up);
             self.request_about(Object::Link, &format!("set {end} up"), message, NLM_F_ACK)?;
         }
-        if_nametoindex(name::PROBE_LINK).map_err(|errno| KernelError::Refused {
+        self.probe_link()?.ok_or_else(|| KernelError::Refused {
             operation: format!("find {}", name::PROBE_LINK),
             object: Object::Link,
-            errno,
+            errno: Errno::ENODEV,
             text: None,
         })
+    }
+
+    /// The index of the link, if there is one: of a process that verifies now, or of one that was
+    /// killed.
+    pub(crate) fn probe_link(&mut self) -> Result<Option<u32>, KernelError> {
+        let operation = format!("find {}", name::PROBE_LINK);
+        let message = RouteNetlinkMessage::GetLink(named(name::PROBE_LINK));
+        let bodies = match self.request_about(Object::Link, &operation, message, NLM_F_ACK) {
+            Err(KernelError::Refused {
+                errno: Errno::ENODEV,
+                ..
+            }) => return Ok(None),
+            other => other?,
+        };
+        let Some(body) = bodies.first() else {
+            return Ok(None);
+        };
+        let link: LinkMessage = parsed(&operation, body)?;
+        Ok(Some(link.header.index))
     }
 
     /// Without this the kernel gives it a link-local address and announces it. Where there is no
@@ -154,11 +172,6 @@ impl Route {
         let message = RouteNetlinkMessage::DelLink(named(name::PROBE_LINK));
         unless_gone(self.request_about(Object::Link, &operation, message, NLM_F_ACK))
     }
-}
-
-/// Whether there is a link of probes: of a process that verifies now, or one that was killed.
-pub(crate) fn probe_link_exists() -> bool {
-    if_nametoindex(name::PROBE_LINK).is_ok()
 }
 
 fn unless_gone<T>(outcome: Result<T, KernelError>) -> Result<(), KernelError> {

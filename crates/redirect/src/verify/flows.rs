@@ -8,6 +8,7 @@ use shunt_abi::{addr, name, port};
 
 use super::decide::{self, Decision, Flow, PROTOCOLS, Sender, Way, decide};
 use super::stage::{Place, random};
+use super::tproxy;
 use super::wire::Ends;
 use crate::ranges::{Ranges, Scalar};
 use crate::ruleset::{
@@ -45,7 +46,7 @@ pub(super) fn probes(
 ) -> Vec<Probe> {
     let mut chosen = Chosen {
         rules,
-        routed: routed_mark(rules),
+        routed: tproxy::capture(rules).map(|(_, mark)| mark),
         listening,
         probes: Vec::new(),
         known: BTreeSet::new(),
@@ -138,7 +139,7 @@ struct Chosen<'a> {
     routed: Option<u32>,
     listening: bool,
     probes: Vec<Probe>,
-    /// Flows that are among them, as text without the random port.
+    /// Flows that are among them, as text without the random port; and all their ports.
     known: BTreeSet<String>,
 }
 
@@ -173,6 +174,14 @@ impl Chosen<'_> {
                     for source in tests.sources(source_values, usual_sources) {
                         for destination_port in tests.destination_ports(port_values, ports) {
                             for source_port in &values.source_ports {
+                                // Conntrack would know the same ports again.
+                                let again = source_port.is_some()
+                                    && destination_port == values.ports_sent[0];
+                                let destination_port = if again {
+                                    random_port()
+                                } else {
+                                    destination_port
+                                };
                                 let ends = Ends {
                                     protocol,
                                     source: (source, source_port.unwrap_or_else(random_port)),
@@ -281,7 +290,8 @@ impl Chosen<'_> {
         if !named_source_port {
             name.ends.source.1 = 0;
         }
-        if self.known.insert(format!("{name:?}")) {
+        let fresh = self.known.insert(format!("{:?}", flow.ends));
+        if self.known.insert(format!("{name:?}")) && fresh {
             self.probes.push(Probe { flow, decision });
         }
     }
@@ -537,15 +547,6 @@ fn is_far(address: IpAddr) -> bool {
     }
 }
 
-/// The mark of packets that TPROXY captures.
-fn routed_mark(rules: &Ruleset) -> Option<u32> {
-    let mut rules = rules.chains.iter().flat_map(|chain| &chain.rules);
-    rules.find_map(|rule| match rule.verdict {
-        Verdict::Tproxy { mark, .. } => Some(mark),
-        _ => None,
-    })
-}
-
 /// A port that no rule names.
 fn usual_port(rules: &Ruleset) -> u16 {
     let named = |candidate: u16| {
@@ -562,7 +563,7 @@ fn usual_port(rules: &Ruleset) -> u16 {
 }
 
 /// From 32768 to 60999, as the kernel gives them out.
-fn random_port() -> u16 {
+pub(super) fn random_port() -> u16 {
     let offset = u16::try_from(random() % 28_232).unwrap_or(0);
     32_768 + offset
 }

@@ -57,11 +57,18 @@ impl<'a> Watch<'a> {
 
     /// Tries one flow.
     pub(super) fn probe(&mut self, probe: &Probe) -> Result<Wrong, StageError> {
-        self.forget().map_err(io_error)?;
-        self.send(probe).map_err(io_error)?;
+        self.forget().map_err(StageError::watching)?;
+        if let Err(error) = self.send(probe) {
+            let key = probe.decision.keys.last().cloned().unwrap_or_default();
+            let failure = Failure {
+                expected: expected(probe),
+                happened: format!("it could not be sent: {error}"),
+            };
+            return Ok(vec![(key, failure)]);
+        }
         let (sight, counters) = self.observe(probe)?;
         let before = std::mem::replace(&mut self.counters, counters);
-        self.take_back(probe).map_err(io_error)?;
+        self.take_back(probe).map_err(StageError::watching)?;
 
         let passed_over: Vec<&String> = probe
             .decision
@@ -103,8 +110,22 @@ impl<'a> Watch<'a> {
         Ok(wrong)
     }
 
+    /// How long a packet may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Which of these rules have counted nothing since they were looked at last.
+    pub(super) fn passed_over(&mut self, keys: &[&str]) -> Result<Vec<String>, KernelError> {
+        let before = std::mem::replace(&mut self.counters, self.nft.counters()?);
+        let keys = keys
+            .iter()
+            .filter(|key| self.counters.get(**key) <= before.get(**key));
+        Ok(keys.map(|key| (*key).to_owned()).collect())
+    }
+
     /// Looks away from what came before.
-    fn forget(&self) -> io::Result<()> {
+    pub(super) fn forget(&self) -> io::Result<()> {
         for arrivals in &self.stage.arrivals {
             while arrivals.next()?.is_some() {}
         }
@@ -139,7 +160,7 @@ impl<'a> Watch<'a> {
                 Outcome::Dropped => Some(self.nft.counters()?),
                 _ => None,
             };
-            let sight = self.look(probe).map_err(io_error)?;
+            let sight = self.look(probe).map_err(StageError::watching)?;
             let over = Instant::now() > end;
             match counters {
                 Some(counters) if sight != Sight::Nothing || self.counted(&counters, probe) => {
@@ -209,13 +230,6 @@ impl<'a> Watch<'a> {
             happened: found,
         };
         Ok(Some((key.cloned().unwrap_or_default(), failure)))
-    }
-}
-
-fn io_error(source: io::Error) -> StageError {
-    StageError::System {
-        operation: "send or watch a probe",
-        source,
     }
 }
 

@@ -13,6 +13,8 @@ mod report;
 mod sockets;
 mod stage;
 mod title;
+mod tproxy;
+mod unprivileged;
 mod wire;
 mod zone;
 
@@ -20,17 +22,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use shunt_abi::rule as key;
+
 use crate::error::KernelError;
 use crate::nft::Nft;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset};
+use decide::{Outcome, Way};
 use flows::{Ability, Probe};
-use live::Watch;
+use live::{Watch, Wrong};
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
 pub(crate) use stage::remove_leftovers;
 use stage::{Stage, StageError};
+use tproxy::Listeners;
+pub use unprivileged::unprivileged;
 
 /// How to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +167,8 @@ struct Live {
     probes: usize,
     /// Whom probes could be.
     any_owner: bool,
+    /// Whether somebody listens where TPROXY's proxy does.
+    proxy_listens: bool,
     /// Why no probe, or no more of them, could be made.
     stopped: Option<String>,
 }
@@ -190,25 +199,71 @@ impl Live {
             any_owner: self.any_owner,
         };
         let mut watch = Watch::new(&stage, nft, PATIENCE)?;
-        for probe in flows::probes(rules, &stage.places, &local, ability, true) {
-            if Instant::now() > end {
-                return Err(StageError::Slow);
+        let probes = |listening, only: Option<&str>| {
+            let mut probes = flows::probes(rules, &stage.places, &local, ability, listening);
+            if let Some(only) = only {
+                probes.retain(|probe| probe.decision.keys.iter().any(|key| key == only));
             }
-            self.try_one(&mut watch, &probe)?;
+            probes
+        };
+        let Some((port, mark)) = tproxy::capture(rules) else {
+            return self.try_all(&mut watch, &probes(true, None), end);
+        };
+        let listeners = Listeners::open(&stage.places, port)?;
+        if let Listeners::Own(_) = listeners {
+            drop(listeners);
+            let dropped = probes(false, Some(key::TPROXY_NO_LISTENER));
+            self.try_all(&mut watch, &dropped, end)?;
+        } else {
+            self.proxy_listens = true;
+        }
+        let listeners = Listeners::open(&stage.places, port)?;
+        let captured = probes(true, None);
+        self.try_all(&mut watch, &captured, end)?;
+        for place in &stage.places {
+            let family = Family::of(place.own);
+            watch.forget().map_err(StageError::watching)?;
+            let captured_port = captured.iter().find_map(|probe| {
+                let arrives = probe.flow.way == Way::Arrived && probe.flow.family() == family;
+                let captured = probe.decision.outcome == Outcome::Transparent;
+                (arrives && captured).then_some(probe.flow.ends.destination.1)
+            });
+            let listener = listeners.arriving(place.own);
+            if let (Some(listener), Some(port)) = (listener, captured_port) {
+                let wrong = tproxy::inbound(&mut watch, place, listener, port)?;
+                self.count(&[key::TPROXY_ESTABLISHED], family, wrong);
+            }
+            let wrong = tproxy::upstream(&mut watch, place, mark)?;
+            self.count(&[key::TPROXY_FROM_APP], family, wrong);
         }
         Ok(())
     }
 
-    fn try_one(&mut self, watch: &mut Watch<'_>, probe: &Probe) -> Result<(), StageError> {
-        let wrong = watch.probe(probe)?;
-        self.probes += 1;
-        let family = probe.flow.family();
-        for key in &probe.decision.keys {
-            let of = (key.clone(), family);
-            self.tested.entry(of).or_insert(Tested::Right);
+    fn try_all(
+        &mut self,
+        watch: &mut Watch<'_>,
+        probes: &[Probe],
+        end: Instant,
+    ) -> Result<(), StageError> {
+        for probe in probes {
+            if Instant::now() > end {
+                return Err(StageError::Slow);
+            }
+            let wrong = watch.probe(probe)?;
+            let mut keys: Vec<&str> = probe.decision.keys.iter().map(String::as_str).collect();
+            if keys.is_empty() {
+                keys.push("");
+            }
+            self.count(&keys, probe.flow.family(), wrong);
         }
-        if probe.decision.keys.is_empty() {
-            let of = (String::new(), family);
+        Ok(())
+    }
+
+    /// Takes down what a probe showed of the rules that should decide on it.
+    fn count(&mut self, keys: &[&str], family: Family, wrong: Wrong) {
+        self.probes += 1;
+        for key in keys {
+            let of = ((*key).to_owned(), family);
             self.tested.entry(of).or_insert(Tested::Right);
         }
         for (key, failure) in wrong {
@@ -219,7 +274,6 @@ impl Live {
                 *tested = Tested::Failed(failure);
             }
         }
-        Ok(())
     }
 
     /// Legs for flows on which no rule decides.
@@ -256,6 +310,9 @@ impl Live {
     fn why_not(&self, rule: &Rule) -> String {
         if let Some(why) = &self.stopped {
             return why.clone();
+        }
+        if self.proxy_listens && rule.key == key::TPROXY_NO_LISTENER {
+            return "the proxy listens already".to_owned();
         }
         for test in &rule.matches {
             match test {

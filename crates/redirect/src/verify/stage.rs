@@ -15,7 +15,6 @@ use super::decide::PROTOCOLS;
 use super::sockets::{Arrivals, FarEnd};
 use crate::error::KernelError;
 use crate::routing::Route;
-use crate::routing::stage::probe_link_exists;
 
 /// Why no probe can be made here.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +32,15 @@ pub(super) enum StageError {
     Elsewhere,
     #[error("the time for probes was over")]
     Slow,
+}
+
+impl StageError {
+    pub(super) fn watching(source: io::Error) -> Self {
+        Self::System {
+            operation: "send or watch a probe",
+            source,
+        }
+    }
 }
 
 /// The addresses of one family that probes use.
@@ -81,7 +89,7 @@ impl Stage {
         route: &mut Route,
         timeout: Duration,
     ) -> Result<(Vec<Place>, Vec<Arrivals>, FarEnd), StageError> {
-        if probe_link_exists() {
+        if route.probe_link()?.is_some() {
             route.remove_probe_link()?;
         }
         let link = route.add_probe_link()?;
@@ -121,11 +129,11 @@ impl Drop for Stage {
 }
 
 /// Removes what a run that was killed while it verified has left; what a run that lives uses stays.
-pub(crate) fn remove_leftovers() -> Result<(), KernelError> {
-    if probe_link_exists()
+pub(crate) fn remove_leftovers(route: &mut Route) -> Result<(), KernelError> {
+    if route.probe_link()?.is_some()
         && let Ok(_lock) = Lock::wait(Duration::ZERO)
     {
-        Route::open()?.remove_probe_link()?;
+        route.remove_probe_link()?;
     }
     Ok(())
 }

@@ -44,3 +44,82 @@ fn without_counts(text: &str) -> String {
         .collect();
     kept.join(" ")
 }
+
+/// How many legs are live, and the keys of those that are read back.
+fn proved(arguments: &[&str]) -> (usize, Vec<String>) {
+    let applied = apply(&policy(arguments)).unwrap();
+    let report = verify(&applied.plan, &Options::default()).unwrap();
+    let [live, _, not_proved, failed] = report.count();
+    assert_eq!((not_proved, failed), (0, 0), "{:#?}", not_live(&report));
+    let legs = report.legs.iter();
+    let read_back = legs.filter(|leg| matches!(leg.proof, Proof::ReadBack { .. }));
+    (live, read_back.map(|leg| leg.key.clone()).collect())
+}
+
+#[test]
+fn every_rule_of_tproxy_dns_and_drop_invalid_is_proved_by_packets() {
+    in_pod(|| {
+        let arguments = [
+            "-m",
+            "TPROXY",
+            "-i",
+            "*",
+            "-b",
+            "*",
+            "-d",
+            "15090,15021,15020",
+            "--drop-invalid",
+            "--redirect-dns",
+            "--capture-all-dns",
+        ];
+        assert_eq!(proved(&arguments), (58 + 2, vec![]));
+    });
+}
+
+#[test]
+fn rules_for_interfaces_are_read_back_and_all_others_proved_by_packets() {
+    in_pod(|| {
+        let arguments = [
+            "-i",
+            "10.96.0.0/12,fd00:96::/108",
+            "-b",
+            "*",
+            "-x",
+            "10.97.0.0/16",
+            "-q",
+            "25",
+            "-o",
+            "9000:9010,443",
+            "-c",
+            "eth1",
+            "-k",
+            "vnet0",
+        ];
+        let (live, mut read_back) = proved(&arguments);
+        read_back.dedup();
+        let expected = [
+            "reroute/include-cidrs-v4:vnet0",
+            "reroute/include-cidrs-v6:vnet0",
+            "reroute/interface:vnet0",
+            "inbound/exclude-interface:eth1",
+            "outbound/exclude-interface:eth1",
+            "outbound/loopback-v4",
+            "outbound/loopback-v6",
+        ];
+        assert_eq!(
+            (live, &read_back[..]),
+            (27, &expected.map(str::to_owned)[..])
+        );
+    });
+}
+
+#[test]
+fn ipv6_that_is_switched_off_is_proved_to_pass() {
+    in_pod(|| {
+        let (live, read_back) = proved(&["-i", "*", "-b", "*", "--ipv6", "off"]);
+        assert_eq!(
+            (live, read_back),
+            (12, vec!["outbound/loopback-v4".to_owned()])
+        );
+    });
+}
