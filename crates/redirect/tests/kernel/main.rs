@@ -12,3 +12,4 @@ mod golden;
 mod random;
 mod support;
 mod verify;
+mod verify_mutation;
