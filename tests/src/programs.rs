@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
+use crate::peers;
+
 /// `shunt-init`, built if need be.
 ///
 /// # Errors
@@ -22,6 +24,22 @@ pub fn shunt_init() -> Result<PathBuf> {
 pub fn shunt_agent() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     once(&BUILT, "shunt-agent")
+}
+
+/// Istio's own `istio-iptables`, the original of `shunt-init istio-iptables`.
+///
+/// # Errors
+/// `cargo xtask setup` has not built it.
+pub fn istio_iptables() -> Result<PathBuf> {
+    peers::program("istio-iptables")
+}
+
+/// Envoy.
+///
+/// # Errors
+/// `cargo xtask setup` has not installed it.
+pub fn envoy() -> Result<PathBuf> {
+    peers::program("envoy")
 }
 
 fn once(built: &OnceLock<Result<PathBuf, String>>, package: &str) -> Result<PathBuf> {
