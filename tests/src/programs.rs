@@ -26,6 +26,24 @@ pub fn shunt_agent() -> Result<PathBuf> {
     once(&BUILT, "shunt-agent")
 }
 
+/// `shunt-test-node`, the guard and the first process of a cluster.
+///
+/// # Errors
+/// It does not build.
+pub fn test_node() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, "shunt-test-node")
+}
+
+/// `shunt-test-app`, the application in pods of a cluster.
+///
+/// # Errors
+/// It does not build.
+pub fn test_app() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&BUILT, "shunt-test-app")
+}
+
 /// Istio's own `istio-iptables`, the original of `shunt-init istio-iptables`.
 ///
 /// # Errors
@@ -42,16 +60,21 @@ pub fn envoy() -> Result<PathBuf> {
     peers::program("envoy")
 }
 
-fn once(built: &OnceLock<Result<PathBuf, String>>, package: &str) -> Result<PathBuf> {
+fn once(built: &OnceLock<Result<PathBuf, String>>, program: &str) -> Result<PathBuf> {
     built
-        .get_or_init(|| build(package).map_err(|error| format!("{error:#}")))
+        .get_or_init(|| build(program).map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(anyhow::Error::msg)
 }
 
 /// Builds a package in the profile of the running executable, next to it: quick when nothing has
 /// changed, and a test can never meet a program older than its source.
-fn build(package: &str) -> Result<PathBuf> {
+fn build(program: &str) -> Result<PathBuf> {
+    // The programs of the harness are in its own package, every other is named as its package.
+    let package = match program {
+        "shunt-test-node" | "shunt-test-app" => env!("CARGO_PKG_NAME"),
+        own => own,
+    };
     let folder = profile_folder()?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",
@@ -65,19 +88,21 @@ fn build(package: &str) -> Result<PathBuf> {
             "--quiet",
             "--package",
             package,
+            "--bin",
+            program,
             "--profile",
             profile,
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
-        .with_context(|| format!("running cargo build --package {package}"))?;
+        .with_context(|| format!("running cargo build --bin {program}"))?;
     if !output.status.success() {
         bail!(
-            "cargo build --package {package} failed:\n{}",
+            "cargo build --bin {program} failed:\n{}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    let program = folder.join(package);
+    let program = folder.join(program);
     if !program.is_file() {
         bail!(
             "{} is not there though cargo built it; is CARGO_TARGET_DIR set for one of the two only?",
