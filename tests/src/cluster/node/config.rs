@@ -202,10 +202,10 @@ localStorageCapacityIsolation: true
 evictionHard:
   imagefs.available: "0%"
   imagefs.inodesFree: "0%"
-  memory.available: "0"
+  memory.available: "0%"
   nodefs.available: "0%"
   nodefs.inodesFree: "0%"
-  pid.available: "0"
+  pid.available: "0%"
 imageGCHighThresholdPercent: 100
 oomScoreAdj: 0
 failSwapOn: false

@@ -139,9 +139,6 @@ impl Parts {
             "--allow-privileged=true",
             "--endpoint-reconciler-type=none",
             "--kubelet-preferred-address-types=InternalIP",
-            "--requestheader-username-headers=X-Remote-User",
-            "--requestheader-group-headers=X-Remote-Group",
-            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         ]);
         args.push(format!("--advertise-address={NODE_ADDRESS}"));
         args.push(format!("--secure-port={API}"));
@@ -151,11 +148,10 @@ impl Parts {
             ("tls-cert-file", "leaf.crt"),
             ("tls-private-key-file", "leaf.key"),
             ("client-ca-file", "ca.crt"),
-            ("requestheader-client-ca-file", "ca.crt"),
             ("kubelet-certificate-authority", "ca.crt"),
             ("kubelet-client-certificate", "leaf.crt"),
             ("kubelet-client-key", "leaf.key"),
-            ("service-account-key-file", "leaf.key"),
+            ("service-account-key-file", "leaf.crt"),
             ("service-account-signing-key-file", "leaf.key"),
         ] {
             args.push(self.flag(flag, file));
