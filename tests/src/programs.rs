@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cluster::Image;
 use crate::peers;
 
 /// `shunt-init`, built if need be.
@@ -58,6 +59,28 @@ pub fn istio_iptables() -> Result<PathBuf> {
 /// `cargo xtask setup` has not installed it.
 pub fn envoy() -> Result<PathBuf> {
     peers::program("envoy")
+}
+
+/// The container image with all programs of this project, and the application of the tests; the
+/// folder of each is in its `PATH`.
+///
+/// # Errors
+/// One of them does not build.
+pub fn shunt_image() -> Result<Image> {
+    Image::scratch("shunt.test/shunt:1")
+        .program("/usr/local/bin/shunt-init", &shunt_init()?)?
+        .program("/usr/local/bin/shunt-agent", &shunt_agent()?)?
+        .program("/usr/local/bin/shunt-test-app", &test_app()?)
+}
+
+/// The container image with Envoy, and the application of the tests.
+///
+/// # Errors
+/// `cargo xtask setup` has not installed Envoy.
+pub fn envoy_image() -> Result<Image> {
+    Image::scratch("shunt.test/envoy:1")
+        .program("/usr/local/bin/envoy", &envoy()?)?
+        .program("/usr/local/bin/shunt-test-app", &test_app()?)
 }
 
 fn once(built: &OnceLock<Result<PathBuf, String>>, program: &str) -> Result<PathBuf> {

@@ -174,7 +174,7 @@ impl Cluster {
         containerd::import(&self.home, image)
     }
 
-    /// Traces of this cluster on the machine: its folder, its cgroups, its guard.
+    /// Traces of a cluster on the machine: its folder, its cgroups, its processes.
     ///
     /// # Errors
     /// The mounts cannot be read.
@@ -185,7 +185,18 @@ impl Cluster {
         }
         let cgroups = node::cgroup::existing(home.name())?;
         traces.extend(cgroups.iter().map(|path| path.display().to_string()));
-        traces.extend(home.guard().map(|pid| format!("process {pid}")));
+        // Parts and containers name the folder or the cgroup somewhere.
+        for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+            let process = entry?.path();
+            let names_it = ["cmdline", "cgroup"].iter().any(|file| {
+                let text = std::fs::read(process.join(file)).unwrap_or_default();
+                String::from_utf8_lossy(&text).contains(home.name())
+            });
+            if names_it {
+                traces.push(process.display().to_string());
+            }
+        }
+        traces.extend(home.guard().map(|pid| format!("its guard, process {pid}")));
         Ok(traces)
     }
 }
