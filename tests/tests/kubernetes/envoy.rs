@@ -43,13 +43,10 @@ fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     ensure!(peer.starts_with("127.0.0.6:"), "the application saw {peer}");
 
     let netns = cluster.netns("envoy")?;
-    let before = netns.metrics()?.count("envoy_cluster_upstream_cx_total", OUT);
-    let seen = get(
-        cluster,
-        ("envoy", "app"),
-        &format!("{client}:9080"),
-        "/out",
-    )?;
+    let before = netns
+        .metrics()?
+        .count("envoy_cluster_upstream_cx_total", OUT);
+    let seen = get(cluster, ("envoy", "app"), &format!("{client}:9080"), "/out")?;
     ensure!(seen["server"] == "client", "{seen}");
 
     let metrics = netns.metrics()?;
@@ -57,7 +54,10 @@ fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     let inbound = metrics.count("envoy_http_downstream_rq_total", &[prefix]);
     ensure!(inbound == 1, "{inbound} inbound requests");
     let outbound = metrics.count("envoy_cluster_upstream_cx_total", OUT);
-    ensure!(outbound == before + 1, "{before}, then {outbound} connections");
+    ensure!(
+        outbound == before + 1,
+        "{before}, then {outbound} connections"
+    );
 
     // Envoy flushes its log now and then.
     poll(DEADLINE, || {

@@ -57,7 +57,11 @@ fn mesh_pod(cluster: &Cluster, name: &str) -> Result<PodState> {
 
 /// A manifest of the tree with the pod under another name.
 fn named(manifest: &str, from: &str, to: &str) -> Result<String> {
-    replaced(manifest, &format!("  name: {from}\n"), &format!("  name: {to}\n"))
+    replaced(
+        manifest,
+        &format!("  name: {from}\n"),
+        &format!("  name: {to}\n"),
+    )
 }
 
 /// Puts a text in the place of another that occurs exactly once.

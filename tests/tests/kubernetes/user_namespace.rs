@@ -11,7 +11,8 @@ fn what_is() -> Result<()> {
     let events = cluster.wait_until("u", "x", |pod| {
         println!("{pod:#}");
         println!("{:?}", cluster.events("u"));
-        (pod["status"]["phase"] == "Failed" || pod["status"]["phase"] == "Running").then_some(pod.clone())
+        (pod["status"]["phase"] == "Failed" || pod["status"]["phase"] == "Running")
+            .then_some(pod.clone())
     })?;
     ensure!(false, "{events:#} {:?}", cluster.events("u"));
     Ok(())

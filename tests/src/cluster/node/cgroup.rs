@@ -90,8 +90,7 @@ fn inherit_cpuset(parent: &Path, cgroup: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let from = parent.join(file);
         if from.exists() {
-            let value =
-                fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+            let value = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
             let to = cgroup.join(file);
             fs::write(&to, value).with_context(|| format!("writing {}", to.display()))?;
         }
