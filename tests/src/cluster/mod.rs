@@ -225,6 +225,7 @@ fn guard_command(kind: &str, until: &str) -> Result<Command> {
 fn follow(guard: &mut Child, mut show: impl FnMut(&str)) -> Result<Home> {
     let stdout = guard.stdout.take().context("the guard has no output")?;
     let mut home = None;
+    let mut why = String::new();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("reading what the guard says")?;
         if let Some(folder) = line.strip_prefix(say::HOME) {
@@ -233,8 +234,11 @@ fn follow(guard: &mut Child, mut show: impl FnMut(&str)) -> Result<Home> {
             show(step);
         } else if line == say::READY {
             return home.context("the guard named no folder");
+        } else {
+            why.push_str(&line);
+            why.push('\n');
         }
     }
     let status = guard.wait().context("waiting for the guard")?;
-    bail!("the cluster did not start ({status}); its guard said why on standard error")
+    bail!("the cluster did not start ({status}):\n{why}")
 }

@@ -16,7 +16,9 @@ const CONTROLLERS: &str = "+cpu +cpuset +io +memory +pids";
 pub(super) fn make(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let cgroup = hierarchy.path.join(name);
-        fs::create_dir_all(&cgroup).with_context(|| format!("making {}", cgroup.display()))?;
+        fs::create_dir_all(&cgroup).with_context(|| {
+            format!("making {} (is something mounted over it?)", cgroup.display())
+        })?;
         match hierarchy.version {
             Version::One => inherit_cpuset(&hierarchy.path, &cgroup)?,
             Version::Two if hierarchy.path == Path::new("/sys/fs/cgroup") => {
