@@ -70,7 +70,8 @@ fn until_asked_to_end() -> Result<()> {
     signals.thread_block()?;
     while signals.wait()? == Signal::SIGCHLD {
         while matches!(nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)), Ok(status) if status.pid().is_some())
-        {}
+        {
+        }
     }
     Ok(())
 }

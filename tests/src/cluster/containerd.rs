@@ -18,10 +18,13 @@ pub(super) fn import(home: &Home, image: &Image) -> Result<()> {
     std::fs::remove_file(&archive).with_context(|| format!("removing {path}"))?;
     // The part of containerd that serves the kubelet hears of it a moment later.
     let filter = format!("name=={}", image.name());
-    eventually(&format!("the kubelet's side knows {}", image.name()), || {
-        ctr(home, &["images", "list", &filter])
-            .is_ok_and(|list| list.contains("io.cri-containerd.image=managed"))
-    })
+    eventually(
+        &format!("the kubelet's side knows {}", image.name()),
+        || {
+            ctr(home, &["images", "list", &filter])
+                .is_ok_and(|list| list.contains("io.cri-containerd.image=managed"))
+        },
+    )
 }
 
 fn ctr(home: &Home, args: &[&str]) -> Result<String> {

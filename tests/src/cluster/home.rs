@@ -49,8 +49,7 @@ impl Home {
     pub fn all(kind: &str) -> Result<Vec<Self>> {
         let base = std::env::temp_dir();
         let prefix = format!("{PREFIX}{kind}-");
-        let entries =
-            fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
+        let entries = fs::read_dir(&base).with_context(|| format!("reading {}", base.display()))?;
         let mut homes = Vec::new();
         for entry in entries {
             let entry = entry.with_context(|| format!("reading {}", base.display()))?;

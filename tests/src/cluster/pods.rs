@@ -27,9 +27,7 @@ impl Cluster {
     /// # Errors
     /// It is refused; the API server's word is in the error.
     pub fn apply(&self, manifest: &str) -> Result<()> {
-        self.kubectl
-            .feed(&["apply", "-f", "-"], manifest)
-            .map(drop)
+        self.kubectl.feed(&["apply", "-f", "-"], manifest).map(drop)
     }
 
     /// Deletes a pod and waits until it is gone; `grace` is in seconds.

@@ -57,7 +57,10 @@ impl<W: Write> Archive<W> {
     fn header(&mut self, path: &str, kind: u8, mode: u32, size: u64) -> Result<()> {
         let mut header = [0_u8; BLOCK];
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-        ensure!(path.len() <= 100, "{path} is too long a name for an archive");
+        ensure!(
+            path.len() <= 100,
+            "{path} is too long a name for an archive"
+        );
         put(0, path.as_bytes());
         put(100, format!("{mode:07o}\0").as_bytes());
         // Owned by root, made in 1970: the same content is the same archive.

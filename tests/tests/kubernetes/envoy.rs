@@ -7,7 +7,7 @@ use shunt_tests::expect::eventually::poll;
 use crate::{POD, cluster, get, named, replaced};
 
 /// What is different: the program, and whom the probe asks.
-fn manifest(name: &str) -> Result<String> {
+pub(crate) fn manifest(name: &str) -> Result<String> {
     let pod = named(POD, "app", name)?;
     let pod = replaced(
         &pod,
@@ -29,7 +29,6 @@ fn manifest(name: &str) -> Result<String> {
 #[test]
 fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     let cluster = cluster()?;
-    cluster.apply(&manifest("envoy")?)?;
     let pod = cluster.wait_ready("envoy")?;
     let client = cluster.pod_ip("client")?;
 
@@ -43,13 +42,10 @@ fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     ensure!(peer.starts_with("127.0.0.6:"), "the application saw {peer}");
 
     let netns = cluster.netns("envoy")?;
-    let before = netns.metrics()?.count("envoy_cluster_upstream_cx_total", OUT);
-    let seen = get(
-        cluster,
-        ("envoy", "app"),
-        &format!("{client}:9080"),
-        "/out",
-    )?;
+    let before = netns
+        .metrics()?
+        .count("envoy_cluster_upstream_cx_total", OUT);
+    let seen = get(cluster, ("envoy", "app"), &format!("{client}:9080"), "/out")?;
     ensure!(seen["server"] == "client", "{seen}");
 
     let metrics = netns.metrics()?;
@@ -57,7 +53,10 @@ fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     let inbound = metrics.count("envoy_http_downstream_rq_total", &[prefix]);
     ensure!(inbound == 1, "{inbound} inbound requests");
     let outbound = metrics.count("envoy_cluster_upstream_cx_total", OUT);
-    ensure!(outbound == before + 1, "{before}, then {outbound} connections");
+    ensure!(
+        outbound == before + 1,
+        "{before}, then {outbound} connections"
+    );
 
     // Envoy flushes its log now and then.
     poll(DEADLINE, || {

@@ -14,7 +14,10 @@ fn a_cluster_leaves_nothing_when_it_is_stopped_or_its_guard_is_killed() -> Resul
     cluster()?;
     let stopped = Cluster::start()?;
     let home = stopped.home().clone();
-    ensure!(Cluster::traces(&home)?.len() > 10, "it left no traces alive");
+    ensure!(
+        Cluster::traces(&home)?.len() > 10,
+        "it left no traces alive"
+    );
     stopped.stop()?;
     ensure!(Cluster::traces(&home)? == [""; 0]);
 

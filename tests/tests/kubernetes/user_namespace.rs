@@ -61,10 +61,7 @@ fn rules_and_sidecar_work_in_a_user_namespace() -> Result<()> {
         .request(pod.v4(scene::HTTP), &request)?
         .json()?;
     let from = seen["peer"].as_str().unwrap_or_default();
-    ensure!(
-        from.starts_with("127.0.0.6:"),
-        "the application saw {from}"
-    );
+    ensure!(from.starts_with("127.0.0.6:"), "the application saw {from}");
 
     // Out, by a process whose uid counts in the namespace.
     let _peer_app = peer.http_app("peer", scene::HTTP)?;

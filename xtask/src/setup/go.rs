@@ -72,7 +72,10 @@ fn build_all(pins: &[&GoPin]) -> Result<()> {
         );
     }
     let total: usize = pins.iter().map(|pin| pin.targets().len()).sum();
-    println!("building {}, once; 10 to 15 minutes on 2 cores", names(pins));
+    println!(
+        "building {}, once; 10 to 15 minutes on 2 cores",
+        names(pins)
+    );
     let begun = Instant::now();
     let mut done = 0;
     for pin in pins {

@@ -17,7 +17,10 @@ pub(super) fn make(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let cgroup = hierarchy.path.join(name);
         fs::create_dir_all(&cgroup).with_context(|| {
-            format!("making {} (is something mounted over it?)", cgroup.display())
+            format!(
+                "making {} (is something mounted over it?)",
+                cgroup.display()
+            )
         })?;
         match hierarchy.version {
             Version::One => inherit_cpuset(&hierarchy.path, &cgroup)?,
@@ -92,8 +95,7 @@ fn inherit_cpuset(parent: &Path, cgroup: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let from = parent.join(file);
         if from.exists() {
-            let value =
-                fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+            let value = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
             let to = cgroup.join(file);
             fs::write(&to, value).with_context(|| format!("writing {}", to.display()))?;
         }

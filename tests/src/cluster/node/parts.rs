@@ -97,13 +97,18 @@ impl Parts {
             .args(args)
             .env_clear()
             // Network plugins and containerd call programs by name.
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("HOME", self.home.folder())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
         conditions(&mut command);
-        let child = command.spawn().with_context(|| format!("starting {name}"))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
         self.running.push(Part { name, child });
         Ok(())
     }
