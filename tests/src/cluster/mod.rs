@@ -101,6 +101,8 @@ impl Cluster {
     pub fn keep(kind: &str, show: impl FnMut(&str)) -> Result<Self> {
         let mut guard = guard_command(kind, word::KEEP)?
             .stdin(Stdio::null())
+            // Why it does not start it says on its output; later nobody is there to read.
+            .stderr(Stdio::null())
             .spawn()
             .context("starting a cluster's guard")?;
         let home = follow(&mut guard, show)?;
@@ -117,6 +119,17 @@ impl Cluster {
             home: home.clone(),
             guard: None,
         })
+    }
+
+    /// Passes if this machine lets a cluster have cgroups of its own.
+    ///
+    /// # Errors
+    /// It does not; the path is in the error.
+    pub fn expect_possible() -> Result<()> {
+        let home = Home::create("probe")?;
+        let made = node::cgroup::make(home.name());
+        let removed = home.remove();
+        made.and(removed)
     }
 
     /// Ends all kept clusters of a kind and removes what dead ones left; says how many lived.

@@ -13,7 +13,7 @@ use crate::expect::eventually::poll;
 const CONTROLLERS: &str = "+cpu +cpuset +io +memory +pids";
 
 /// Makes the cgroup `name`.
-pub(super) fn make(name: &str) -> Result<()> {
+pub(in crate::cluster) fn make(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let cgroup = hierarchy.path.join(name);
         fs::create_dir_all(&cgroup).with_context(|| {
