@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use shunt_abi::{SCHEMA_VERSION, name};
+use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::istio::{Action, ArgumentError, IstioArgs, log_as_json};
 use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
@@ -15,6 +15,7 @@ use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
+use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 
@@ -174,7 +175,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         "{rules} rules ({families}), {}",
         applied.plan.ruleset.mark()
     );
-    let table = format!("table inet {}", name::NFT_TABLE);
+    let table = backend::place(applied.backend);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),
         Change::Created => format!("{table}: created, {content}"),
@@ -199,16 +200,12 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
     if applied.routing_removed {
         messages.push(Message::info("policy routing of an earlier run: removed"));
     }
+    messages.extend(backend::applied(applied));
     messages
 }
 
 fn removed_messages(removed: &Removed) -> Vec<Message> {
-    let table = format!("table inet {}", name::NFT_TABLE);
-    let mut messages = vec![Message::info(if removed.table {
-        format!("{table}: removed")
-    } else {
-        format!("{table}: there is none")
-    })];
+    let mut messages = backend::removed(removed);
     if removed.routing {
         messages.push(Message::info("policy routing: removed"));
     }
