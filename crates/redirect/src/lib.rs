@@ -11,6 +11,7 @@ pub mod capture;
 mod cgroup;
 pub mod compat;
 pub mod error;
+pub mod explain;
 pub mod facts;
 pub mod nft;
 pub mod plan;
