@@ -213,7 +213,6 @@ impl Walk<'_> {
             }
         }
         let left = self.chain(chain, inside, 0);
-        through.extend(left.accepted);
         for mut way in left.returned {
             if base.drops {
                 way.trace.push(Step::Policy {
@@ -225,6 +224,7 @@ impl Walk<'_> {
                 through.push(way);
             }
         }
+        through.extend(left.accepted);
         self.merged(through)
     }
 
@@ -456,6 +456,13 @@ impl Walk<'_> {
     }
 
     fn explanation(mut self) -> Explanation {
+        // First what happens if no rule matches that only might.
+        self.ended.sort_by_key(|case| {
+            let rules = case.trace.iter();
+            rules
+                .filter(|step| matches!(step, Step::Rule(rule) if rule.matched == Matched::Perhaps))
+                .count()
+        });
         if self.exhaustive && self.ended.len() == 1 && self.ended[0].outcome.fate != Fate::Unknown {
             let case = self.ended.remove(0);
             return Explanation {

@@ -202,7 +202,6 @@ fn actions(verdict: Verdict) -> Vec<Action> {
         Verdict::Redirect(port) => vec![Action::Redirect(Some((port.get(), port.get())))],
         Verdict::Tproxy { port, mark } => vec![
             Action::Tproxy(Tproxy {
-                address: None,
                 port: Some(port.get()),
                 xtables: None,
             }),

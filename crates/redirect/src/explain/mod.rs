@@ -10,16 +10,19 @@ mod eval;
 pub mod fields;
 mod flow;
 mod from_ruleset;
+mod iptables;
 #[expect(
     dead_code,
     reason = "the parsers of other rule languages build the rest"
 )]
 mod model;
 mod packet;
+mod text;
 mod verdict;
 
 pub use flow::{Flow, Protocol, Sender, Side, State};
 pub use model::{Hook, Rules};
+pub use text::TextError;
 pub use verdict::{
     Case, Explanation, Fate, Matched, NatNotAsked, Outcome, RedirectedTo, RuleStep, Step, Verdict,
 };

@@ -286,8 +286,6 @@ impl<T> New<T> {
 /// Where TPROXY sends packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tproxy {
-    /// `None`: any on which a socket listens.
-    pub(super) address: Option<IpAddr>,
     /// `None`: the packet's own.
     pub(super) port: Option<u16>,
     /// iptables: value and mask of the mark it sets. The packet is then accepted, and without a

@@ -5,6 +5,8 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+mod istio;
+mod linkerd;
 mod planned;
 mod support;
 mod truth;
