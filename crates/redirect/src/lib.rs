@@ -12,6 +12,7 @@ pub mod capture;
 mod cgroup;
 pub mod compat;
 pub mod error;
+pub mod explain;
 pub mod facts;
 pub mod field;
 pub mod iptables;
