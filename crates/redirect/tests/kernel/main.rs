@@ -8,6 +8,7 @@
 )]
 
 mod apply;
+mod cases;
 mod golden;
 mod iptables;
 mod random;
