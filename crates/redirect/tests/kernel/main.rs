@@ -9,5 +9,6 @@
 
 mod apply;
 mod golden;
+mod iptables;
 mod random;
 mod support;
