@@ -93,7 +93,8 @@ impl Walk<'_> {
         }
         let ways = match &flow.side {
             Side::Arrives { forwarded_by, .. } => {
-                let ways = self.hook(Hook::Prerouting, vec![way]);
+                let ways = self.hook(Hook::Ingress, vec![way]);
+                let ways = self.hook(Hook::Prerouting, ways);
                 let (here, on): (Vec<_>, Vec<_>) = ways
                     .into_iter()
                     .partition(|way| way.packet.capture.is_some() || forwarded_by.is_none());
@@ -115,7 +116,8 @@ impl Walk<'_> {
             way.packet.leave_by(interface);
         }
         let ways = self.hook(Hook::Forward, ways);
-        self.hook(Hook::Postrouting, ways)
+        let ways = self.hook(Hook::Postrouting, ways);
+        self.hook(Hook::Egress, ways)
     }
 
     fn sent(&mut self, way: Way) -> Vec<Way> {
@@ -123,6 +125,7 @@ impl Walk<'_> {
         let routed = decided.into_iter().flat_map(|way| self.routed(way));
         let routed = routed.collect();
         let ways = self.hook(Hook::Postrouting, routed);
+        let ways = self.hook(Hook::Egress, ways);
         let (mut loopback, mut out): (Vec<_>, Vec<_>) = ways
             .into_iter()
             .partition(|way| way.packet.leaves_by.is_loopback());
@@ -130,7 +133,8 @@ impl Walk<'_> {
             way.packet.arrive_on_loopback();
             way.trace.push(Step::ArrivesOnLoopback);
         }
-        let arrived = self.hook(Hook::Prerouting, loopback);
+        let arrived = self.hook(Hook::Ingress, loopback);
+        let arrived = self.hook(Hook::Prerouting, arrived);
         out.extend(self.hook(Hook::Input, arrived));
         out
     }
@@ -190,7 +194,9 @@ impl Walk<'_> {
             }
             ways = self.base_chain(chain, base, ways);
         }
-        ways.iter_mut().for_each(|way| way.packet.track());
+        if hook != Hook::Ingress {
+            ways.iter_mut().for_each(|way| way.packet.track());
+        }
         ways
     }
 

@@ -11,11 +11,8 @@ pub mod fields;
 mod flow;
 mod from_ruleset;
 mod iptables;
-#[expect(
-    dead_code,
-    reason = "the parsers of other rule languages build the rest"
-)]
 mod model;
+mod nft_json;
 mod packet;
 mod text;
 mod verdict;

@@ -76,6 +76,10 @@ pub enum Hook {
     Output,
     /// It leaves.
     Postrouting,
+    /// An interface has received it; before everything else.
+    Ingress,
+    /// An interface is about to send it; after everything else.
+    Egress,
 }
 
 impl Hook {
@@ -109,7 +113,7 @@ impl Base {
 
     /// Whether packets come here before conntrack has looked them up (`NF_IP_PRI_CONNTRACK`).
     pub(super) const fn is_before_conntrack(&self) -> bool {
-        self.order().0 < -200
+        matches!(self.hook, Hook::Ingress) || self.order().0 < -200
     }
 }
 

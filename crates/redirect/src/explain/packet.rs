@@ -128,9 +128,9 @@ impl Packet {
     pub(super) fn enter(&mut self, hook: Hook) {
         self.hook = hook;
         match hook {
-            Hook::Prerouting | Hook::Input => self.leaves_by = Interface::None,
+            Hook::Ingress | Hook::Prerouting | Hook::Input => self.leaves_by = Interface::None,
             Hook::Output => self.arrived_by = Interface::None,
-            Hook::Forward | Hook::Postrouting => {}
+            Hook::Forward | Hook::Postrouting | Hook::Egress => {}
         }
     }
 
@@ -168,10 +168,19 @@ impl Packet {
     pub(super) fn finds(&self, condition: &Condition, dialect: Dialect) -> Finding {
         let finding = self.test(&condition.test);
         match (finding, dialect) {
+            // `th dport` takes what stands where ports would.
+            (Finding::Absent, Dialect::Nft)
+                if matches!(condition.test, Test::Port(_, None, _) | Test::EitherPort(_)) =>
+            {
+                Finding::Unknown("bytes of a header that has no ports".to_owned())
+            }
             (Finding::Absent, Dialect::Nft) => Finding::No,
-            // Without a connection its mark is not compared at all.
+            // Without a connection, or a socket, these are not compared at all.
             (Finding::Absent, Dialect::Xtables)
-                if matches!(condition.test, Test::ConnectionMark { .. }) =>
+                if matches!(
+                    condition.test,
+                    Test::ConnectionMark { .. } | Test::Cgroup { .. }
+                ) =>
             {
                 Finding::No
             }

@@ -317,6 +317,8 @@ impl fmt::Display for Hook {
             Self::Forward => "FORWARD",
             Self::Output => "OUTPUT",
             Self::Postrouting => "POSTROUTING",
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
         })
     }
 }

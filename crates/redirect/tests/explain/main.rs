@@ -7,6 +7,7 @@
 
 mod istio;
 mod linkerd;
+mod nft;
 mod planned;
 mod support;
 mod truth;

@@ -176,6 +176,9 @@ const NEEDS_NO_OPTION: [&str; 5] = ["tcp", "udp", "sctp", "dccp", "udplite"];
     reason = "whether it is known, and whether it asks for anything"
 )]
 fn option_test(module: &str, option: &Item, family: Family) -> Option<Option<Test>> {
+    if module == "owner" && option.name == "--socket-exists" {
+        return option.values.is_empty().then_some(Some(Test::Socket));
+    }
     let value = option.value()?;
     let transport = |name: &str| match name {
         "tcp" | "udp" | "sctp" | "dccp" | "udplite" => protocol(name).map(Protocol::from_number),
