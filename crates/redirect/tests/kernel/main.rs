@@ -13,3 +13,4 @@ mod golden;
 mod iptables;
 mod random;
 mod support;
+mod verify;
