@@ -12,14 +12,18 @@ pub mod capture;
 mod cgroup;
 pub mod compat;
 pub mod error;
+pub mod explain;
 pub mod facts;
+pub mod field;
 pub mod iptables;
+pub mod netns;
 pub mod nft;
 pub mod plan;
 pub mod ranges;
 mod resolv;
 pub mod routing;
 pub mod ruleset;
+pub mod validate;
 
 pub use backend::{Applied, Backend, BackendChoice, Change, Removed, remove};
 pub use capture::CaptureConfig;
