@@ -73,7 +73,9 @@ impl Scene {
                 left.recv().unwrap();
                 let clients = [2, 3].map(|way| client(way, &stop, &counts));
                 left.recv().unwrap();
-                clients.map(|client| client.join().unwrap());
+                for client in clients {
+                    client.join().unwrap();
+                }
                 end(server);
             })
         };
