@@ -9,6 +9,7 @@
 
 mod apply;
 mod cases;
+mod continuity;
 mod golden;
 mod iptables;
 mod random;
