@@ -15,6 +15,7 @@ pub(crate) enum Exit {
     KernelLacks = 5,
     Conflict = 6,
     KernelRefused = 7,
+    ProgramMissing = 8,
     /// Istio's repair controller knows this number.
     Unproved = 126,
 }
@@ -33,6 +34,7 @@ impl From<Cause> for Exit {
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
             Cause::Missing => Self::Usage,
+            Cause::ProgramMissing => Self::ProgramMissing,
             Cause::Internal => Self::Internal,
         }
     }
@@ -63,6 +65,7 @@ mod tests {
             Exit::KernelLacks,
             Exit::Conflict,
             Exit::KernelRefused,
+            Exit::ProgramMissing,
             Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use shunt_abi::{SCHEMA_VERSION, name};
+use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
-use shunt_redirect::compat::{Accounts, Action, ArgumentError, BackendChoice, Request};
+use shunt_redirect::compat::{Accounts, Action, ArgumentError, Request};
 use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
@@ -17,6 +17,7 @@ use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
+use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::{termination, verify};
@@ -65,7 +66,6 @@ const ISTIO_IPTABLES: &str = "istio-iptables";
 #[derive(Debug)]
 pub(crate) enum Failure {
     Argument(ArgumentError),
-    NotYet(&'static str),
     Netns(NetnsError),
     Apply(ApplyError),
     Remove(RemoveError),
@@ -84,7 +84,6 @@ pub(crate) enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) => Exit::Unsupported,
             Self::Argument(_) | Self::File(..) => Exit::Usage,
             Self::Netns(error) => error.cause().into(),
             Self::Apply(error) => error.cause().into(),
@@ -111,7 +110,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
-            Self::NotYet(what) => write!(f, "{what}"),
             Self::Netns(error) => error.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
@@ -199,13 +197,13 @@ fn istio(arguments: &IstioArgs, verify: verify::Choice) -> Result<Vec<Message>, 
 
 /// Does what was asked for, in whatever words.
 fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, Failure> {
-    refuse_what_is_not_built(request)?;
     if let Some(path) = &request.network_namespace {
         netns::enter(path).map_err(Failure::Netns)?;
     }
     let mut messages = match &request.action {
         Action::Apply => {
-            let applied = shunt_redirect::apply(&request.config).map_err(Failure::Apply)?;
+            let applied = shunt_redirect::backend::apply(&request.config, request.backend)
+                .map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied.plan, verify, validation);
@@ -224,16 +222,6 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     };
     messages.extend(request.warnings().into_iter().map(Message::warn));
     Ok(messages)
-}
-
-fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
-    match request.backend {
-        BackendChoice::Auto | BackendChoice::Nft => Ok(()),
-        BackendChoice::IptablesNft | BackendChoice::IptablesLegacy => Err(Failure::NotYet(
-            "an iptables program is not supported yet: Shunt writes nf_tables and needs none; \
-             leave --backend and --force-iptables-binary out",
-        )),
-    }
 }
 
 /// Prints the rules; here, that is the deed.
@@ -262,7 +250,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         "{rules} rules ({families}), {}",
         applied.plan.ruleset.mark()
     );
-    let table = format!("table inet {}", name::NFT_TABLE);
+    let table = backend::place(applied.backend);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),
         Change::Created => format!("{table}: created, {content}"),
@@ -287,16 +275,12 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
     if applied.routing_removed {
         messages.push(Message::info("policy routing of an earlier run: removed"));
     }
+    messages.extend(backend::applied(applied));
     messages
 }
 
 fn removed_messages(removed: &Removed) -> Vec<Message> {
-    let table = format!("table inet {}", name::NFT_TABLE);
-    let mut messages = vec![Message::info(if removed.table {
-        format!("{table}: removed")
-    } else {
-        format!("{table}: there is none")
-    })];
+    let mut messages = backend::removed(removed);
     if removed.routing {
         messages.push(Message::info("policy routing: removed"));
     }

@@ -8,7 +8,10 @@
 )]
 
 mod apply;
+mod cases;
+mod continuity;
 mod golden;
+mod iptables;
 mod random;
 mod support;
 mod verify;
