@@ -10,17 +10,18 @@ use clap::{Parser, Subcommand};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
 use shunt_redirect::compat::{Accounts, Action, ArgumentError, Request};
-use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
+use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
+use shunt_redirect::verify::VerifyError;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
 use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
-use crate::{termination, verify};
+use crate::{preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -57,6 +58,12 @@ enum Verb {
     IstioIptables(#[command(flatten)] IstioArgs),
     /// Remove what Shunt wrote, and nothing else
     Remove,
+    /// Find out whether rules can be written here, and what is missing; changes nothing
+    Preflight {
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The verb, also as a name of the program.
@@ -70,7 +77,7 @@ pub(crate) enum Failure {
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
-    Verify(KernelError),
+    Verify(VerifyError),
     /// The rules are there, but do not do what they should.
     Unproved {
         /// What was found.
@@ -142,6 +149,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
     let done = match cli.verb {
         Verb::IstioIptables(arguments) => istio(&arguments, cli.verify),
         Verb::Remove => remove(),
+        Verb::Preflight { json } => {
+            return preflight::run(if json { Form::Json } else { form });
+        }
     };
     match done {
         Ok(messages) => {
@@ -206,7 +216,7 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
                 .map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
-            let proved = verify::after_apply(&applied.plan, verify, validation);
+            let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
             messages
         }

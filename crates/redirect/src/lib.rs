@@ -19,6 +19,7 @@ pub mod iptables;
 pub mod netns;
 pub mod nft;
 pub mod plan;
+pub mod preflight;
 pub mod ranges;
 mod resolv;
 pub mod routing;
