@@ -6,6 +6,7 @@
 mod exit;
 mod message;
 mod run;
+mod words;
 
 use std::process::ExitCode;
 

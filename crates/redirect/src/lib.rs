@@ -1,11 +1,14 @@
 //! Redirect rules: from a capture policy to the kernel, and back.
 //!
-//! This is the first step of a packet's way. A policy arrives in somebody's words
-//! ([`compat::istio`]), becomes a [`CaptureConfig`], then a [`Ruleset`] ([`plan::plan`], where rule
+//! This is the first step of a packet's way. A policy arrives in somebody's words ([`compat`]) or
+//! in ours ([`policy`]), becomes a [`CaptureConfig`] whose parts can stand together
+//! ([`validate`]), then a [`Ruleset`] ([`plan::plan`], where rule
 //! order lives), then one nf_tables transaction ([`nft`]), with `::6` on `lo` before it
 //! ([`routing`]). [`apply`] and [`remove`] do all of it, [`nft::list`] reads it back.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod arbitrary;
 mod backend;
 pub mod capture;
 mod cgroup;
@@ -16,11 +19,14 @@ pub mod field;
 pub mod netns;
 pub mod nft;
 pub mod plan;
+pub mod policy;
 pub mod ranges;
 mod resolv;
 pub mod routing;
 pub mod ruleset;
+pub mod sysctl;
 pub mod validate;
+pub mod warnings;
 
 pub use backend::{Applied, Change, Removed, apply, remove};
 pub use capture::CaptureConfig;
