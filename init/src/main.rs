@@ -9,6 +9,7 @@ mod message;
 mod run;
 mod termination;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{FLAGS, IstioArgs, log_as_json};
+use super::{FLAGS, IstioArgs};
 use crate::backend::BackendChoice;
 use crate::capture::{
     CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
     OwnerGroups,
 };
-use crate::compat::{Accounts, Action, ArgumentError, Request};
+use crate::compat::{Accounts, Action, ArgumentError, Request, wants_json};
+use crate::facts::PodFacts;
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
     let command = IstioArgs::augment_args(Command::new("istio-iptables"));
@@ -81,7 +82,7 @@ fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
         (&["-b", "80"], true, false),
         (&["-i", "*", "-b", "*"], false, false),
     ] {
-        let warnings = parse(list).unwrap().warnings();
+        let warnings = parse(list).unwrap().warnings(&PodFacts::default(), &[]);
         let told = |words: &[&str]| {
             warnings
                 .iter()
@@ -226,7 +227,7 @@ fn owner_groups_are_names_or_numbers_and_two_lists_are_one_too_many() {
     ] {
         let request = parse(only, except).unwrap();
         assert_eq!(request.config.outbound.owners, owners);
-        let warned = request.warnings().join("\n");
+        let warned = request.warnings(&PodFacts::default(), &[]).join("\n");
         let both = only == Some("202");
         let told = warned.contains("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE=java has no effect");
         assert_eq!(told, both, "{warned}");
@@ -273,7 +274,10 @@ fn tproxy_takes_its_mark_and_table_and_is_told_of_without_it() {
         let request = parse(&list).unwrap();
         assert_eq!(request.config.inbound.mode, mode, "{list:?}");
         let ineffective = list.contains(&"-t") && mode == InboundMode::Redirect;
-        assert_eq!(request.warnings().len(), if ineffective { 2 } else { 0 });
+        assert_eq!(
+            request.warnings(&PodFacts::default(), &[]).len(),
+            if ineffective { 2 } else { 0 }
+        );
     }
     let variables = [
         ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"),
@@ -300,6 +304,10 @@ fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
         Some((15053, DnsServers::All))
     );
     assert_eq!(servers(&["--capture-all-dns"], &[]), None);
+    let pod = PodFacts {
+        nameservers: vec!["10.96.0.10".parse().unwrap()],
+        ..PodFacts::default()
+    };
     for (list, words) in [
         (
             &["--capture-all-dns"][..],
@@ -312,7 +320,7 @@ fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
         ),
     ] {
         let list: Vec<_> = ["-i", "*", "-b", "*"].iter().chain(list).copied().collect();
-        let warnings = parse(&list).unwrap().warnings();
+        let warnings = parse(&list).unwrap().warnings(&pod, &[]);
         assert!(
             matches!(&warnings[..], [warning] if warning.contains(words)),
             "{warnings:?}"
@@ -609,9 +617,13 @@ fn json_messages_are_asked_for_as_any_switch_is() {
         (&["--log_as_json=false"], false),
         (&["--log_as_json_too"], false),
         (&["log_as_json"], false),
+        (&["--log-format", "json"], true),
+        (&["--log-format=json"], true),
+        (&["--log-format", "plain", "json"], false),
+        (&["--log-formats=json"], false),
     ] {
         let arguments: Vec<_> = list.iter().map(Into::into).collect();
-        assert_eq!(log_as_json(&arguments), json, "{list:?}");
+        assert_eq!(wants_json(&arguments), json, "{list:?}");
     }
     assert_eq!(config(&["--log_as_json"]), config(&[]));
     let error = parse(&["--log_as_json=maybe"]).unwrap_err().to_string();
