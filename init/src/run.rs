@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
-use shunt_abi::{SCHEMA_VERSION, name};
-use shunt_redirect::compat::{Action, ArgumentError, BackendChoice, Request, wants_json};
+use shunt_abi::SCHEMA_VERSION;
+use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
 use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
@@ -20,6 +20,7 @@ use shunt_redirect::sysctl::{self, SysctlError};
 use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
+use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
@@ -187,23 +188,23 @@ fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
         sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
     }
     let mut messages = match &request.action {
-        Action::Apply => shunt_redirect::apply(&request.config)
+        Action::Apply => shunt_redirect::backend::apply(&request.config, request.backend)
             .map(|applied| applied_messages(&applied))
             .map_err(Failure::Apply)?,
         Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
         Action::Remove => remove()?,
         Action::Leave => vec![Message::info("no rules are written, as asked")],
     };
-    messages.extend(warnings(request)?.into_iter().map(Message::warn));
+    messages.extend(warnings(request).into_iter().map(Message::warn));
     Ok(messages)
 }
 
-fn warnings(request: &Request) -> Result<Vec<String>, Failure> {
-    if !matches!(request.action, Action::Apply | Action::Print { .. }) {
-        return Ok(Vec::new());
+/// What may not be meant. What is done is done, even if the pod cannot be looked at any more.
+fn warnings(request: &Request) -> Vec<String> {
+    match PodFacts::read(&request.config) {
+        Ok(pod) => request.warnings(&pod, own_container().as_slice()),
+        Err(_) => request.notes.clone(),
     }
-    let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
-    Ok(request.warnings(&pod, own_container().as_slice()))
 }
 
 /// Under which user this init container runs. Root is what it needs to be, and tells nothing; any
@@ -223,13 +224,7 @@ fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
                     after writing; leave it out";
         return Err(Failure::NotYet(what));
     }
-    match request.backend {
-        BackendChoice::Auto | BackendChoice::Nft => Ok(()),
-        BackendChoice::IptablesNft | BackendChoice::IptablesLegacy => Err(Failure::NotYet(
-            "an iptables program is not supported yet: Shunt writes nf_tables and needs none; \
-             leave --backend and --force-iptables-binary out",
-        )),
-    }
+    Ok(())
 }
 
 /// Prints the rules; here, that is the deed.
@@ -258,7 +253,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         "{rules} rules ({families}), {}",
         applied.plan.ruleset.mark()
     );
-    let table = format!("table inet {}", name::NFT_TABLE);
+    let table = backend::place(applied.backend);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),
         Change::Created => format!("{table}: created, {content}"),
@@ -283,16 +278,12 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
     if applied.routing_removed {
         messages.push(Message::info("policy routing of an earlier run: removed"));
     }
+    messages.extend(backend::applied(applied));
     messages
 }
 
 fn removed_messages(removed: &Removed) -> Vec<Message> {
-    let table = format!("table inet {}", name::NFT_TABLE);
-    let mut messages = vec![Message::info(if removed.table {
-        format!("{table}: removed")
-    } else {
-        format!("{table}: there is none")
-    })];
+    let mut messages = backend::removed(removed);
     if removed.routing {
         messages.push(Message::info("policy routing: removed"));
     }

@@ -12,4 +12,4 @@ pub(crate) mod values;
 
 pub use accounts::Accounts;
 pub use arguments::{ArgumentError, wants_json};
-pub use request::{Action, BackendChoice, Request, Validation};
+pub use request::{Action, Request, Validation};

@@ -111,7 +111,7 @@ static FLAGS: &[Flag] = &[
     ),
     flag(
         BACKEND,
-        "What writes the rules: auto, nft, iptables-nft, iptables-legacy [auto]",
+        "What writes the rules: auto, nft, iptables, iptables-nft, iptables-legacy [auto]",
     ),
     flag(LOG_AS_JSON, "Print messages as JSON, one object a line").switch(),
 ];

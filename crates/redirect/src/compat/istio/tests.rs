@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::{FLAGS, IstioArgs};
+use crate::backend::BackendChoice;
 use crate::capture::{
     CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
     OwnerGroups,
 };
-use crate::compat::{Accounts, Action, ArgumentError, BackendChoice, Request, wants_json};
+use crate::compat::{Accounts, Action, ArgumentError, Request, wants_json};
 use crate::facts::PodFacts;
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {

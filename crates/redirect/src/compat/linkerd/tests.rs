@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::{FLAGS, LinkerdArgs, chart_defaults};
+use crate::backend::BackendChoice;
 use crate::capture::{CaptureConfig, InboundCapture, Ipv6Mode};
-use crate::compat::{Action, ArgumentError, BackendChoice, Request};
+use crate::compat::{Action, ArgumentError, Request};
 use crate::facts::PodFacts;
 use crate::field::Vocabulary;
 use crate::nft::render;
