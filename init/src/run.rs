@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
-use shunt_redirect::error::{ApplyError, RemoveError};
+use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
@@ -24,6 +24,7 @@ use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
+use crate::{termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -39,6 +40,18 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    /// Prove by packets that the rules work once they are written [auto: in Kubernetes]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "auto",
+        default_missing_value = "on",
+        hide_default_value = true
+    )]
+    verify: verify::Choice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,12 +75,18 @@ const NAMES: [(&str, &str); 2] = [(ISTIO_IPTABLES, ISTIO_IPTABLES), (PROXY_INIT,
 pub(crate) enum Failure {
     Argument(ArgumentError),
     File(ApplyArgsError),
-    NotYet(&'static str),
     Netns(NetnsError),
     Sysctl(SysctlError),
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
+    Verify(KernelError),
+    /// The rules are there, but do not do what they should.
+    Unproved {
+        /// What was found.
+        messages: Vec<Message>,
+        cause: String,
+    },
     Output(io::Error),
     Rules(PathBuf, io::Error),
     Policy(WriteError),
@@ -76,15 +95,26 @@ pub(crate) enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) => Exit::Unsupported,
             Self::Argument(_) | Self::File(_) | Self::Rules(..) => Exit::Usage,
             Self::Netns(error) => error.cause().into(),
             Self::Sysctl(error) => error.cause().into(),
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
             Self::Facts(error) => error.cause().into(),
+            Self::Verify(error) => error.cause().into(),
+            Self::Unproved { .. } => Exit::Unproved,
             Self::Output(_) | Self::Policy(_) => Exit::Internal,
         }
+    }
+}
+
+impl Failure {
+    /// Says first what was done before.
+    fn after(mut self, done: &[Message]) -> Self {
+        if let Self::Unproved { messages, .. } = &mut self {
+            messages.splice(0..0, done.iter().cloned());
+        }
+        self
     }
 }
 
@@ -92,7 +122,6 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
-            Self::NotYet(what) => write!(f, "{what}"),
             Self::File(error) => error.fmt(f),
             Self::Policy(error) => error.fmt(f),
             Self::Netns(error) => error.fmt(f),
@@ -100,6 +129,8 @@ impl fmt::Display for Failure {
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
+            Self::Verify(error) => write!(f, "cannot verify the rules, which are written: {error}"),
+            Self::Unproved { cause, .. } => f.write_str(cause),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::Rules(path, error) => write!(
                 f,
@@ -124,7 +155,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Err(error) => return not_parsed(&error, form),
     };
     let done = match cli.verb {
-        Verb::Write(words) => words.request().and_then(|request| carry_out(&request)),
+        Verb::Write(words) => words
+            .request()
+            .and_then(|request| carry_out(&request, cli.verify)),
         Verb::Policy { words } => words.request().and_then(|request| print_policy(&request)),
         Verb::Remove => remove(),
     };
@@ -136,6 +169,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Exit::Success
         }
         Err(failure) => {
+            if let Failure::Unproved { messages, .. } = &failure {
+                messages.iter().for_each(|message| message.say(form));
+            }
+            termination::tell(&failure.to_string());
             Message::error(&failure).say(form);
             failure.exit()
         }
@@ -149,6 +186,7 @@ fn not_parsed(error: &clap::Error, form: Form) -> Exit {
         let _unwritten = error.print();
         return Exit::Success;
     }
+    termination::tell(&error.render().to_string());
     match form {
         Form::Json => Message::error(&error.render()).say(form),
         Form::Text => {
@@ -179,8 +217,7 @@ fn print_policy(request: &Request) -> Result<Vec<Message>, Failure> {
 }
 
 /// Does what was asked for, in whatever words.
-fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
-    refuse_what_is_not_built(request)?;
+fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, Failure> {
     if let Some(path) = &request.network_namespace {
         netns::enter(path).map_err(Failure::Netns)?;
     }
@@ -188,14 +225,28 @@ fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
         sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
     }
     let mut messages = match &request.action {
-        Action::Apply => shunt_redirect::backend::apply(&request.config, request.backend)
-            .map(|applied| applied_messages(&applied))
-            .map_err(Failure::Apply)?,
+        Action::Apply => {
+            let applied = shunt_redirect::backend::apply(&request.config, request.backend)
+                .map_err(Failure::Apply)?;
+            let mut messages = applied_messages(&applied);
+            let validation = request.validation.as_ref();
+            let proved = verify::after_apply(&applied.plan, verify, validation);
+            messages.extend(proved.map_err(|failure| failure.after(&messages))?);
+            messages
+        }
         Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
         Action::Remove => remove()?,
-        Action::Leave => vec![Message::info("no rules are written, as asked")],
+        Action::Leave => {
+            let mut messages = vec![Message::info("no rules are written, as asked")];
+            if let Some(validation) = &request.validation {
+                messages.extend(verify::of_others(&request.config, validation)?);
+            }
+            messages
+        }
     };
-    messages.extend(warnings(request).into_iter().map(Message::warn));
+    if matches!(request.action, Action::Apply | Action::Print { .. }) {
+        messages.extend(warnings(request).into_iter().map(Message::warn));
+    }
     Ok(messages)
 }
 
@@ -216,15 +267,6 @@ fn own_container() -> Option<Container> {
         uid: Some(uid),
         gid: Some(getgid().as_raw()),
     })
-}
-
-fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
-    if request.validation.is_some() {
-        let what = "validation (--run-validation) is not supported yet: Shunt reads its rules back \
-                    after writing; leave it out";
-        return Err(Failure::NotYet(what));
-    }
-    Ok(())
 }
 
 /// Prints the rules; here, that is the deed.

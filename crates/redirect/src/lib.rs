@@ -28,6 +28,7 @@ pub mod routing;
 pub mod ruleset;
 pub mod sysctl;
 pub mod validate;
+pub mod verify;
 pub mod warnings;
 
 pub use backend::{Applied, Backend, BackendChoice, Change, Removed, remove};
