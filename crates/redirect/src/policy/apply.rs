@@ -38,7 +38,7 @@ const NETWORK_NAMESPACE: &str = "network-namespace";
 const BACKEND: &str = "backend";
 
 /// All flags, in the order of `--help`.
-static FLAGS: &[Flag] = &[
+pub(super) static FLAGS: &[Flag] = &[
     flag(
         POLICY,
         "Policy file, or - for standard input (docs/policy.md) [everything is captured]",
