@@ -242,16 +242,18 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
             messages
         }
     };
-    messages.extend(warnings(request)?.into_iter().map(Message::warn));
+    if matches!(request.action, Action::Apply | Action::Print { .. }) {
+        messages.extend(warnings(request).into_iter().map(Message::warn));
+    }
     Ok(messages)
 }
 
-fn warnings(request: &Request) -> Result<Vec<String>, Failure> {
-    if !matches!(request.action, Action::Apply | Action::Print { .. }) {
-        return Ok(Vec::new());
+/// What may not be meant. What is done is done, even if the pod cannot be looked at any more.
+fn warnings(request: &Request) -> Vec<String> {
+    match PodFacts::read(&request.config) {
+        Ok(pod) => request.warnings(&pod, own_container().as_slice()),
+        Err(_) => request.notes.clone(),
     }
-    let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
-    Ok(request.warnings(&pod, own_container().as_slice()))
 }
 
 /// Under which user this init container runs. Root is what it needs to be, and tells nothing; any

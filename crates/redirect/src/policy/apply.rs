@@ -38,7 +38,7 @@ const NETWORK_NAMESPACE: &str = "network-namespace";
 const BACKEND: &str = "backend";
 
 /// All flags, in the order of `--help`.
-static FLAGS: &[Flag] = &[
+pub(super) static FLAGS: &[Flag] = &[
     flag(
         POLICY,
         "Policy file, or - for standard input (docs/policy.md) [everything is captured]",
@@ -111,7 +111,7 @@ static FLAGS: &[Flag] = &[
     ),
     flag(
         BACKEND,
-        "What writes the rules: auto, nft, iptables-nft, iptables-legacy [auto]",
+        "What writes the rules: auto, nft, iptables, iptables-nft, iptables-legacy [auto]",
     ),
     flag(LOG_AS_JSON, "Print messages as JSON, one object a line").switch(),
 ];

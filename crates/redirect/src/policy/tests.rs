@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use clap::{Args as _, FromArgMatches as _};
 use proptest::prelude::*;
 
-use super::{read, write};
+use super::{ApplyArgs, read, write};
 use crate::arbitrary;
 use crate::capture::{self, CaptureConfig, Dns, DnsServers, InboundCapture, InboundMode};
-use crate::plan::plan;
 
 const HEAD: &str = "apiVersion: shunt.dev/v1\nkind: CapturePolicy\n";
 
@@ -343,11 +343,78 @@ proptest! {
     ) {
         let text = format!("{HEAD}spec:\n  {section}:\n    {field}: {value}\n");
         if let Ok(config) = read(&text) {
-            prop_assert_eq!(config.validate(), Ok(()));
-            let again = read(&write(&config).unwrap());
-            prop_assert_eq!(again.as_ref(), Ok(&config), "{}", text);
-            let planned = plan(&config, &crate::PodFacts::default());
-            prop_assert!(!planned.ruleset.chains.is_empty());
+            arbitrary::is_sound(&config)?;
         }
+    }
+
+    #[test]
+    fn what_is_accepted_of_flags_is_sound(
+        flags in prop::collection::btree_map(0..super::apply::FLAGS.len(), flag_value(), 0..6),
+    ) {
+        let attached: Vec<_> = flags
+            .iter()
+            .map(|(flag, value)| (super::apply::FLAGS[*flag].long, value))
+            // A file is another matter.
+            .filter(|(flag, _)| *flag != "policy")
+            .map(|(flag, value)| format!("--{flag}={value}"))
+            .collect();
+        if let Ok(request) = flags_of(&attached).parse() {
+            arbitrary::is_sound(&request.config)?;
+        }
+    }
+}
+
+fn flags_of(list: &[String]) -> ApplyArgs {
+    let command = ApplyArgs::augment_args(clap::Command::new("apply"));
+    let list = ["apply".to_owned()].into_iter().chain(list.iter().cloned());
+    ApplyArgs::from_arg_matches(&command.get_matches_from(list)).unwrap()
+}
+
+/// What some flag takes, more often than not.
+fn flag_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "all|none|resolv-conf|true|false|auto|istio|on|off|nft|eth[0-9]\\+?|",
+        "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
+        "[1-9]{1,2}-[0-9]{3,5}",
+        "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
+        "10\\.0\\.0\\.[0-9],fd00::[0-9a-f]",
+    ]
+}
+
+#[test]
+fn flags_replace_what_the_file_says_and_empty_ones_empty_it() {
+    let list = |words: &[&str]| {
+        let list: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        flags_of(&list).parse().unwrap().config
+    };
+    let default = CaptureConfig::default();
+    assert_eq!(list(&[]), default);
+    let emptied = list(&["--exclude-inbound-ports=", "--proxy-gids=", "--dns=all"]);
+    assert!(emptied.inbound.exclude_ports.is_empty() && emptied.proxy.gids.is_empty());
+    assert_eq!(emptied.proxy.uids, default.proxy.uids);
+    let servers = emptied.dns.map(|dns| (dns.port.get(), dns.servers));
+    assert_eq!(servers, Some((15053, DnsServers::All)));
+    let ports = list(&["--capture-inbound-ports=80,8000-8010"])
+        .inbound
+        .capture;
+    let written = [(80, 80), (8000, 8010)].into_iter().collect();
+    assert_eq!(ports, InboundCapture::Only(written));
+    for (flag, words) in [
+        (
+            "--inbound-port=15001",
+            "--inbound-port=15001 is also the value of outbound.port",
+        ),
+        ("--capture-outbound-cidrs=", "has an empty item"),
+        (
+            "--dns=kube-dns",
+            "give none, resolv-conf, all, or a list of IP addresses",
+        ),
+        ("--tproxy=maybe", "is not one of: 'true', 'false'"),
+    ] {
+        let error = flags_of(&[flag.to_owned()])
+            .parse()
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(words), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Annotations, ContainerUser, istio, linkerd};
+use crate::arbitrary;
 use crate::capture::{CaptureConfig, InboundCapture, InboundMode, Mark, OutboundCapture, Ports};
 use crate::compat::linkerd::chart_defaults;
 
@@ -334,10 +335,10 @@ proptest! {
         let annotations = annotations(&[(name, &value)]);
         let user = ContainerUser { uid, gid: uid };
         if let Ok(config) = istio(&annotations, user, &CaptureConfig::default()) {
-            prop_assert_eq!(config.validate(), Ok(()));
+            arbitrary::is_sound(&config)?;
         }
         if let Ok(config) = linkerd(&annotations, &Annotations::new(), user, &chart_defaults()) {
-            prop_assert_eq!(config.validate(), Ok(()));
+            arbitrary::is_sound(&config)?;
         }
     }
 }

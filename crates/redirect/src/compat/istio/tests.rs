@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{FLAGS, IstioArgs};
+use super::{FLAGS, IstioArgs, VARIABLES};
+use crate::arbitrary;
 use crate::backend::BackendChoice;
 use crate::capture::{
     CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
@@ -656,6 +657,17 @@ fn every_name_is_given_once() {
     assert_eq!(FLAGS.len(), 36);
 }
 
+/// What some flag takes, more often than not.
+fn value() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::prop_oneof![
+        "\\*|true|false|TPROXY|REDIRECT|auto|istio|on|off|nft|legacy|5s|eth[0-9]\\+?",
+        "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
+        "[1-9]{1,2}:[0-9]{3,5}",
+        "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
+        "127\\.[0-9]\\.0\\.0/(8|16|32)",
+    ]
+}
+
 proptest::proptest! {
     #[test]
     fn any_value_is_judged_without_panic(flag in 0..FLAGS.len(), value in "\\PC{0,20}") {
@@ -664,7 +676,27 @@ proptest::proptest! {
         if let Ok(arguments) = arguments(&[&attached])
             && let Ok(request) = arguments.parse(|_variable| None, &Accounts::default())
         {
-            proptest::prop_assert_eq!(request.config.validate(), Ok(()));
+            arbitrary::is_sound(&request.config)?;
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_of_many_flags_is_sound(
+        flags in proptest::collection::btree_map(0..FLAGS.len(), value(), 0..8),
+        variables in proptest::collection::vec((0..VARIABLES.len(), value()), 0..3),
+    ) {
+        let attached: Vec<_> = flags
+            .iter()
+            .map(|(flag, value)| format!("--{}={value}", FLAGS[*flag].long))
+            .collect();
+        let list: Vec<_> = attached.iter().map(String::as_str).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(variable, value)| (VARIABLES[*variable], value.as_str()))
+            .collect();
+        if let Ok(request) = parse_with(&list, &variables) {
+            arbitrary::is_sound(&request.config)?;
+            let _told = request.warnings(&PodFacts::default(), &[]);
         }
     }
 

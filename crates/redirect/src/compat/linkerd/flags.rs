@@ -123,7 +123,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         BACKEND,
         None,
-        "What writes the rules: auto, nft, iptables-nft, iptables-legacy [auto]",
+        "What writes the rules: auto, nft, iptables, iptables-nft, iptables-legacy [auto]",
     )
     .without_variable(),
     Flag::new(
