@@ -8,6 +8,7 @@
 )]
 
 mod apply;
+mod explain;
 mod golden;
 mod iptables;
 mod random;
