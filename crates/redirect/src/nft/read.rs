@@ -116,11 +116,10 @@ pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64
     let what = "read the counters of table inet shunt";
     for _ in 0..ATTEMPTS {
         if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
-            let rules = bodies.iter().map(|body| {
-                let rule = decode::rule(attributes(body)).map_err(malformed(what))?;
-                Ok((rule.key, rule.packets))
-            });
-            return rules.collect();
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })

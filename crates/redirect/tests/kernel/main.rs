@@ -16,3 +16,4 @@ mod iptables;
 mod random;
 mod support;
 mod verify;
+mod verify_mutation;
