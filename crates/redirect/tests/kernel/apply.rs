@@ -72,7 +72,10 @@ fn whatever_was_tampered_with_is_healed() {
                 "insert rule inet shunt nat_output counter return",
                 "outbound/exclude-ports-tcp differs",
             ),
-            ("add rule inet shunt nat_output counter return", "more rules"),
+            (
+                "add rule inet shunt nat_output counter return",
+                "more rules",
+            ),
             (
                 "add rule inet shunt nat_prerouting ct state new counter return",
                 "prerouting holds",
