@@ -92,9 +92,9 @@ impl Edges {
             return dns_pair(proxy, (one_of(rng, &resolvers), 53).into(), rng);
         }
         let flow = match rng.u32(..100) {
-            0..60 => self.from_pod(family, &resolvers, rng),
-            60..82 => self.from_outside(Place::Peer, family, rng),
-            _ => self.from_outside(Place::Far, family, rng),
+            0..60 => self.opened(family, &resolvers, rng),
+            60..82 => self.arriving(Place::Peer, family, rng),
+            _ => self.arriving(Place::Far, family, rng),
         };
         if flow.protocol == Protocol::Tcp && rng.u32(..100) < 3 {
             // What a port led to before must not lead another flow there.
@@ -107,7 +107,7 @@ impl Edges {
         flow.into()
     }
 
-    fn from_pod(&self, family: Family, resolvers: &[IpAddr], rng: &mut Rng) -> Flow {
+    fn opened(&self, family: Family, resolvers: &[IpAddr], rng: &mut Rng) -> Flow {
         let (address, port) = match rng.u32(..100) {
             0..45 => (self.outside(family, rng), self.port(rng)),
             45..70 => (pod_address(family, rng), self.port(rng)),
@@ -151,7 +151,7 @@ impl Edges {
         }
     }
 
-    fn from_outside(&self, from: Place, family: Family, rng: &mut Rng) -> Flow {
+    fn arriving(&self, from: Place, family: Family, rng: &mut Rng) -> Flow {
         let address = match (from, rng.u32(..100)) {
             (Place::Peer, 0..85) | (_, 0..50) => from.pod_address(family),
             (Place::Peer, _) => behind_eth1(family, rng),
