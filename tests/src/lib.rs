@@ -34,14 +34,18 @@
 //! | [`lab`] | hundreds of flows at once through a pod, and who answered each |
 //! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
+//! | [`peers`] | the programs of others: which versions, where they are |
+//! | [`cluster`] | a real Kubernetes of one node, with real pods |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
 
 pub mod client;
+pub mod cluster;
 pub mod expect;
 pub mod init;
 pub mod lab;
 pub mod net;
 pub mod oracle;
+pub mod peers;
 pub mod process;
 pub mod programs;
 pub mod scene;

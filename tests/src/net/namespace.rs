@@ -5,6 +5,7 @@
 //! look around afterwards.
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +71,32 @@ impl Namespace {
             fd: Arc::new(open_current()?),
             label: label.into(),
         })
+    }
+
+    /// The network namespace of another process.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of_process(pid: u32, label: &str) -> Result<Self> {
+        raise_fd_limit()?;
+        let path = format!("/proc/{pid}/ns/net");
+        let file = File::open(&path).with_context(|| format!("opening {path} of `{label}`"))?;
+        Ok(Self {
+            fd: Arc::new(file.into()),
+            label: label.into(),
+        })
+    }
+
+    /// Makes a new namespace usable for a node that no other node can reach: `lo` is up and has
+    /// the node's address, and packets of its pods are forwarded.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn set_up_alone(&self, address: IpAddr) -> Result<()> {
+        let mut rtnl = self.rtnl()?;
+        rtnl.up("lo")?;
+        rtnl.add_address("lo", address, 32)?;
+        self.sysctl("net/ipv4/ip_forward", "1")
     }
 
     /// Runs a closure on a thread of its own inside the namespace, and waits for it.

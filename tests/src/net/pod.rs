@@ -149,6 +149,17 @@ impl Pod {
         })
     }
 
+    /// A pod that somebody else made, by its namespace and its address.
+    pub fn at(name: &str, namespace: Namespace, v4: Ipv4Addr) -> Self {
+        Self {
+            name: name.to_owned(),
+            namespace,
+            node: None,
+            v4: Some(v4),
+            v6: None,
+        }
+    }
+
     /// The pod's name.
     pub fn name(&self) -> &str {
         &self.name

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
+pub mod connect;
 pub mod exchange;
 pub mod hold;
 pub mod identity;
@@ -29,6 +30,8 @@ enum Verb {
     Upstream(upstream::Args),
     /// Send requests in a closed loop and report what they cost the proxy
     Load(load::Args),
+    /// Open connections one after the other and report what one costs
+    Connect(connect::Args),
     /// Open idle connections and keep them until standard input ends
     Hold(hold::Args),
     /// Run a program once and report what it used
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Upstream(args) => upstream::run(&args),
         Verb::Load(args) => load::run(&args),
+        Verb::Connect(args) => connect::run(&args),
         Verb::Hold(args) => hold::run(&args),
         Verb::Once(args) => once::run(&args),
         Verb::Row(args) => rows::run(&args),

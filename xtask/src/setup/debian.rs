@@ -1,15 +1,12 @@
 //! Debian packages, by apt-get.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use shunt_tests::peers::{DebianPin, find};
 
-use super::pins::DebianPin;
 use crate::workspace::{capture, run};
-
-/// Where a root shell finds programs; the path of a plain user lacks the second half.
-const FOLDERS: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /// Installs the packages of which a program is missing.
 ///
@@ -31,15 +28,6 @@ pub(super) fn install<'a>(pins: impl Iterator<Item = &'a DebianPin>) -> Result<(
         note_release(pin);
     }
     Ok(())
-}
-
-/// The full path of a program, if there is one.
-pub(super) fn find(command: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(FOLDERS.iter().map(PathBuf::from))
-        .map(|folder| folder.join(command))
-        .find(|file| file.is_file())
 }
 
 fn absent_commands(pin: &DebianPin) -> Vec<&str> {
@@ -111,11 +99,5 @@ mod tests {
     fn an_epoch_is_no_part_of_the_release() {
         assert_eq!(upstream("1:2.6.12-1+deb12u4"), "2.6.12-1+deb12u4");
         assert_eq!(upstream("1.0.6-2"), "1.0.6-2");
-    }
-
-    #[test]
-    fn a_program_outside_every_folder_is_not_found() {
-        assert!(find("sh").is_some());
-        assert_eq!(find("no-such-program-here"), None);
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what the tests and benches need, and nothing that is there.
 
 mod debian;
-mod pins;
+mod go;
 mod python;
 
 use std::path::PathBuf;
@@ -9,8 +9,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use self::pins::Pins;
-pub use self::pins::Purpose;
+use shunt_tests::peers::{self, Pins};
+
+pub use shunt_tests::peers::Purpose;
+
 use crate::workspace::{capture, cargo, run};
 
 /// Arguments of `cargo xtask setup`.
@@ -50,7 +52,7 @@ pub fn install(purpose: Purpose) -> Result<()> {
             program.display()
         );
     }
-    Ok(())
+    go::install(pins.go.iter().filter(|pin| pin.needed_by == purpose))
 }
 
 /// The program of a Python package; fetched where it is missing.
@@ -61,7 +63,7 @@ pub fn peer_program(package: &str) -> Result<PathBuf> {
     let pins = Pins::read()?;
     match pins.python.iter().find(|pin| pin.package == package) {
         Some(pin) => python::install(pin),
-        None => bail!("{package} is not listed in {}", pins::FILE),
+        None => bail!("{package} is not listed in {}", peers::FILE),
     }
 }
 

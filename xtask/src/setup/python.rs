@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use shunt_tests::peers::PythonPin;
 
-use super::pins::PythonPin;
 use crate::workspace::run;
 
 /// Makes sure the package is in the cache; gives the path of its program.
@@ -13,7 +13,7 @@ use crate::workspace::run;
 /// # Errors
 /// When it cannot be fetched or its digest is not a pinned one.
 pub(super) fn install(pin: &PythonPin) -> Result<PathBuf> {
-    let folder = cache()?.join(format!("{}-{}", pin.package, pin.release));
+    let folder = pin.home()?;
     let program = folder.join(&pin.program);
     if program.is_file() {
         return Ok(program);
@@ -81,21 +81,10 @@ fn requirement(pin: &PythonPin) -> String {
     line
 }
 
-/// Where peers live: shared by all checkouts of a user, and not lost by `cargo clean`.
-fn cache() -> Result<PathBuf> {
-    let base = match std::env::var_os("XDG_CACHE_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME").context(
-            "neither XDG_CACHE_HOME nor HOME is set: set one, the peers are kept below it",
-        )?)
-        .join(".cache"),
-    };
-    Ok(base.join("shunt/peers"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::pins::Purpose;
+    use shunt_tests::peers::Purpose;
+
     use super::*;
 
     #[test]

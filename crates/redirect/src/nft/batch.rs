@@ -21,6 +21,8 @@ struct Operation {
 pub(crate) struct Batch {
     writer: Writer,
     operations: Vec<Operation>,
+    /// Where the last message that changes something begins.
+    last: usize,
 }
 
 /// How a transaction ended without an error.
@@ -38,6 +40,7 @@ impl Batch {
         let mut batch = Self {
             writer: Writer::default(),
             operations: Vec::new(),
+            last: 0,
         };
         let text = "begin a transaction".to_owned();
         batch.frame(msg::BATCH_BEGIN, Object::Tables, text, |attributes| {
@@ -56,30 +59,34 @@ impl Batch {
     ) {
         let head = Head {
             kind,
-            flags: flag::REQUEST | flag::ACK | flags,
+            flags: flag::REQUEST | flags,
             sequence: self.next(),
             family: NFPROTO_INET,
             resource: 0,
         };
         self.operations.push(Operation { object, text });
+        self.last = self.writer.len();
         self.writer.message(&head, body);
     }
 
-    /// Sends it all.
+    /// Sends it all. One acknowledgement is asked for: the kernel gives it when all is active, and
+    /// one for each message could be more than the socket's buffer holds.
     pub(crate) fn commit(mut self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
         let text = "end the transaction".to_owned();
         self.frame(msg::BATCH_END, Object::Tables, text, |_attributes| {});
         // The numbers of a batch count from 0; those of the socket's own requests need not differ,
         // because each exchange takes all answers to it.
-        let replies = socket.exchange(&self.writer.into_bytes())?;
-        let mut acknowledged = 0;
+        let mut bytes = self.writer.into_bytes();
+        acknowledge(&mut bytes, self.last);
+        let replies = socket.exchange(&bytes)?;
+        let mut acknowledged = false;
         for reply in replies.iter() {
             let numbered = reply.map_err(|what| KernelError::Malformed {
                 operation: "commit the transaction".to_owned(),
                 what,
             })?;
             match numbered.reply {
-                Reply::Ack => acknowledged += 1,
+                Reply::Ack => acknowledged = true,
                 Reply::Error(Errno::ERESTART, _) => return Ok(Outcome::Stale),
                 Reply::Error(errno, text) => {
                     let operation = usize::try_from(numbered.sequence)
@@ -98,13 +105,12 @@ impl Batch {
                 Reply::Message(..) | Reply::Done => {}
             }
         }
-        // Begin and end are not acknowledged.
-        if acknowledged == self.operations.len() - 2 {
+        if acknowledged {
             Ok(Outcome::Committed)
         } else {
             Err(KernelError::Malformed {
                 operation: "commit the transaction".to_owned(),
-                what: super::attr::Malformed("not every message was acknowledged"),
+                what: super::attr::Malformed("the transaction was not acknowledged"),
             })
         }
     }
@@ -125,3 +131,15 @@ impl Batch {
         self.writer.message(&head, body);
     }
 }
+
+/// Asks for an acknowledgement of the message that begins at `start`.
+fn acknowledge(bytes: &mut [u8], start: usize) {
+    let flags = start + FLAGS_OFFSET;
+    if let Some(field) = bytes.get_mut(flags..flags + 2) {
+        let old = u16::from_ne_bytes([field[0], field[1]]);
+        field.copy_from_slice(&(old | flag::ACK).to_ne_bytes());
+    }
+}
+
+/// Offset of `nlmsg_flags` in a netlink header.
+const FLAGS_OFFSET: usize = 6;

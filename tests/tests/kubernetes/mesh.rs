@@ -1,0 +1,63 @@
+//! A pod with an init container, an application and a sidecar.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{cluster, expect_captured, mesh_pod};
+
+#[test]
+fn both_directions_of_a_pod_go_through_its_sidecar() -> Result<()> {
+    let cluster = cluster()?;
+    mesh_pod(cluster, "mesh")?;
+    expect_captured(cluster, "mesh", "once")?;
+
+    // The same by the sidecar's counters. The probes of the kubelet go to the application's port
+    // too, but speak no HTTP.
+    let metrics = cluster.netns("mesh")?.metrics()?;
+    let prefix = ("envoy_http_conn_manager_prefix", "inbound_9080");
+    let requests = metrics.count("envoy_http_downstream_rq_total", &[prefix]);
+    ensure!(requests == 1, "{requests} inbound requests were counted");
+    Ok(())
+}
+
+#[test]
+fn no_container_that_stays_has_any_privilege() -> Result<()> {
+    let cluster = cluster()?;
+    mesh_pod(cluster, "least")?;
+    for (container, uid) in [("app", 1000), ("sidecar", 1337)] {
+        let processes = cluster.processes("least", container)?;
+        let pid = processes.first().context("no process")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        ensure!(field("Uid:").starts_with(&format!("{uid}\t{uid}\t{uid}")));
+        for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            let set = field(set);
+            ensure!(set == "0000000000000000", "{container} may {set}");
+        }
+        ensure!(field("NoNewPrivs:") == "1", "{container} may gain more");
+        // SECCOMP_MODE_FILTER
+        ensure!(field("Seccomp:") == "2", "{container} may call anything");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_init_container_needs_only_net_admin_and_net_raw() -> Result<()> {
+    let cluster = cluster()?;
+    let pod = mesh_pod(cluster, "init")?;
+    // As admitted: the API server adds nothing, and `shunt-init` ended with success.
+    let init = pod.json.pointer("/spec/initContainers/0/securityContext");
+    let init = init.context("the init container has no security context")?;
+    ensure!(init["capabilities"]["drop"] == serde_json::json!(["ALL"]));
+    ensure!(init["capabilities"]["add"] == serde_json::json!(["NET_ADMIN", "NET_RAW"]));
+    ensure!(init["readOnlyRootFilesystem"] == true);
+    let code = pod
+        .json
+        .pointer("/status/initContainerStatuses/0/state/terminated/exitCode");
+    ensure!(code == Some(&0.into()), "it ended with {code:?}");
+    Ok(())
+}
