@@ -3,14 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use shunt_abi::{SCHEMA_VERSION, name};
-use shunt_redirect::compat::istio::{Action, ArgumentError, IstioArgs, log_as_json};
+use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
+use shunt_redirect::compat::{Accounts, Action, ArgumentError, BackendChoice, Request};
 use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
+use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
@@ -50,17 +52,21 @@ const ISTIO_IPTABLES: &str = "istio-iptables";
 #[derive(Debug)]
 enum Failure {
     Argument(ArgumentError),
+    NotYet(&'static str),
+    Netns(NetnsError),
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
     Output(io::Error),
+    File(PathBuf, io::Error),
 }
 
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::Argument(error) if error.is_unsupported() => Exit::Unsupported,
-            Self::Argument(_) => Exit::Usage,
+            Self::NotYet(_) => Exit::Unsupported,
+            Self::Argument(_) | Self::File(..) => Exit::Usage,
+            Self::Netns(error) => error.cause().into(),
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
             Self::Facts(error) => error.cause().into(),
@@ -73,10 +79,18 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
+            Self::NotYet(what) => write!(f, "{what}"),
+            Self::Netns(error) => error.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
+            Self::File(path, error) => write!(
+                f,
+                "cannot write the rules to {}: {error}; name a file in a folder that exists and \
+                 can be written to, or leave the file out",
+                path.display()
+            ),
         }
     }
 }
@@ -139,23 +153,52 @@ fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 fn istio(arguments: &IstioArgs) -> Result<Vec<Message>, Failure> {
     let request = arguments
-        .parse(|name| std::env::var(name).ok())
+        .parse(|name| std::env::var(name).ok(), &Accounts::default())
         .map_err(Failure::Argument)?;
-    let mut messages = match request.action {
+    carry_out(&request)
+}
+
+/// Does what was asked for, in whatever words.
+fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
+    refuse_what_is_not_built(request)?;
+    if let Some(path) = &request.network_namespace {
+        netns::enter(path).map_err(Failure::Netns)?;
+    }
+    let mut messages = match &request.action {
         Action::Apply => shunt_redirect::apply(&request.config)
             .map(|applied| applied_messages(&applied))
             .map_err(Failure::Apply)?,
-        Action::Print => dry_run(&request.config).map(|()| Vec::new())?,
+        Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
         Action::Remove => remove()?,
+        Action::Leave => vec![Message::info("no rules are written, as asked")],
     };
     messages.extend(request.warnings().into_iter().map(Message::warn));
     Ok(messages)
 }
 
+fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
+    if request.validation.is_some() {
+        let what = "validation (--run-validation) is not supported yet: Shunt reads its rules back \
+                    after writing; leave it out";
+        return Err(Failure::NotYet(what));
+    }
+    match request.backend {
+        BackendChoice::Auto | BackendChoice::Nft => Ok(()),
+        BackendChoice::IptablesNft | BackendChoice::IptablesLegacy => Err(Failure::NotYet(
+            "an iptables program is not supported yet: Shunt writes nf_tables and needs none; \
+             leave --backend and --force-iptables-binary out",
+        )),
+    }
+}
+
 /// Prints the rules; here, that is the deed.
-fn dry_run(config: &CaptureConfig) -> Result<(), Failure> {
+fn dry_run(config: &CaptureConfig, file: Option<&Path>) -> Result<(), Failure> {
     let pod = PodFacts::read(config).map_err(Failure::Facts)?;
-    print(&render::table(&shunt_redirect::plan(config, &pod).ruleset)).map_err(Failure::Output)
+    let rules = render::table(&shunt_redirect::plan(config, &pod).ruleset);
+    if let Some(path) = file {
+        std::fs::write(path, &rules).map_err(|error| Failure::File(path.to_owned(), error))?;
+    }
+    print(&rules).map_err(Failure::Output)
 }
 
 fn remove() -> Result<Vec<Message>, Failure> {

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_shunt-init");
 const INJECTOR: &str = "-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020";
@@ -164,6 +165,126 @@ fn a_dry_run_prints_what_would_be_written_and_changes_nothing() {
 }
 
 #[test]
+fn tproxy_dns_interfaces_and_groups_reach_the_kernel() {
+    in_namespace(|| {
+        let arguments = format!(
+            "istio-iptables {INJECTOR} -m TPROXY -t 0x11 -r 77 --redirect-dns --capture-all-dns \
+             -c eth7 -k vnet7 --drop-invalid"
+        )
+        .replacen("-m REDIRECT ", "", 1);
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments.split(' '));
+        let output = command
+            .env("ISTIO_OUTBOUND_OWNER_GROUPS", "root,202")
+            .env("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "127.0.0.0/8")
+            .output()
+            .unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.as_str()), (Some(0), ""));
+        let rules = nft("list ruleset");
+        for words in [
+            "tproxy to :15006",
+            "meta mark set 0x00000011",
+            "udp dport 53",
+            "iifname \"eth7\"",
+            "iifname \"vnet7\"",
+            "ct state invalid",
+            "elements = { 0, 202 }",
+            "127.0.0.0/8",
+        ] {
+            assert!(rules.contains(words), "{words}: {rules}");
+        }
+        assert!(ip("rule").contains("fwmark 0x11 lookup 77"));
+        let Ran(code, _, error) = init(&format!("istio-iptables {INJECTOR}"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(!nft("list ruleset").contains("tproxy"));
+        assert!(!ip("rule").contains("fwmark"));
+    });
+}
+
+#[test]
+fn another_network_namespace_is_entered_and_this_one_left_alone() {
+    in_namespace(|| {
+        let here = format!("/proc/self/task/{}/ns/net", gettid());
+        let here = std::fs::read_link(here).unwrap();
+        thread::scope(|scope| {
+            let (ready, path) = std::sync::mpsc::channel();
+            let (done, wait) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                let own = format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid());
+                ready.send((own, nft("list ruleset"))).unwrap();
+                let _closed = wait.recv();
+                assert!(nft("list ruleset").contains("redirect to :15001"));
+            });
+            let (other, before) = path.recv().unwrap();
+            assert_eq!(before, "");
+            assert_ne!(std::fs::read_link(&other).unwrap(), here);
+            let Ran(code, output, error) = init(&format!(
+                "istio-iptables {INJECTOR} --network-namespace {other}"
+            ));
+            assert_eq!((code, error.as_str()), (0, ""));
+            assert!(output.contains("created"), "{output}");
+            assert_eq!(nft("list ruleset"), "");
+            let mut command = Command::new("setpriv");
+            command.args([
+                "--bounding-set=-sys_admin",
+                "--inh-caps=-sys_admin",
+                PROGRAM,
+            ]);
+            command.args(["istio-iptables", "--network-namespace", &other]);
+            let Ran(code, _, error) = ran(&mut command);
+            assert_eq!(code, 4, "{error}");
+            assert!(error.contains("CAP_SYS_ADMIN is missing"), "{error}");
+            drop(done);
+        });
+        for (path, words) in [
+            (
+                "/nowhere/ns",
+                "cannot open the network namespace /nowhere/ns",
+            ),
+            ("/proc/self/ns/uts", "cannot enter the network namespace"),
+        ] {
+            let Ran(code, _, error) = init(&format!("istio-iptables --network-namespace {path}"));
+            assert_eq!(code, 2, "{error}");
+            assert!(error.contains(words), "{error}");
+        }
+    });
+}
+
+#[test]
+fn a_dry_run_writes_its_file_too() {
+    in_namespace(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |file: &std::path::Path| {
+            let mut command = Command::new(PROGRAM);
+            command.args(["istio-iptables", "-i", "*", "-b", "*", "-n"]);
+            command.env("DRY_RUN_FILE_PATH", file).output().unwrap()
+        };
+        let file = folder.path().join("rules");
+        let output = run(&file);
+        assert!(output.status.success());
+        assert!(!output.stdout.is_empty());
+        assert_eq!(std::fs::read(&file).unwrap(), output.stdout);
+        let output = run(&folder.path().join("none/rules"));
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("none/rules: No such file"), "{error}");
+    });
+}
+
+#[test]
+fn rules_are_left_to_the_cni_plugin_if_asked() {
+    in_namespace(|| {
+        let Ran(code, output, error) =
+            init(&format!("istio-iptables {INJECTOR} --skip-rule-apply"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert_eq!(output, "no rules are written, as asked\n");
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
 fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
     in_namespace(|| {
         for (arguments, code, words) in [
@@ -177,7 +298,13 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
             ),
             ("istio-iptables stray", 2, "stray"),
             ("apply", 2, "apply"),
-            ("istio-iptables -b * -m TPROXY", 3, "use 'REDIRECT'"),
+            ("istio-iptables -b * -m NONE", 2, "use REDIRECT or TPROXY"),
+            ("istio-iptables --run-validation", 3, "--run-validation"),
+            (
+                "istio-iptables --force-iptables-binary legacy",
+                3,
+                "iptables program",
+            ),
         ] {
             let Ran(found, output, error) = init(arguments);
             assert_eq!((found, output.as_str()), (code, ""), "{arguments}: {error}");
@@ -220,7 +347,7 @@ fn with_log_as_json_each_message_is_an_object_on_its_line() {
         );
         for (arguments, code, words) in [
             ("-p 0", 2, "-p '0' (--envoy-port)"),
-            ("--redirect-dns", 3, "is not supported"),
+            ("--run-validation", 3, "is not supported"),
             ("--no-such-flag", 2, "--no-such-flag"),
         ] {
             let Ran(found, output, error) =

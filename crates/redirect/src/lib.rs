@@ -12,12 +12,15 @@ mod cgroup;
 pub mod compat;
 pub mod error;
 pub mod facts;
+pub mod field;
+pub mod netns;
 pub mod nft;
 pub mod plan;
 pub mod ranges;
 mod resolv;
 pub mod routing;
 pub mod ruleset;
+pub mod validate;
 
 pub use backend::{Applied, Change, Removed, apply, remove};
 pub use capture::CaptureConfig;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use shunt_redirect::CaptureConfig;
+use shunt_redirect::compat::Accounts;
 use shunt_redirect::compat::istio::IstioArgs;
 
 /// Runs `test` in a fresh network namespace, which ends with it. `lo` is up.
@@ -108,7 +109,7 @@ pub(crate) fn generation() -> u32 {
 /// The policy that these arguments of `istio-iptables` ask for.
 pub(crate) fn policy(arguments: &[&str]) -> CaptureConfig {
     parse(arguments)
-        .parse(|_variable| None)
+        .parse(|_variable| None, &Accounts::in_folder("/nowhere"))
         .expect("valid arguments")
         .config
 }
