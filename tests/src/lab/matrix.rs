@@ -7,31 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fastrand::Rng;
 use ipnet::IpNet;
 
+use super::edges::Edges;
+use super::world::is_the_pods;
 use super::{Flow, Owner, Place, Protocol, Source, Trial};
 use crate::net::Family;
-
-/// What a policy tells apart: the values by which flows are chosen.
-#[derive(Debug, Clone, Default)]
-pub struct Edges {
-    /// Ports it names.
-    pub ports: Vec<u16>,
-    /// Blocks of destinations it names.
-    pub blocks: Vec<IpNet>,
-    /// Blocks of sources it names.
-    pub sources: Vec<IpNet>,
-    /// User ids it names.
-    pub uids: Vec<u32>,
-    /// Group ids it names.
-    pub gids: Vec<u32>,
-    /// The mark by which it knows the proxy.
-    pub mark: Option<u32>,
-    /// The mark with which the proxy may call the application from a client's address.
-    pub tproxy: Option<u32>,
-    /// DNS servers it names; some, if it captures queries to any.
-    pub resolvers: Vec<IpAddr>,
-    /// Whose queries are not captured.
-    pub proxy: Option<Owner>,
-}
 
 /// Ports that mean something to every policy.
 const PORTS: [u16; 12] = [
@@ -118,15 +97,8 @@ impl Edges {
             },
         };
         let mut owner = self.owner(rng);
-        let own = Place::Pod.own_address(family);
-        let mut source = match rng.u32(..100) {
-            0..70 => Source::Any,
-            70..82 => Source::Address(family.inbound_source()),
-            82..90 => Source::Address(own),
-            90..96 => Source::Address(family.loopback()),
-            96..98 => Source::Port(53),
-            _ => Source::Port(15053),
-        };
+        let protocol = protocol(port, rng);
+        let mut source = source(address, protocol, rng);
         if let Some(mark) = self.tproxy
             && rng.u32(..100) < 12
         {
@@ -146,7 +118,7 @@ impl Edges {
             from: Place::Pod,
             owner,
             source,
-            protocol: protocol(port, rng),
+            protocol,
             to: (address, port).into(),
         }
     }
@@ -157,17 +129,18 @@ impl Edges {
             (Place::Peer, _) => behind_eth1(family, rng),
             (_, _) => self.before_eth1(family, rng),
         };
-        let source = match rng.u32(..100) {
-            0..55 => Source::Any,
-            55..95 => Source::Address(self.client(from, family, rng)),
-            _ => Source::Port(53),
-        };
         let port = self.port(rng);
+        let protocol = protocol(port, rng);
+        let source = match (protocol, rng.u32(..100)) {
+            (_, 0..40) => Source::Any,
+            (Protocol::Udp, 85..) => Source::Port(53),
+            _ => Source::Address(self.client(from, family, rng)),
+        };
         Flow {
             from,
             owner: Owner::APP,
             source,
-            protocol: protocol(port, rng),
+            protocol,
             to: (address, port).into(),
         }
     }
@@ -251,6 +224,20 @@ fn dns_pair(proxy: Owner, server: SocketAddr, rng: &mut Rng) -> Trial {
         flows.reverse();
     }
     Trial { flows }
+}
+
+/// What a client in the pod may bind to reach an address. From a loopback address it reaches nobody
+/// outside, and a connection cannot start from a port on which a server listens.
+fn source(to: IpAddr, protocol: Protocol, rng: &mut Rng) -> Source {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    match (is_the_pods(to), protocol, rng.u32(..100)) {
+        (true, _, 0..18) => Source::Address(family.inbound_source()),
+        (true, _, 18..26) => Source::Address(family.loopback()),
+        (_, _, 26..36) => Source::Address(Place::Pod.own_address(family)),
+        (_, Protocol::Udp, 36..46) => Source::Port(53),
+        (_, Protocol::Udp, 46..56) => Source::Port(15053),
+        _ => Source::Any,
+    }
 }
 
 fn protocol(port: u16, rng: &mut Rng) -> Protocol {

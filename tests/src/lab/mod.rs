@@ -12,12 +12,14 @@
 //! | [`world`] | the namespaces, their links and addresses |
 //! | [`flow`] | what is sent: by whom, from where, where to |
 //! | [`outcome`] | what became of it |
-//! | [`matrix`] | random flows around the edges of a policy |
+//! | [`edges`] | the values that a policy tells apart |
+//! | [`matrix`] | random flows around them |
 
 pub mod bench;
 mod clear;
 mod conntrack;
 mod drive;
+pub mod edges;
 pub mod flow;
 mod listeners;
 pub mod matrix;
@@ -28,7 +30,8 @@ mod tests;
 pub mod world;
 
 pub use bench::Bench;
-pub use drive::Lab;
+pub use drive::{Lab, PATIENCE};
+pub use edges::Edges;
 pub use flow::{Flow, Owner, Protocol, Source, Trial};
 pub use listeners::Proxy;
 pub use outcome::{Arrival, Observation, Outcome, Track};
