@@ -15,6 +15,7 @@ pub(crate) enum Exit {
     KernelLacks = 5,
     Conflict = 6,
     KernelRefused = 7,
+    ProgramMissing = 8,
 }
 
 impl Exit {
@@ -31,6 +32,7 @@ impl From<Cause> for Exit {
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
             Cause::Missing => Self::Usage,
+            Cause::ProgramMissing => Self::ProgramMissing,
             Cause::Internal => Self::Internal,
         }
     }
@@ -61,6 +63,7 @@ mod tests {
             Exit::KernelLacks,
             Exit::Conflict,
             Exit::KernelRefused,
+            Exit::ProgramMissing,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
         let program: Vec<_> = program

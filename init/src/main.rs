@@ -3,6 +3,7 @@
 //! Only wiring: the policy is read by `shunt_redirect::compat`, carried out by `shunt_redirect`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod exit;
 mod message;
 mod run;

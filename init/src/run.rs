@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use shunt_abi::{SCHEMA_VERSION, name};
+use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
-use shunt_redirect::compat::{Accounts, Action, ArgumentError, BackendChoice, Request};
+use shunt_redirect::compat::{Accounts, Action, ArgumentError, Request};
 use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
@@ -17,6 +17,7 @@ use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
+use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 
@@ -165,7 +166,7 @@ fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
         netns::enter(path).map_err(Failure::Netns)?;
     }
     let mut messages = match &request.action {
-        Action::Apply => shunt_redirect::apply(&request.config)
+        Action::Apply => shunt_redirect::backend::apply(&request.config, request.backend)
             .map(|applied| applied_messages(&applied))
             .map_err(Failure::Apply)?,
         Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
@@ -182,13 +183,7 @@ fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
                     after writing; leave it out";
         return Err(Failure::NotYet(what));
     }
-    match request.backend {
-        BackendChoice::Auto | BackendChoice::Nft => Ok(()),
-        BackendChoice::IptablesNft | BackendChoice::IptablesLegacy => Err(Failure::NotYet(
-            "an iptables program is not supported yet: Shunt writes nf_tables and needs none; \
-             leave --backend and --force-iptables-binary out",
-        )),
-    }
+    Ok(())
 }
 
 /// Prints the rules; here, that is the deed.
@@ -217,7 +212,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         "{rules} rules ({families}), {}",
         applied.plan.ruleset.mark()
     );
-    let table = format!("table inet {}", name::NFT_TABLE);
+    let table = backend::place(applied.backend);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),
         Change::Created => format!("{table}: created, {content}"),
@@ -242,16 +237,12 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
     if applied.routing_removed {
         messages.push(Message::info("policy routing of an earlier run: removed"));
     }
+    messages.extend(backend::applied(applied));
     messages
 }
 
 fn removed_messages(removed: &Removed) -> Vec<Message> {
-    let table = format!("table inet {}", name::NFT_TABLE);
-    let mut messages = vec![Message::info(if removed.table {
-        format!("{table}: removed")
-    } else {
-        format!("{table}: there is none")
-    })];
+    let mut messages = backend::removed(removed);
     if removed.routing {
         messages.push(Message::info("policy routing: removed"));
     }

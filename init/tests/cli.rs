@@ -300,11 +300,6 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
             ("apply", 2, "apply"),
             ("istio-iptables -b * -m NONE", 2, "use REDIRECT or TPROXY"),
             ("istio-iptables --run-validation", 3, "--run-validation"),
-            (
-                "istio-iptables --force-iptables-binary legacy",
-                3,
-                "iptables program",
-            ),
         ] {
             let Ran(found, output, error) = init(arguments);
             assert_eq!((found, output.as_str()), (code, ""), "{arguments}: {error}");
@@ -424,7 +419,8 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
         ] {
             let mut command = Command::new("strace");
             command.args(["-o", "/dev/null", "-e", &format!("inject={injected}")]);
-            let Ran(found, _, error) = ran(command.args([PROGRAM, "istio-iptables", "-i", "*"]));
+            let Ran(found, _, error) =
+                ran(command.args([PROGRAM, "istio-iptables", "--native-nftables", "-i", "*"]));
             assert_eq!(found, code, "{injected}: {error}");
             assert!(error.contains(words), "{injected}: {error}");
             assert_eq!(nft("list ruleset"), "");

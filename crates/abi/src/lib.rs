@@ -86,6 +86,31 @@ pub mod name {
     /// The nf_tables table in family `inet`.
     pub const NFT_TABLE: &str = "shunt";
 
+    /// Chains of the iptables backend, in tables that others use too.
+    pub mod iptables {
+        /// What all of them begin with. A chain of such a name in `raw`, `mangle` or `nat` is
+        /// Shunt's, whatever it holds.
+        pub const PREFIX: &str = "SHUNT_";
+        /// Jumped to from `PREROUTING`.
+        pub const PREROUTING: &str = "SHUNT_PREROUTING";
+        /// Jumped to from `OUTPUT`.
+        pub const OUTPUT: &str = "SHUNT_OUTPUT";
+        /// Gives packets a mark, whose number follows, and ends the chain that went to it.
+        pub const MARK: &str = "SHUNT_MARK_";
+        /// Gives packets their connection's mark, and ends the chain that went to it.
+        pub const RESTORE_MARK: &str = "SHUNT_RESTORE_MARK";
+        /// Gives connections their packet's mark, and ends the chain that went to it.
+        pub const SAVE_MARK: &str = "SHUNT_SAVE_MARK";
+        /// Puts packets into a conntrack zone, whose number follows, and ends the chain that went
+        /// to it.
+        pub const ZONE: &str = "SHUNT_ZONE_";
+        /// What the comment of each rule begins with; its key follows.
+        pub const COMMENT: &str = "shunt:";
+        /// Key of the rules that jump to Shunt's chains; after it stands
+        /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
+        pub const JUMP: &str = "jump schema=";
+    }
+
     /// Chains of [`NFT_TABLE`], named as the hooks they stand on, in a packet's order.
     pub mod chain {
         /// Arriving packets, before conntrack.

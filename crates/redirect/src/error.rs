@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, name};
 
 use crate::facts::Missing;
+pub use crate::iptables::IptablesError;
 
 /// Why an operation failed, as a caller needs to tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub enum Cause {
     KernelRefused,
     /// Something that the policy names is not in the pod.
     Missing,
+    /// A program that the iptables backend needs is not there.
+    ProgramMissing,
     /// Something that should be impossible.
     Internal,
 }
@@ -119,6 +122,13 @@ pub enum Conflict {
     },
 }
 
+impl Conflict {
+    /// Whether it is ours, of a newer Shunt.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
+}
+
 /// Writing a policy failed. Nothing of it is active, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -131,6 +141,17 @@ pub enum ApplyError {
     /// The kernel did not do it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// iptables did not do it.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+    /// Neither backend can do it.
+    #[error("{nft}; and iptables, which would do instead, does not work either: {iptables}")]
+    NoBackend {
+        /// Why nf_tables cannot.
+        nft: Box<Self>,
+        /// Why iptables cannot.
+        iptables: Box<Self>,
+    },
 }
 
 /// Removing the rules failed.
@@ -142,6 +163,9 @@ pub enum RemoveError {
     /// The kernel did not do it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// iptables did not do it.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
 }
 
 /// Reading the rules failed.
@@ -188,21 +212,28 @@ impl KernelError {
     }
 }
 
-macro_rules! cause_of {
-    ($($error:ty),+) => {$(
-        impl $error {
-            /// Why it failed.
-            #[must_use]
-            pub fn cause(&self) -> Cause {
-                match self {
-                    Self::Conflict(_) => Cause::Conflict,
-                    Self::Kernel(error) => error.cause(),
-                }
-            }
+impl ListError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Conflict(_) => Cause::Conflict,
+            Self::Kernel(error) => error.cause(),
         }
-    )+};
+    }
 }
-cause_of!(RemoveError, ListError);
+
+impl RemoveError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Conflict(_) => Cause::Conflict,
+            Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+        }
+    }
+}
 
 impl ApplyError {
     /// Why it failed.
@@ -212,6 +243,8 @@ impl ApplyError {
             Self::Missing(_) => Cause::Missing,
             Self::Conflict(_) => Cause::Conflict,
             Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+            Self::NoBackend { nft, .. } => nft.cause(),
         }
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! This is the first step of a packet's way. A policy arrives in somebody's words
 //! ([`compat::istio`]), becomes a [`CaptureConfig`], then a [`Ruleset`] ([`plan::plan`], where rule
-//! order lives), then one nf_tables transaction ([`nft`]), with `::6` on `lo` before it
-//! ([`routing`]). [`apply`] and [`remove`] do all of it, [`nft::list`] reads it back.
+//! order lives), then one nf_tables transaction ([`nft`]) or, where need be, scripts for iptables
+//! ([`mod@iptables`]), with `::6` on `lo` before it ([`routing`]). [`backend`] does all of it,
+//! [`nft::list`] reads it back.
 #![forbid(unsafe_code)]
 
-mod backend;
+pub mod backend;
 pub mod capture;
 mod cgroup;
 pub mod compat;
 pub mod error;
+pub mod explain;
 pub mod facts;
 pub mod field;
+pub mod iptables;
 pub mod netns;
 pub mod nft;
 pub mod plan;
@@ -22,8 +25,16 @@ pub mod routing;
 pub mod ruleset;
 pub mod validate;
 
-pub use backend::{Applied, Change, Removed, apply, remove};
+pub use backend::{Applied, Backend, BackendChoice, Change, Removed, remove};
 pub use capture::CaptureConfig;
 pub use facts::PodFacts;
 pub use plan::{Plan, plan};
 pub use ruleset::Ruleset;
+
+/// [`backend::apply`] with nf_tables by netlink.
+///
+/// # Errors
+/// As there.
+pub fn apply(config: &CaptureConfig) -> Result<Applied, error::ApplyError> {
+    backend::apply(config, BackendChoice::Nft)
+}

@@ -28,10 +28,11 @@ use self::flags::{
 use super::accounts::Accounts;
 use super::arguments::{ArgumentError, Given, Values, augment};
 use super::duration::go_duration;
-use super::request::{Action, BackendChoice, Request, Validation};
+use super::request::{Action, Request, Validation};
 use super::values::{
     Reason, backend, boolean, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table,
 };
+use crate::backend::BackendChoice;
 use crate::capture::{
     self, CaptureConfig, DNS_PROXY, Dns, DnsServers, INBOUND, Inbound, InboundCapture, InboundMode,
     Interfaces, Ipv6Mode, LOOPBACK_V4, OUTBOUND, Outbound, OutboundCapture, Port, Ports, TUNNEL,

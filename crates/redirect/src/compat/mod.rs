@@ -9,4 +9,4 @@ pub(crate) mod values;
 
 pub use accounts::Accounts;
 pub use arguments::ArgumentError;
-pub use request::{Action, BackendChoice, Request, Validation};
+pub use request::{Action, Request, Validation};

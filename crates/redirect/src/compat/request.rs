@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::backend::BackendChoice;
 use crate::capture::{CaptureConfig, Port};
 use crate::field::Vocabulary;
 
@@ -60,20 +61,6 @@ pub enum Action {
     Remove,
     /// Leave the rules to whoever else writes them (Istio's CNI plugin).
     Leave,
-}
-
-/// What writes the rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BackendChoice {
-    /// nf_tables; what else the kernel has, where it has none.
-    #[default]
-    Auto,
-    /// nf_tables by netlink, without any program.
-    Nft,
-    /// The program `iptables-nft-restore`.
-    IptablesNft,
-    /// The program `iptables-legacy-restore`.
-    IptablesLegacy,
 }
 
 /// Istio's own proof: a connection of the proxy to itself must come back at the capture port.

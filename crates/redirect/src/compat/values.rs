@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::request::BackendChoice;
+use crate::backend::BackendChoice;
 use crate::capture::{InterfaceName, Ipv6Mode, Mark, Port, Ports};
 use crate::field::Vocabulary;
 use crate::validate::Invalid;
@@ -243,11 +243,13 @@ pub(crate) fn backend(text: &str) -> Result<BackendChoice, Reason> {
     match text {
         "auto" => Ok(BackendChoice::Auto),
         "nft" => Ok(BackendChoice::Nft),
+        "iptables" => Ok(BackendChoice::Iptables),
         "iptables-nft" => Ok(BackendChoice::IptablesNft),
         "iptables-legacy" => Ok(BackendChoice::IptablesLegacy),
         _ => Err(Reason::NotOneOf(&[
             "auto",
             "nft",
+            "iptables",
             "iptables-nft",
             "iptables-legacy",
         ])),

@@ -49,9 +49,21 @@ impl Batch {
         batch
     }
 
-    /// Appends a message. `text` says what it does.
+    /// Appends a message about family inet. `text` says what it does.
     pub(crate) fn push(
         &mut self,
+        kind: u16,
+        flags: u16,
+        what: (Object, String),
+        body: impl FnOnce(&mut Writer),
+    ) {
+        self.push_in(NFPROTO_INET, kind, flags, what, body);
+    }
+
+    /// The same about any family.
+    pub(crate) fn push_in(
+        &mut self,
+        family: u8,
         kind: u16,
         flags: u16,
         (object, text): (Object, String),
@@ -61,7 +73,7 @@ impl Batch {
             kind,
             flags: flag::REQUEST | flags,
             sequence: self.next(),
-            family: NFPROTO_INET,
+            family,
             resource: 0,
         };
         self.operations.push(Operation { object, text });

@@ -5,6 +5,7 @@
 
 pub(crate) mod attr;
 mod batch;
+pub(crate) mod compat;
 mod decode;
 mod encode;
 mod expr;

@@ -87,7 +87,7 @@ pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelErr
     Err(KernelError::Busy { attempts: ATTEMPTS })
 }
 
-fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
+pub(super) fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
     let what = "read the generation of nf_tables";
     let replies = get(socket, what, msg::GETGEN, 0, |_attributes| {})?;
     let body = only(replies, msg::NEWGEN);
@@ -308,11 +308,23 @@ fn dump(
 }
 
 /// Type and body of each message that answers a request.
-type Messages = Vec<(u16, Vec<u8>)>;
+pub(super) type Messages = Vec<(u16, Vec<u8>)>;
 
-/// One request and its messages. `None`: a list that a change interrupted.
+/// One request about family inet and its messages. `None`: a list that a change interrupted.
 fn get(
     socket: &mut NetlinkSocket,
+    what: &str,
+    kind: u16,
+    flags: u16,
+    body: impl FnOnce(&mut Writer),
+) -> Result<Option<Messages>, KernelError> {
+    get_in(socket, NFPROTO_INET, what, kind, flags, body)
+}
+
+/// The same about any family.
+pub(super) fn get_in(
+    socket: &mut NetlinkSocket,
+    family: u8,
     what: &str,
     kind: u16,
     flags: u16,
@@ -324,7 +336,7 @@ fn get(
         kind,
         flags: flag::REQUEST | flags,
         sequence,
-        family: NFPROTO_INET,
+        family,
         resource: 0,
     };
     request.message(&head, body);
@@ -367,7 +379,7 @@ fn only(messages: Option<Messages>, kind: u16) -> Vec<u8> {
 }
 
 /// The attributes of an nf_tables message's body.
-fn attributes(body: &[u8]) -> Attributes<'_> {
+pub(super) fn attributes(body: &[u8]) -> Attributes<'_> {
     Attributes::new(body.get(NFGENMSG..).unwrap_or_default())
 }
 
@@ -386,7 +398,7 @@ fn find<'a, T>(
     Ok(None)
 }
 
-fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
+pub(super) fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
     let operation = operation.to_owned();
     |what| KernelError::Malformed { operation, what }
 }

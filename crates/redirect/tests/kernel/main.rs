@@ -8,6 +8,8 @@
 )]
 
 mod apply;
+mod cases;
 mod golden;
+mod iptables;
 mod random;
 mod support;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use clap::{Args as _, Command, FromArgMatches as _};
 
 use super::{FLAGS, IstioArgs, log_as_json};
+use crate::backend::BackendChoice;
 use crate::capture::{
     CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
     OwnerGroups,
 };
-use crate::compat::{Accounts, Action, ArgumentError, BackendChoice, Request};
+use crate::compat::{Accounts, Action, ArgumentError, Request};
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
     let command = IstioArgs::augment_args(Command::new("istio-iptables"));
