@@ -14,12 +14,14 @@
 //! | [`outcome`] | what became of it |
 //! | [`edges`] | the values that a policy tells apart |
 //! | [`matrix`] | random flows around them |
+//! | [`equivalence`] | random policies: every backend and the evaluator decide alike |
 
 pub mod bench;
 mod clear;
 mod conntrack;
 mod drive;
 pub mod edges;
+pub mod equivalence;
 pub mod flow;
 mod listeners;
 pub mod matrix;

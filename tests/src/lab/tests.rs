@@ -135,7 +135,12 @@ fn rules_are_seen_at_work_and_gone_when_cleared() {
             (Place::Pod, 15006),
         ]);
         assert_eq!(answers(&lab.run(&proxy, &trials)?), free);
-        lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+        lab.in_pod(|_| {
+            Ok(shunt_redirect::apply(
+                &config,
+                shunt_redirect::BackendChoice::Nft,
+            )?)
+        })?;
         assert_eq!(answers(&lab.run(&proxy, &trials)?), captured);
         lab.clear()?;
         assert_eq!(answers(&lab.run(&proxy, &trials)?), free);
@@ -152,7 +157,12 @@ fn tproxy_keeps_both_addresses_and_the_proxy_may_take_the_clients() {
         let mut config = CaptureConfig::default();
         config.inbound.mode = InboundMode::Tproxy { mark, table: 133 };
         let proxy = Proxy::of(&config);
-        lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+        lab.in_pod(|_| {
+            Ok(shunt_redirect::apply(
+                &config,
+                shunt_redirect::BackendChoice::Nft,
+            )?)
+        })?;
         let marked = Owner {
             mark: Some(mark.get()),
             ..PROXY
@@ -192,7 +202,12 @@ fn application_and_proxy_ask_one_server_from_one_port_and_each_is_answered_by_it
             ..CaptureConfig::default()
         };
         let proxy = Proxy::of(&config);
-        lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+        lab.in_pod(|_| {
+            Ok(shunt_redirect::apply(
+                &config,
+                shunt_redirect::BackendChoice::Nft,
+            )?)
+        })?;
         for server in ["10.96.0.10:53", "[fd00:96::10]:53"] {
             let app = flow(Place::Pod, Owner::APP, Protocol::Udp, server);
             let own = flow(Place::Pod, PROXY, Protocol::Udp, server);
@@ -252,7 +267,12 @@ fn a_thousand_flows_are_a_matter_of_seconds() -> Result<()> {
         let mut lab = Lab::new(bench)?;
         let config = CaptureConfig::default();
         let proxy = Proxy::of(&config);
-        lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+        lab.in_pod(|_| {
+            Ok(shunt_redirect::apply(
+                &config,
+                shunt_redirect::BackendChoice::Nft,
+            )?)
+        })?;
         let trials: Vec<Trial> = (0..1000)
             .map(|n: u32| {
                 let to = format!("10.0.{}.{}:{}", n / 250, n % 250, 80 + n % 7);

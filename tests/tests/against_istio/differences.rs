@@ -53,6 +53,15 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        id: "tproxy-marked-connections-pass",
+        explains: |case| {
+            case.policy.inbound.tproxy().map(|(mark, _)| mark.get()) == case.flow.owner.mark
+                && case.is_proxys_call_to_its_pod()
+                && case.ends_at_inbound_port(case.istio)
+                && case.ends_where_it_was_sent(case.ours)
+        },
+    },
+    Difference {
         id: "tproxy-self-calls-keep-their-destination",
         explains: |case| {
             case.policy.inbound.tproxy().is_some()
