@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Conflict = 6,
     KernelRefused = 7,
     ProgramMissing = 8,
+    /// Istio's repair controller knows this number.
+    Unproved = 126,
 }
 
 impl Exit {
@@ -64,6 +66,7 @@ mod tests {
             Exit::Conflict,
             Exit::KernelRefused,
             Exit::ProgramMissing,
+            Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
         let program: Vec<_> = program

@@ -7,6 +7,8 @@ mod backend;
 mod exit;
 mod message;
 mod run;
+mod termination;
+mod verify;
 
 use std::process::ExitCode;
 

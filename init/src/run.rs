@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
 use shunt_redirect::compat::{Accounts, Action, ArgumentError, Request};
-use shunt_redirect::error::{ApplyError, RemoveError};
+use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
@@ -20,6 +20,7 @@ use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
+use crate::{termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -35,6 +36,18 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    /// Prove by packets that the rules work once they are written [auto: in Kubernetes]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "auto",
+        default_missing_value = "on",
+        hide_default_value = true
+    )]
+    verify: verify::Choice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,13 +64,19 @@ const ISTIO_IPTABLES: &str = "istio-iptables";
 
 /// Why a run failed.
 #[derive(Debug)]
-enum Failure {
+pub(crate) enum Failure {
     Argument(ArgumentError),
-    NotYet(&'static str),
     Netns(NetnsError),
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
+    Verify(KernelError),
+    /// The rules are there, but do not do what they should.
+    Unproved {
+        /// What was found.
+        messages: Vec<Message>,
+        cause: String,
+    },
     Output(io::Error),
     File(PathBuf, io::Error),
 }
@@ -65,14 +84,25 @@ enum Failure {
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::NotYet(_) => Exit::Unsupported,
             Self::Argument(_) | Self::File(..) => Exit::Usage,
             Self::Netns(error) => error.cause().into(),
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
             Self::Facts(error) => error.cause().into(),
+            Self::Verify(error) => error.cause().into(),
+            Self::Unproved { .. } => Exit::Unproved,
             Self::Output(_) => Exit::Internal,
         }
+    }
+}
+
+impl Failure {
+    /// Says first what was done before.
+    fn after(mut self, done: &[Message]) -> Self {
+        if let Self::Unproved { messages, .. } = &mut self {
+            messages.splice(0..0, done.iter().cloned());
+        }
+        self
     }
 }
 
@@ -80,11 +110,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
-            Self::NotYet(what) => write!(f, "{what}"),
             Self::Netns(error) => error.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
+            Self::Verify(error) => write!(f, "cannot verify the rules, which are written: {error}"),
+            Self::Unproved { cause, .. } => f.write_str(cause),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::File(path, error) => write!(
                 f,
@@ -109,7 +140,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Err(error) => return not_parsed(&error, form),
     };
     let done = match cli.verb {
-        Verb::IstioIptables(arguments) => istio(&arguments),
+        Verb::IstioIptables(arguments) => istio(&arguments, cli.verify),
         Verb::Remove => remove(),
     };
     match done {
@@ -120,6 +151,10 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Exit::Success
         }
         Err(failure) => {
+            if let Failure::Unproved { messages, .. } = &failure {
+                messages.iter().for_each(|message| message.say(form));
+            }
+            termination::tell(&failure.to_string());
             Message::error(&failure).say(form);
             failure.exit()
         }
@@ -133,6 +168,7 @@ fn not_parsed(error: &clap::Error, form: Form) -> Exit {
         let _unwritten = error.print();
         return Exit::Success;
     }
+    termination::tell(&error.render().to_string());
     match form {
         Form::Json => Message::error(&error.render()).say(form),
         Form::Text => {
@@ -152,38 +188,40 @@ fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn istio(arguments: &IstioArgs) -> Result<Vec<Message>, Failure> {
+fn istio(arguments: &IstioArgs, verify: verify::Choice) -> Result<Vec<Message>, Failure> {
     let request = arguments
         .parse(|name| std::env::var(name).ok(), &Accounts::default())
         .map_err(Failure::Argument)?;
-    carry_out(&request)
+    carry_out(&request, verify)
 }
 
 /// Does what was asked for, in whatever words.
-fn carry_out(request: &Request) -> Result<Vec<Message>, Failure> {
-    refuse_what_is_not_built(request)?;
+fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, Failure> {
     if let Some(path) = &request.network_namespace {
         netns::enter(path).map_err(Failure::Netns)?;
     }
     let mut messages = match &request.action {
-        Action::Apply => shunt_redirect::backend::apply(&request.config, request.backend)
-            .map(|applied| applied_messages(&applied))
-            .map_err(Failure::Apply)?,
+        Action::Apply => {
+            let applied = shunt_redirect::backend::apply(&request.config, request.backend)
+                .map_err(Failure::Apply)?;
+            let mut messages = applied_messages(&applied);
+            let validation = request.validation.as_ref();
+            let proved = verify::after_apply(&applied.plan, verify, validation);
+            messages.extend(proved.map_err(|failure| failure.after(&messages))?);
+            messages
+        }
         Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
         Action::Remove => remove()?,
-        Action::Leave => vec![Message::info("no rules are written, as asked")],
+        Action::Leave => {
+            let mut messages = vec![Message::info("no rules are written, as asked")];
+            if let Some(validation) = &request.validation {
+                messages.extend(verify::of_others(&request.config, validation)?);
+            }
+            messages
+        }
     };
     messages.extend(request.warnings().into_iter().map(Message::warn));
     Ok(messages)
-}
-
-fn refuse_what_is_not_built(request: &Request) -> Result<(), Failure> {
-    if request.validation.is_some() {
-        let what = "validation (--run-validation) is not supported yet: Shunt reads its rules back \
-                    after writing; leave it out";
-        return Err(Failure::NotYet(what));
-    }
-    Ok(())
 }
 
 /// Prints the rules; here, that is the deed.

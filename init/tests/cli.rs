@@ -299,7 +299,6 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
             ("istio-iptables stray", 2, "stray"),
             ("apply", 2, "apply"),
             ("istio-iptables -b * -m NONE", 2, "use REDIRECT or TPROXY"),
-            ("istio-iptables --run-validation", 3, "--run-validation"),
         ] {
             let Ran(found, output, error) = init(arguments);
             assert_eq!((found, output.as_str()), (code, ""), "{arguments}: {error}");
@@ -342,7 +341,6 @@ fn with_log_as_json_each_message_is_an_object_on_its_line() {
         );
         for (arguments, code, words) in [
             ("-p 0", 2, "-p '0' (--envoy-port)"),
-            ("--run-validation", 3, "is not supported"),
             ("--no-such-flag", 2, "--no-such-flag"),
         ] {
             let Ran(found, output, error) =

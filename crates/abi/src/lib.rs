@@ -58,6 +58,12 @@ pub mod policy_route {
     /// Origin ("S") that tells Shunt's rule and route from others (`FRA_PROTOCOL`,
     /// `rtm_protocol`).
     pub const PROTOCOL: u8 = 0x53;
+    /// While rules are verified: the table ("ShPr") in which what the probes send finds their
+    /// link, and nothing else.
+    pub const PROBE_TABLE: u32 = 0x5368_5072;
+    /// Preference of the rules that lead there, by source address: after [`PREFERENCE`], as the
+    /// main table, and before that.
+    pub const PROBE_PREFERENCE: u32 = 31_338;
 }
 
 /// Addresses with a meaning of their own.
@@ -110,6 +116,12 @@ pub mod name {
         /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
         pub const JUMP: &str = "jump schema=";
     }
+    /// Where probes come in and go out while rules are verified: a link that leads nowhere.
+    pub const PROBE_LINK: &str = "shunt-probe";
+    /// The far end of [`PROBE_LINK`], where what leaves is seen and what arrives is made.
+    pub const PROBE_FAR_END: &str = "shunt-probe-far";
+    /// Abstract Unix socket that whoever verifies holds: one at a time in a network namespace.
+    pub const PROBE_LOCK: &str = "shunt-verify";
 
     /// Chains of [`NFT_TABLE`], named as the hooks they stand on, in a packet's order.
     pub mod chain {

@@ -24,6 +24,7 @@ mod resolv;
 pub mod routing;
 pub mod ruleset;
 pub mod validate;
+pub mod verify;
 
 pub use backend::{Applied, Backend, BackendChoice, Change, Removed, remove};
 pub use capture::CaptureConfig;

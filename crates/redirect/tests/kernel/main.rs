@@ -9,7 +9,9 @@
 
 mod apply;
 mod cases;
+mod continuity;
 mod golden;
 mod iptables;
 mod random;
 mod support;
+mod verify;

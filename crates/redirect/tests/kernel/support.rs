@@ -88,7 +88,7 @@ pub(crate) fn listed() -> String {
 /// All that `remove` promises to leave as it was.
 pub(crate) fn everything() -> String {
     let all = [
-        nft("list ruleset"),
+        output("nft", &["-s", "list", "ruleset"]),
         ip("-d -o addr show"),
         ip("rule show"),
         ip("-6 rule show"),
