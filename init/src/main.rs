@@ -10,6 +10,7 @@ mod preflight;
 mod run;
 mod termination;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 
