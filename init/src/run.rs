@@ -106,9 +106,7 @@ impl Failure {
             Self::Output(_) | Self::Policy(_) => Exit::Internal,
         }
     }
-}
 
-impl Failure {
     /// Says first what was done before.
     fn after(mut self, done: &[Message]) -> Self {
         if let Self::Unproved { messages, .. } = &mut self {
@@ -129,7 +127,7 @@ impl fmt::Display for Failure {
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
-            Self::Verify(error) => write!(f, "cannot verify the rules, which are written: {error}"),
+            Self::Verify(error) => error.fmt(f),
             Self::Unproved { cause, .. } => f.write_str(cause),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::Rules(path, error) => write!(

@@ -67,10 +67,7 @@ pub(crate) fn of_others(
 
 fn options(asked: Option<&Validation>) -> Options {
     let timeout = asked.map_or(Options::TIMEOUT, |asked| asked.timeout);
-    Options {
-        timeout,
-        ..Options::default()
-    }
+    Options { timeout }
 }
 
 /// A line for each leg; an error if any has failed.

@@ -4,7 +4,9 @@
 //! in ours ([`policy`]), becomes a [`CaptureConfig`] whose parts can stand together
 //! ([`validate`]), then a [`Ruleset`] ([`plan::plan`], where rule order lives), then one nf_tables
 //! transaction ([`nft`]) or, where need be, scripts for iptables ([`mod@iptables`]), with `::6` on
-//! `lo` before it ([`routing`]). [`backend`] does all of it, [`nft::list`] reads it back.
+//! `lo` before it ([`routing`]). [`backend`] does all of it, [`nft::list`] reads it back,
+//! [`mod@verify`] proves it, [`mod@diff`] compares, and [`mod@explain`] tells on paper what becomes of
+//! a packet.
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
@@ -13,11 +15,13 @@ pub mod backend;
 pub mod capture;
 mod cgroup;
 pub mod compat;
+pub mod diff;
 pub mod error;
 pub mod explain;
 pub mod facts;
 pub mod field;
 pub mod iptables;
+pub mod listing;
 pub mod netns;
 pub mod nft;
 pub mod plan;

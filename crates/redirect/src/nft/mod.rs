@@ -34,6 +34,8 @@ pub struct Installed {
     pub mark: TableMark,
     /// The rules in the order in which packets meet them, chain by chain.
     pub rules: Vec<InstalledRule>,
+    /// What they mean, or what is among them that Shunt does not write.
+    pub ruleset: Result<Ruleset, String>,
 }
 
 /// A rule in the kernel.
@@ -70,6 +72,7 @@ pub fn list() -> Result<Option<Installed>, ListError> {
         Table::Ours(ours) => Ok(Some(Installed {
             mark: ours.mark,
             rules: ours.rules,
+            ruleset: ours.content,
         })),
     }
 }

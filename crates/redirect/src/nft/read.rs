@@ -13,6 +13,7 @@ use super::decode::{self, ListedChain, ListedRule, ListedSet};
 use super::key::Element;
 use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use crate::diff::diff;
 use crate::error::{Conflict, KernelError, Object};
 use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
@@ -40,7 +41,7 @@ pub(crate) struct Ours {
     pub(crate) mark: TableMark,
     pub(crate) rules: Vec<InstalledRule>,
     /// What the rules mean, unless someone added what Shunt does not write.
-    content: Result<Ruleset, String>,
+    pub(crate) content: Result<Ruleset, String>,
 }
 
 impl Ours {
@@ -51,23 +52,8 @@ impl Ours {
             Ok(content) => content,
             Err(what) => return Some(what.clone()),
         };
-        let rules = |ruleset: &Ruleset| -> Vec<_> {
-            let chains = ruleset.chains.iter();
-            chains
-                .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule.clone())))
-                .collect()
-        };
-        let (found, planned) = (rules(content), rules(plan));
-        let changed = planned.iter().zip(&found).find(|(a, b)| a != b);
-        Some(match changed {
-            Some(((_, rule), _)) => format!("rule {} differs or is not in its place", rule.key),
-            None if found.len() < planned.len() => {
-                format!("rule {} is missing", planned[found.len()].1.key)
-            }
-            None if found.len() > planned.len() => "there are more rules".to_owned(),
-            None if content.sets != plan.sets => "the sets differ".to_owned(),
-            None => format!("the table is marked `{}`", self.mark),
-        })
+        let summary = diff(content, plan).summary();
+        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
     }
 }
 
@@ -130,11 +116,10 @@ pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64
     let what = "read the counters of table inet shunt";
     for _ in 0..ATTEMPTS {
         if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
-            let rules = bodies.iter().map(|body| {
-                let rule = decode::rule(attributes(body)).map_err(malformed(what))?;
-                Ok((rule.key, rule.packets))
-            });
-            return rules.collect();
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })

@@ -123,6 +123,12 @@ impl Route {
         Ok(rules)
     }
 
+    /// The marks whose packets Shunt's rules deliver to this machine.
+    pub(crate) fn delivered_marks(&mut self) -> Result<Vec<(Family, u32)>, KernelError> {
+        let rules = self.policy_rules()?;
+        Ok(rules.iter().map(|half| (half.family, half.mark)).collect())
+    }
+
     /// Shunt's routes; their mark is 0.
     fn policy_routes(&mut self) -> Result<Vec<Half>, KernelError> {
         let operation = "list the routes of this network namespace";

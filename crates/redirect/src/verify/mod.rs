@@ -45,9 +45,6 @@ pub struct Options {
     /// How long all of it may take, waiting for another run included. Without a fault it ends much
     /// earlier.
     pub timeout: Duration,
-    /// Whether the kernel's rules are also compared with the plan. Only tests leave it out, to see
-    /// what probes alone find.
-    pub read_back: bool,
 }
 
 impl Options {
@@ -59,7 +56,6 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             timeout: Self::TIMEOUT,
-            read_back: true,
         }
     }
 }
@@ -75,18 +71,13 @@ const PATIENCE: Duration = Duration::from_millis(250);
 pub fn verify(plan: &Plan, options: &Options) -> Result<Report, KernelError> {
     let mut nft = Nft::open()?;
     let rules = &plan.ruleset;
-    let readback = options
-        .read_back
-        .then(|| Readback::read(&mut nft))
-        .transpose()?;
+    let readback = Readback::read(&mut nft)?;
     let live = Live::run(rules, &mut nft, options.timeout);
     let mut legs: Vec<Leg> = Vec::new();
     for chain in &rules.chains {
         for rule in &chain.rules {
             for family in families(rule, plan.ipv6) {
-                let difference = readback
-                    .as_ref()
-                    .and_then(|readback| readback.difference(rules, chain.hook, rule));
+                let difference = readback.difference(rules, chain.hook, rule);
                 legs.push(Leg {
                     title: title::of(&rule.key),
                     family: Some(family),
@@ -96,13 +87,7 @@ pub fn verify(plan: &Plan, options: &Options) -> Result<Report, KernelError> {
             }
         }
     }
-    legs.extend(
-        live.rest(
-            readback
-                .as_ref()
-                .and_then(|readback| readback.intruder(rules)),
-        ),
-    );
+    legs.extend(live.rest(readback.intruder(rules)));
     Ok(Report {
         legs,
         probes: live.probes,
