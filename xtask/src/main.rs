@@ -34,7 +34,7 @@ struct Arguments {
 enum Verb {
     /// Install what the tests need; quick when all is there
     Setup(setup::SetupArgs),
-    /// Run everything: static checks, unit, in-process and namespace tests (root)
+    /// Run everything: static checks, unit, in-process, namespace and cluster tests (root)
     Test,
     /// Run the static checks alone: format, clippy, dependency arrows, sizes, docs, licences
     Ci,

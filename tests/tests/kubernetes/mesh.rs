@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cluster, expect_captured};
+use crate::{cluster, expect_captured, get, records};
 
 #[test]
 fn both_directions_of_a_pod_go_through_its_sidecar() -> Result<()> {
@@ -18,6 +18,20 @@ fn both_directions_of_a_pod_go_through_its_sidecar() -> Result<()> {
     let prefix = ("envoy_http_conn_manager_prefix", "inbound_9080");
     let requests = metrics.count("envoy_http_downstream_rq_total", &[prefix]);
     ensure!(requests == 1, "{requests} inbound requests were counted");
+    Ok(())
+}
+
+#[test]
+fn a_server_beside_the_pods_is_reached_through_the_sidecar() -> Result<()> {
+    let cluster = cluster()?;
+    cluster.wait_ready("mesh")?;
+    let node = cluster.node()?;
+    let server = node.http_app("beside", 0)?;
+    let to = node.v4(server.port()).to_string();
+    let seen = get(cluster, ("mesh", "app"), &to, "/beside")?;
+    ensure!(seen["server"] == "beside", "{seen}");
+    let records = records(cluster, "mesh", |record| record.get("upstream_host") == to)?;
+    ensure!(records.len() == 1, "{records:?}");
     Ok(())
 }
 

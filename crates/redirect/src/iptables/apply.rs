@@ -5,7 +5,8 @@ use super::detect::{Pair, Tools, legacy_tables};
 use super::error::IptablesError;
 use super::render;
 use super::script::{reached, rollback, script};
-use super::state::State;
+use super::state::{STAGES, State, table_name};
+use super::turn::Turn;
 use crate::backend::Change;
 use crate::error::{Cause, KernelError};
 use crate::nft::Nft;
@@ -28,12 +29,16 @@ struct Half<'a> {
 /// If a program is missing or refuses. Then what was there before is there again.
 pub(crate) fn apply(tools: &Tools, plan: &Plan) -> Result<Change, IptablesError> {
     let halves = halves(tools, plan)?;
+    let _turn = Turn::take();
     let mut change = Change::Unchanged;
     let mut first: Option<Vec<State>> = None;
     let mut last_difference = (Family::V4, String::new());
     for _ in 0..ATTEMPTS {
         let before = read(&halves)?;
         let Some((family, difference)) = difference(&halves, &before) else {
+            if let (Flavour::Nft, Some(initial)) = (tools.flavour, &first) {
+                sweep(&halves, initial);
+            }
             return Ok(change);
         };
         let initial = first.get_or_insert_with(|| before.clone());
@@ -50,7 +55,7 @@ pub(crate) fn apply(tools: &Tools, plan: &Plan) -> Result<Change, IptablesError>
             if interfered(&halves, &before, &now) {
                 continue;
             }
-            return Err(match take_back(&halves, initial) {
+            return Err(match take_back(&halves, tools.flavour, initial) {
                 Ok(()) => error,
                 Err(second) => IptablesError::NotRolledBack {
                     first: Box::new(error),
@@ -146,7 +151,11 @@ fn interfered(halves: &[Half<'_>], before: &[State], now: &[State]) -> bool {
 }
 
 /// Brings the tables that we have written back to what they held.
-fn take_back(halves: &[Half<'_>], initial: &[State]) -> Result<(), IptablesError> {
+fn take_back(
+    halves: &[Half<'_>],
+    flavour: Flavour,
+    initial: &[State],
+) -> Result<(), IptablesError> {
     for (half, initial) in halves.iter().zip(initial).rev() {
         let now = half.pair.state()?;
         let script = script(&now, &rollback(&now, &half.target, initial));
@@ -154,7 +163,27 @@ fn take_back(halves: &[Half<'_>], initial: &[State]) -> Result<(), IptablesError
             half.pair.restore(&script)?;
         }
     }
+    if flavour == Flavour::Nft {
+        sweep(halves, initial);
+    }
     Ok(())
+}
+
+/// Deletes tables of nf_tables that held or should have held rules of ours, and are empty now. To
+/// leave one does no harm, so an error is none.
+fn sweep(halves: &[Half<'_>], initial: &[State]) {
+    let Ok(now) = read(halves) else { return };
+    let mut emptied = Vec::new();
+    for ((half, initial), now) in halves.iter().zip(initial).zip(&now) {
+        let gone = STAGES.into_iter().filter(|stage| {
+            let touched = initial.table(*stage).or_else(|| half.target.table(*stage));
+            touched.is_some() && now.table(*stage).is_none()
+        });
+        emptied.extend(gone.map(|stage| (half.family, table_name(stage))));
+    }
+    if !emptied.is_empty() {
+        let _left = Nft::open().and_then(|mut nft| nft.delete_bare_tables(&emptied));
+    }
 }
 
 /// What [`clear`] found.
@@ -217,6 +246,7 @@ fn clear_nft() -> Result<bool, ClearError> {
 }
 
 fn clear_legacy(pair: &Pair) -> Result<bool, IptablesError> {
+    let _turn = Turn::take();
     for _ in 0..ATTEMPTS {
         let state = pair.state()?;
         if state.is_empty() {

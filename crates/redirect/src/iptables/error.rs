@@ -140,7 +140,7 @@ fn hint(said: &str) -> String {
 
 /// What the known complaints mean, and the remedy.
 fn meaning(said: &str) -> Option<(Cause, &'static str)> {
-    const KNOWN: [(&str, Cause, &str); 9] = [
+    const KNOWN: [(&str, Cause, &str); 10] = [
         (
             "Permission denied",
             Cause::Permission,
@@ -152,6 +152,13 @@ fn meaning(said: &str) -> Option<(Cause, &'static str)> {
             Cause::Permission,
             "CAP_NET_ADMIN and, for legacy tables, CAP_NET_RAW over this network namespace are \
              needed: run as root with `securityContext.capabilities.add: [NET_ADMIN, NET_RAW]`",
+        ),
+        (
+            "CHAIN_ADD failed",
+            Cause::Conflict,
+            "Another program keeps chains in a table of iptables' name that iptables cannot use: \
+             see `nft list table ip nat` (and `raw`, `mangle`, `ip6`), delete or rename that table, \
+             or use `--backend nft`, which works beside it",
         ),
         (
             "xtables lock",

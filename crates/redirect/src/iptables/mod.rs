@@ -13,6 +13,7 @@ pub mod render;
 mod script;
 mod sets;
 mod state;
+mod turn;
 
 pub(crate) use apply::{ClearError, Cleared, apply, clear};
 pub(crate) use detect::Tools;

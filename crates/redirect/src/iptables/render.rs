@@ -11,9 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shunt_abi::{SCHEMA_VERSION, name::iptables};
 
-use super::sets::{ids, multiports, port_range, v4_blocks, v6_blocks, v6_text};
+use super::sets::{ids, multiports, port_range, v4_blocks, v6_blocks};
 use super::state::{Jump, State, Table};
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, v6_text};
 use crate::ruleset::{
     AddressTest, Elements, Family, Hook, Match, PortTest, Protocol, Rule, Ruleset, Verdict,
 };

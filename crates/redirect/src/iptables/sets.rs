@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::ranges::{Ranges, Scalar};
+use crate::ranges::{Ranges, Scalar, v6_text};
 
 /// Ports that one `multiport` holds; a range takes two places
 /// (`XT_MULTI_PORTS`, include/uapi/linux/netfilter/xt_multiport.h).
@@ -32,15 +32,6 @@ pub(super) fn v6_blocks(ranges: &Ranges<u128>) -> Vec<Option<String>> {
             (length > 0).then(|| format!("{}/{length}", v6_text(Ipv6Addr::from_bits(first))))
         })
         .collect()
-}
-
-/// An address as `inet_ntop` prints it: Rust does not write the end of a block below `::/96` as
-/// IPv4.
-pub(super) fn v6_text(address: Ipv6Addr) -> String {
-    match u32::try_from(address.to_bits()) {
-        Ok(low) if low > 0xffff => format!("::{}", Ipv4Addr::from_bits(low)),
-        _ => address.to_string(),
-    }
 }
 
 /// First address and prefix length of each block, in addresses of `width` bits.

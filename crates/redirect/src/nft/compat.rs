@@ -17,6 +17,7 @@ use super::uapi::{
     rule, table,
 };
 use crate::error::{KernelError, Object};
+use crate::ruleset::Family;
 
 /// iptables' tables of one generation.
 #[derive(Debug, Default)]
@@ -89,6 +90,36 @@ impl Nft {
         Err(KernelError::Busy { attempts: ATTEMPTS })
     }
 
+    /// Deletes those of these tables of iptables that hold nothing but empty built-in chains.
+    pub(crate) fn delete_bare_tables(
+        &mut self,
+        candidates: &[(Family, &'static str)],
+    ) -> Result<(), KernelError> {
+        for _ in 0..ATTEMPTS {
+            let before = generation(&mut self.0)?;
+            let (Some(chains), Some(rules)) = (chains(&mut self.0)?, rules(&mut self.0)?) else {
+                continue;
+            };
+            let tables = Tables { chains, rules };
+            let mut batch = Batch::new(before);
+            for (family, name) in candidates {
+                let family = match family {
+                    Family::V4 => NFPROTO_IPV4,
+                    Family::V6 => NFPROTO_IPV6,
+                };
+                let (chains, rules) = tables.of(family, name);
+                if !chains.is_empty() && rules.is_empty() && chains.into_iter().all(Chain::is_bare)
+                {
+                    delete_table(&mut batch, family, name);
+                }
+            }
+            if batch.commit(&mut self.0)? == Outcome::Committed {
+                return Ok(());
+            }
+        }
+        Err(KernelError::Busy { attempts: ATTEMPTS })
+    }
+
     fn retried<T>(
         &mut self,
         read: fn(&mut NetlinkSocket) -> Result<Option<T>, KernelError>,
@@ -115,25 +146,30 @@ impl Tables {
         Ok(rules.map(|rules| Self { chains, rules }))
     }
 
+    /// What one table holds.
+    fn of(&self, family: u8, name: &str) -> (Vec<&Chain>, Vec<&Rule>) {
+        let chains = self.chains.iter();
+        let rules = self.rules.iter();
+        (
+            chains
+                .filter(|chain| chain.family == family && chain.table == name)
+                .collect(),
+            rules
+                .filter(|rule| rule.family == family && rule.table == name)
+                .collect(),
+        )
+    }
+
     fn clear(&self, batch: &mut Batch) {
         for family in FAMILIES {
             for name in TABLES {
-                let chains: Vec<_> = self
-                    .chains
-                    .iter()
-                    .filter(|chain| chain.family == family && chain.table == name)
-                    .collect();
+                let (chains, rules) = self.of(family, name);
                 if !chains.iter().any(|chain| chain.is_ours()) {
                     continue;
                 }
-                let (ours, others): (Vec<&Rule>, Vec<&Rule>) = self
-                    .rules
-                    .iter()
-                    .filter(|rule| rule.family == family && rule.table == name)
-                    .partition(|rule| rule.is_ours());
-                let bare = |chain: &&Chain| {
-                    chain.is_ours() || (chain.accepts && BUILT_IN.contains(&chain.name.as_str()))
-                };
+                let (ours, others): (Vec<&Rule>, Vec<&Rule>) =
+                    rules.into_iter().partition(|rule| rule.is_ours());
+                let bare = |chain: &&Chain| chain.is_ours() || chain.is_bare();
                 if others.is_empty() && chains.iter().all(bare) {
                     delete_table(batch, family, name);
                 } else {
@@ -159,6 +195,12 @@ fn delete_table(batch: &mut Batch, family: u8, name: &str) {
 impl Chain {
     fn is_ours(&self) -> bool {
         self.name.starts_with(iptables::PREFIX) && TABLES.contains(&self.table.as_str())
+    }
+
+    /// Whether it does nothing as long as no rule is in it, and iptables makes it again when need
+    /// be.
+    fn is_bare(&self) -> bool {
+        self.accepts && BUILT_IN.contains(&self.name.as_str())
     }
 
     fn delete(&self, batch: &mut Batch) {

@@ -2,6 +2,8 @@
 //!
 //! Only our own table is listed, so that no expression of a foreign one is ever met.
 
+use std::collections::HashMap;
+
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 
@@ -13,7 +15,7 @@ use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
 use crate::diff::diff;
 use crate::error::{Conflict, KernelError, Object};
-use crate::ruleset::{Chain, Ruleset, Set};
+use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
 /// The rules at one moment.
 #[derive(Debug)]
@@ -68,6 +70,56 @@ pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelErr
             && let Some(table) = table?
         {
             return Ok(Snapshot { generation, table });
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+/// What stands in our table, rule by rule, whatever it is.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// In the kernel's order, chain by chain.
+    pub(crate) rules: Vec<ListedRule>,
+    /// Chains that Shunt could have written.
+    pub(crate) hooks: Vec<Hook>,
+    /// Sets that Shunt could have written.
+    pub(crate) sets: Vec<Set>,
+}
+
+/// Reads our table rule by rule. `None`: there is none.
+pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, KernelError> {
+    for _ in 0..ATTEMPTS {
+        let generation = generation(socket)?;
+        let content = Content::fetch(socket);
+        if self::generation(socket)? == generation
+            && let Some(content) = content?
+        {
+            let sets = content.sets.into_iter().filter_map(|(set, elements)| {
+                Some(Set {
+                    elements: decode::content(&set, &elements).ok()?,
+                    name: set.name,
+                })
+            });
+            let hooks = content.chains.into_iter();
+            return Ok((!content.rules.is_empty()).then(|| Listing {
+                hooks: hooks.filter_map(|chain| chain.hook.ok()).collect(),
+                sets: sets.collect(),
+                rules: content.rules,
+            }));
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+/// How many packets each rule of our table has decided on, by key.
+pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
+    let what = "read the counters of table inet shunt";
+    for _ in 0..ATTEMPTS {
+        if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })

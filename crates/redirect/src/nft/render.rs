@@ -3,13 +3,13 @@
 //! People read it (`--dry-run`), `nft -f` loads it, goldens hold it, and its hash names a policy.
 
 use std::fmt::{self, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shunt_abi::name;
 
 use super::encode::chain_type;
 use crate::capture::InterfaceName;
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, v6_text};
 use crate::ruleset::{
     AddressTest, Chain, Elements, Family, Match, PortTest, Protocol, Rule, Ruleset, Set, Stage,
     Verdict,
@@ -87,7 +87,7 @@ fn v4_range(first: u32, last: u32) -> String {
 }
 
 fn v6_range(first: u128, last: u128) -> String {
-    let text = |bits| Ipv6Addr::from_bits(bits).to_string();
+    let text = |bits| v6_text(Ipv6Addr::from_bits(bits));
     let size = (last - first).checked_add(1);
     block(first, size, 128, &text(first), &text(last))
 }
@@ -215,11 +215,22 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 fn address(side: &str, test: &AddressTest) -> String {
     let header = |v4| if v4 { "ip" } else { "ip6" };
     match test {
-        AddressTest::Is(address) => format!("{} {side} {address}", header(address.is_ipv4())),
-        AddressTest::IsNot(address) => format!("{} {side} != {address}", header(address.is_ipv4())),
+        AddressTest::Is(address) => {
+            format!("{} {side} {}", header(address.is_ipv4()), host(*address))
+        }
+        AddressTest::IsNot(address) => {
+            format!("{} {side} != {}", header(address.is_ipv4()), host(*address))
+        }
         AddressTest::In(family, set) => format!("{} {side} @{set}", header(*family == Family::V4)),
         AddressTest::NotIn(family, set) => {
             format!("{} {side} != @{set}", header(*family == Family::V4))
         }
+    }
+}
+
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => v6_text(address),
     }
 }

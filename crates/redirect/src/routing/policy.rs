@@ -181,7 +181,7 @@ impl Route {
     }
 }
 
-fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
+pub(super) fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
     M::parse(body).map_err(|_error| KernelError::Malformed {
         operation: operation.to_owned(),
         what: Malformed("a rule or route of another shape"),
@@ -277,7 +277,7 @@ fn own_route(message: &RouteMessage) -> Option<Half> {
     })
 }
 
-fn address_family(family: Family) -> AddressFamily {
+pub(super) fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,

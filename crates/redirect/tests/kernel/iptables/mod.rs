@@ -1,6 +1,9 @@
 //! The same in iptables' tables, both flavours.
 
 mod apply;
+pub(crate) mod child;
+mod failure;
+mod switch;
 
 use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::error::ApplyError;
