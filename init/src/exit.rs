@@ -10,12 +10,13 @@ pub(crate) enum Exit {
     Success = 0,
     Internal = 1,
     Usage = 2,
-    Unsupported = 3,
     Permission = 4,
     KernelLacks = 5,
     Conflict = 6,
     KernelRefused = 7,
     ProgramMissing = 8,
+    /// Istio's repair controller knows this number.
+    Unproved = 126,
 }
 
 impl Exit {
@@ -58,12 +59,12 @@ mod tests {
             Exit::Success,
             Exit::Internal,
             Exit::Usage,
-            Exit::Unsupported,
             Exit::Permission,
             Exit::KernelLacks,
             Exit::Conflict,
             Exit::KernelRefused,
             Exit::ProgramMissing,
+            Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
         let program: Vec<_> = program

@@ -7,6 +7,9 @@ mod backend;
 mod exit;
 mod message;
 mod run;
+mod termination;
+mod verify;
+mod words;
 
 use std::process::ExitCode;
 

@@ -194,6 +194,8 @@ pub enum Object {
     Address,
     /// A policy rule or a route.
     Route,
+    /// A network interface.
+    Link,
 }
 
 impl KernelError {
@@ -299,6 +301,9 @@ fn hint(object: Object, errno: Option<Errno>) -> &'static str {
         (Cause::KernelLacks, Object::Route) => {
             ". The kernel has no policy routing: TPROXY needs CONFIG_IP_MULTIPLE_TABLES, and \
              CONFIG_IPV6_MULTIPLE_TABLES where IPv6 is captured; use REDIRECT"
+        }
+        (Cause::KernelLacks, Object::Link) => {
+            ". The kernel has no veth pairs (`modprobe veth` on the node)"
         }
         _ => "",
     }

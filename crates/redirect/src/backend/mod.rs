@@ -15,6 +15,7 @@ use crate::nft::{Nft, Snapshot, Table};
 use crate::plan::{Plan, plan};
 use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
+use crate::verify::remove_leftovers;
 pub use choice::{Backend, BackendChoice, UnknownBackend};
 
 /// What [`apply`] found and did.
@@ -156,6 +157,7 @@ fn carry_out(
     write: impl FnOnce(&Plan, &mut bool) -> Result<Change, ApplyError>,
 ) -> Result<Applied, ApplyError> {
     let mut route = Route::open()?;
+    remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;
     let plan = plan(config, &pod);
 
@@ -293,6 +295,7 @@ pub fn remove() -> Result<Removed, RemoveError> {
     } = iptables::clear(None)?;
     // Last, so that no rule ever misses it; a run that dies here is continued by the next.
     let mut route = Route::open()?;
+    remove_leftovers(&mut route)?;
     Ok(Removed {
         table,
         iptables: flavours,

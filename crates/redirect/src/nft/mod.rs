@@ -17,12 +17,14 @@ pub(crate) mod socket;
 mod tests;
 mod uapi;
 
+use std::collections::HashMap;
+
 use shunt_abi::TableMark;
 
 use crate::error::{KernelError, ListError, Object};
 use crate::ruleset::Ruleset;
 use batch::{Batch, Outcome};
-pub(crate) use read::{Snapshot, Table};
+pub(crate) use read::{Listing, Snapshot, Table};
 use socket::NetlinkSocket;
 
 /// What Shunt has in the kernel, with its counters.
@@ -32,6 +34,8 @@ pub struct Installed {
     pub mark: TableMark,
     /// The rules in the order in which packets meet them, chain by chain.
     pub rules: Vec<InstalledRule>,
+    /// What they mean, or what is among them that Shunt does not write.
+    pub ruleset: Result<Ruleset, String>,
 }
 
 /// A rule in the kernel.
@@ -68,6 +72,7 @@ pub fn list() -> Result<Option<Installed>, ListError> {
         Table::Ours(ours) => Ok(Some(Installed {
             mark: ours.mark,
             rules: ours.rules,
+            ruleset: ours.content,
         })),
     }
 }
@@ -83,6 +88,16 @@ impl Nft {
     /// Reads our table, all of one generation.
     pub(crate) fn read(&mut self) -> Result<Snapshot, KernelError> {
         read::snapshot(&mut self.0)
+    }
+
+    /// Reads our table rule by rule, whatever they are. `None`: there is none.
+    pub(crate) fn listing(&mut self) -> Result<Option<Listing>, KernelError> {
+        read::listing(&mut self.0)
+    }
+
+    /// How many packets each rule has decided on, by key.
+    pub(crate) fn counters(&mut self) -> Result<HashMap<String, u64>, KernelError> {
+        read::counters(&mut self.0)
     }
 
     /// Makes our table hold exactly these rules. `false`: the rules changed since the snapshot, and

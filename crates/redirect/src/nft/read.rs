@@ -2,6 +2,8 @@
 //!
 //! Only our own table is listed, so that no expression of a foreign one is ever met.
 
+use std::collections::HashMap;
+
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 
@@ -11,8 +13,9 @@ use super::decode::{self, ListedChain, ListedRule, ListedSet};
 use super::key::Element;
 use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use crate::diff::diff;
 use crate::error::{Conflict, KernelError, Object};
-use crate::ruleset::{Chain, Ruleset, Set};
+use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
 /// The rules at one moment.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) struct Ours {
     pub(crate) mark: TableMark,
     pub(crate) rules: Vec<InstalledRule>,
     /// What the rules mean, unless someone added what Shunt does not write.
-    content: Result<Ruleset, String>,
+    pub(crate) content: Result<Ruleset, String>,
 }
 
 impl Ours {
@@ -49,23 +52,8 @@ impl Ours {
             Ok(content) => content,
             Err(what) => return Some(what.clone()),
         };
-        let rules = |ruleset: &Ruleset| -> Vec<_> {
-            let chains = ruleset.chains.iter();
-            chains
-                .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule.clone())))
-                .collect()
-        };
-        let (found, planned) = (rules(content), rules(plan));
-        let changed = planned.iter().zip(&found).find(|(a, b)| a != b);
-        Some(match changed {
-            Some(((_, rule), _)) => format!("rule {} differs or is not in its place", rule.key),
-            None if found.len() < planned.len() => {
-                format!("rule {} is missing", planned[found.len()].1.key)
-            }
-            None if found.len() > planned.len() => "there are more rules".to_owned(),
-            None if content.sets != plan.sets => "the sets differ".to_owned(),
-            None => format!("the table is marked `{}`", self.mark),
-        })
+        let summary = diff(content, plan).summary();
+        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
     }
 }
 
@@ -82,6 +70,56 @@ pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelErr
             && let Some(table) = table?
         {
             return Ok(Snapshot { generation, table });
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+/// What stands in our table, rule by rule, whatever it is.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// In the kernel's order, chain by chain.
+    pub(crate) rules: Vec<ListedRule>,
+    /// Chains that Shunt could have written.
+    pub(crate) hooks: Vec<Hook>,
+    /// Sets that Shunt could have written.
+    pub(crate) sets: Vec<Set>,
+}
+
+/// Reads our table rule by rule. `None`: there is none.
+pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, KernelError> {
+    for _ in 0..ATTEMPTS {
+        let generation = generation(socket)?;
+        let content = Content::fetch(socket);
+        if self::generation(socket)? == generation
+            && let Some(content) = content?
+        {
+            let sets = content.sets.into_iter().filter_map(|(set, elements)| {
+                Some(Set {
+                    elements: decode::content(&set, &elements).ok()?,
+                    name: set.name,
+                })
+            });
+            let hooks = content.chains.into_iter();
+            return Ok((!content.rules.is_empty()).then(|| Listing {
+                hooks: hooks.filter_map(|chain| chain.hook.ok()).collect(),
+                sets: sets.collect(),
+                rules: content.rules,
+            }));
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+/// How many packets each rule of our table has decided on, by key.
+pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
+    let what = "read the counters of table inet shunt";
+    for _ in 0..ATTEMPTS {
+        if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })

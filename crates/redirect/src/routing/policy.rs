@@ -123,6 +123,12 @@ impl Route {
         Ok(rules)
     }
 
+    /// The marks whose packets Shunt's rules deliver to this machine.
+    pub(crate) fn delivered_marks(&mut self) -> Result<Vec<(Family, u32)>, KernelError> {
+        let rules = self.policy_rules()?;
+        Ok(rules.iter().map(|half| (half.family, half.mark)).collect())
+    }
+
     /// Shunt's routes; their mark is 0.
     fn policy_routes(&mut self) -> Result<Vec<Half>, KernelError> {
         let operation = "list the routes of this network namespace";
@@ -175,7 +181,7 @@ impl Route {
     }
 }
 
-fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
+pub(super) fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
     M::parse(body).map_err(|_error| KernelError::Malformed {
         operation: operation.to_owned(),
         what: Malformed("a rule or route of another shape"),
@@ -271,7 +277,7 @@ fn own_route(message: &RouteMessage) -> Option<Half> {
     })
 }
 
-fn address_family(family: Family) -> AddressFamily {
+pub(super) fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+mod diff;
 mod istio;
 mod linkerd;
 mod nft;
