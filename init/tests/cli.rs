@@ -566,8 +566,8 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
             ("socket:error=EPROTONOSUPPORT:when=1", 5, "no nf_tables"),
             (
                 "socket:error=EACCES:when=1",
-                7,
-                "cannot open a netlink socket",
+                9,
+                "forbids netlink sockets",
             ),
             (
                 "socket:error=EMFILE:when=1",
