@@ -4,8 +4,9 @@ use std::fmt;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use shunt_redirect::backend::apply;
 use shunt_redirect::nft::render;
-use shunt_redirect::{BackendChoice, CaptureConfig, Plan, PodFacts, apply, plan};
+use shunt_redirect::{BackendChoice, CaptureConfig, Plan, PodFacts, plan};
 
 use crate::lab::Lab;
 
