@@ -6,9 +6,11 @@
 mod backend;
 mod exit;
 mod message;
+mod preflight;
 mod run;
 mod termination;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 

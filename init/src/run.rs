@@ -7,20 +7,25 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
+use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
-use shunt_redirect::compat::istio::{IstioArgs, log_as_json};
-use shunt_redirect::compat::{Accounts, Action, ArgumentError, Request};
-use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
+use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
+use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
+use shunt_redirect::policy::{self, ApplyArgsError, WriteError};
 use shunt_redirect::routing::InboundSource;
+use shunt_redirect::sysctl::{self, SysctlError};
+use shunt_redirect::verify::VerifyError;
+use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
 use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
-use crate::{termination, verify};
+use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
+use crate::{preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -52,25 +57,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Write the rules that Istio's arguments ask for
-    #[command(name = ISTIO_IPTABLES)]
-    IstioIptables(#[command(flatten)] IstioArgs),
+    #[command(flatten)]
+    Write(Words),
+    /// Print, as a policy file, what arguments ask for (docs/policy.md); change nothing
+    Policy {
+        #[command(subcommand)]
+        words: Words,
+    },
     /// Remove what Shunt wrote, and nothing else
     Remove,
+    /// Find out whether rules can be written here, and what is missing; changes nothing
+    Preflight {
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-/// The verb, also as a name of the program.
-const ISTIO_IPTABLES: &str = "istio-iptables";
+/// The names of other programs that this one replaces, and the verb for each.
+const NAMES: [(&str, &str); 2] = [(ISTIO_IPTABLES, ISTIO_IPTABLES), (PROXY_INIT, LINKERD_INIT)];
 
 /// Why a run failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Argument(ArgumentError),
+    File(ApplyArgsError),
     Netns(NetnsError),
+    Sysctl(SysctlError),
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
-    Verify(KernelError),
+    Verify(VerifyError),
     /// The rules are there, but do not do what they should.
     Unproved {
         /// What was found.
@@ -78,25 +95,25 @@ pub(crate) enum Failure {
         cause: String,
     },
     Output(io::Error),
-    File(PathBuf, io::Error),
+    Rules(PathBuf, io::Error),
+    Policy(WriteError),
 }
 
 impl Failure {
     fn exit(&self) -> Exit {
         match self {
-            Self::Argument(_) | Self::File(..) => Exit::Usage,
+            Self::Argument(_) | Self::File(_) | Self::Rules(..) => Exit::Usage,
             Self::Netns(error) => error.cause().into(),
+            Self::Sysctl(error) => error.cause().into(),
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
             Self::Facts(error) => error.cause().into(),
             Self::Verify(error) => error.cause().into(),
             Self::Unproved { .. } => Exit::Unproved,
-            Self::Output(_) => Exit::Internal,
+            Self::Output(_) | Self::Policy(_) => Exit::Internal,
         }
     }
-}
 
-impl Failure {
     /// Says first what was done before.
     fn after(mut self, done: &[Message]) -> Self {
         if let Self::Unproved { messages, .. } = &mut self {
@@ -110,14 +127,17 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Argument(error) => error.fmt(f),
+            Self::File(error) => error.fmt(f),
+            Self::Policy(error) => error.fmt(f),
             Self::Netns(error) => error.fmt(f),
+            Self::Sysctl(error) => error.fmt(f),
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
-            Self::Verify(error) => write!(f, "cannot verify the rules, which are written: {error}"),
+            Self::Verify(error) => error.fmt(f),
             Self::Unproved { cause, .. } => f.write_str(cause),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
-            Self::File(path, error) => write!(
+            Self::Rules(path, error) => write!(
                 f,
                 "cannot write the rules to {}: {error}; name a file in a folder that exists and \
                  can be written to, or leave the file out",
@@ -130,7 +150,7 @@ impl fmt::Display for Failure {
 /// Does what the arguments say.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
     let arguments = with_verb(arguments);
-    let form = if log_as_json(&arguments) {
+    let form = if wants_json(&arguments) {
         Form::Json
     } else {
         Form::Text
@@ -140,8 +160,14 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Err(error) => return not_parsed(&error, form),
     };
     let done = match cli.verb {
-        Verb::IstioIptables(arguments) => istio(&arguments, cli.verify),
+        Verb::Write(words) => words
+            .request()
+            .and_then(|request| carry_out(&request, cli.verify)),
+        Verb::Policy { words } => words.request().and_then(|request| print_policy(&request)),
         Verb::Remove => remove(),
+        Verb::Preflight { json } => {
+            return preflight::run(if json { Form::Json } else { form });
+        }
     };
     match done {
         Ok(messages) => {
@@ -178,21 +204,24 @@ fn not_parsed(error: &clap::Error, form: Form) -> Exit {
     Exit::Usage
 }
 
-/// Called as `istio-iptables`, the verb is the program's name.
+/// Called by the name of a program that it replaces, the verb is that program's.
 fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<_> = arguments.collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
-    if called == Some(OsStr::new(ISTIO_IPTABLES)) {
-        arguments.insert(1, ISTIO_IPTABLES.into());
+    let verb = NAMES
+        .iter()
+        .find(|(name, _)| called == Some(OsStr::new(name)));
+    if let Some((_, verb)) = verb {
+        arguments.insert(1, verb.into());
     }
     arguments
 }
 
-fn istio(arguments: &IstioArgs, verify: verify::Choice) -> Result<Vec<Message>, Failure> {
-    let request = arguments
-        .parse(|name| std::env::var(name).ok(), &Accounts::default())
-        .map_err(Failure::Argument)?;
-    carry_out(&request, verify)
+/// Prints the effective policy, so that a user can convert.
+fn print_policy(request: &Request) -> Result<Vec<Message>, Failure> {
+    let text = policy::write(&request.config).map_err(Failure::Policy)?;
+    print(&text).map_err(Failure::Output)?;
+    Ok(request.notes.iter().map(Message::warn).collect())
 }
 
 /// Does what was asked for, in whatever words.
@@ -200,13 +229,16 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     if let Some(path) = &request.network_namespace {
         netns::enter(path).map_err(Failure::Netns)?;
     }
+    if let (Some(seconds), Action::Apply) = (request.close_wait_timeout, &request.action) {
+        sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
+    }
     let mut messages = match &request.action {
         Action::Apply => {
             let applied = shunt_redirect::backend::apply(&request.config, request.backend)
                 .map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
-            let proved = verify::after_apply(&applied.plan, verify, validation);
+            let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
             messages
         }
@@ -220,8 +252,29 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
             messages
         }
     };
-    messages.extend(request.warnings().into_iter().map(Message::warn));
+    if matches!(request.action, Action::Apply | Action::Print { .. }) {
+        messages.extend(warnings(request).into_iter().map(Message::warn));
+    }
     Ok(messages)
+}
+
+/// What may not be meant. What is done is done, even if the pod cannot be looked at any more.
+fn warnings(request: &Request) -> Vec<String> {
+    match PodFacts::read(&request.config) {
+        Ok(pod) => request.warnings(&pod, own_container().as_slice()),
+        Err(_) => request.notes.clone(),
+    }
+}
+
+/// Under which user this init container runs. Root is what it needs to be, and tells nothing; any
+/// other is most likely the pod's, and then the application's too.
+fn own_container() -> Option<Container> {
+    let uid = getuid().as_raw();
+    (uid != 0).then(|| Container {
+        name: "this init container, and so most likely the application,".to_owned(),
+        uid: Some(uid),
+        gid: Some(getgid().as_raw()),
+    })
 }
 
 /// Prints the rules; here, that is the deed.
@@ -229,7 +282,7 @@ fn dry_run(config: &CaptureConfig, file: Option<&Path>) -> Result<(), Failure> {
     let pod = PodFacts::read(config).map_err(Failure::Facts)?;
     let rules = render::table(&shunt_redirect::plan(config, &pod).ruleset);
     if let Some(path) = file {
-        std::fs::write(path, &rules).map_err(|error| Failure::File(path.to_owned(), error))?;
+        std::fs::write(path, &rules).map_err(|error| Failure::Rules(path.to_owned(), error))?;
     }
     print(&rules).map_err(Failure::Output)
 }

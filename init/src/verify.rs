@@ -3,7 +3,7 @@
 use serde_json::json;
 use shunt_redirect::compat::Validation;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
-use shunt_redirect::{CaptureConfig, Plan, PodFacts, nft};
+use shunt_redirect::{Applied, Backend, CaptureConfig, PodFacts, nft};
 
 use crate::message::Message;
 use crate::run::Failure;
@@ -37,7 +37,7 @@ fn in_kubernetes() -> bool {
 
 /// Proves rules that were written just now. Istio's arguments may ask for it, too.
 pub(crate) fn after_apply(
-    plan: &Plan,
+    applied: &Applied,
     choice: Choice,
     asked: Option<&Validation>,
 ) -> Result<Vec<Message>, Failure> {
@@ -45,7 +45,7 @@ pub(crate) fn after_apply(
         return Ok(Vec::new());
     }
     let options = options(asked);
-    let report = verify(plan, &options).map_err(Failure::Verify)?;
+    let report = verify(&applied.plan, applied.backend, &options).map_err(Failure::Verify)?;
     judge(&report)
 }
 
@@ -59,7 +59,9 @@ pub(crate) fn of_others(
     let plan = shunt_redirect::plan(config, &pod);
     // Where there is a table of ours, and this process may look at it, all can be proved.
     let report = match nft::list() {
-        Ok(Some(_)) => verify(&plan, &options(Some(asked))).map_err(Failure::Verify)?,
+        Ok(Some(_)) => {
+            verify(&plan, Backend::Nft, &options(Some(asked))).map_err(Failure::Verify)?
+        }
         _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
     };
     judge(&report)
@@ -67,10 +69,7 @@ pub(crate) fn of_others(
 
 fn options(asked: Option<&Validation>) -> Options {
     let timeout = asked.map_or(Options::TIMEOUT, |asked| asked.timeout);
-    Options {
-        timeout,
-        ..Options::default()
-    }
+    Options { timeout }
 }
 
 /// A line for each leg; an error if any has failed.

@@ -7,9 +7,10 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -284,6 +285,165 @@ fn rules_are_left_to_the_cni_plugin_if_asked() {
     });
 }
 
+const POLICY: &str = "apiVersion: shunt.dev/v1\nkind: CapturePolicy\nspec:\n  outbound:\n    \
+                      excludeCidrs: [10.9.0.0/16]\n    excludePorts: [9000-9010]\n";
+
+/// With this on standard input.
+fn init_reading(arguments: &[&str], input: &str) -> Ran {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env_clear();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    Ran(
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn apply_without_arguments_writes_what_the_injector_asks_for() {
+    in_namespace(|| {
+        let Ran(code, output, error) = init("apply");
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("created"), "{output}");
+        let Ran(_, output, _) = init(&format!("istio-iptables {INJECTOR}"));
+        assert!(output.contains("unchanged"), "{output}");
+    });
+}
+
+#[test]
+fn a_policy_file_is_applied_and_flags_replace_what_it_says() {
+    in_namespace(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("policy.yaml");
+        std::fs::write(&file, POLICY).unwrap();
+        let file = file.to_str().unwrap();
+        let Ran(code, _, error) = init(&format!("apply --policy {file}"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let rules = nft("list table inet shunt");
+        assert!(rules.contains("10.9.0.0/16"), "{rules}");
+        assert!(rules.contains("9000-9010"), "{rules}");
+        let Ran(code, output, error) = init_reading(&["apply", "--policy", "-"], POLICY);
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("unchanged"), "{output}");
+        let Ran(code, _, error) = init(&format!(
+            "apply --policy {file} --exclude-outbound-cidrs 10.8.0.0/16 --dns all"
+        ));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let rules = nft("list table inet shunt");
+        assert!(rules.contains("10.8.0.0/16"), "{rules}");
+        assert!(!rules.contains("10.9.0.0/16"), "{rules}");
+        assert!(rules.contains("9000-9010"), "{rules}");
+        assert!(rules.contains("redirect to :15053"), "{rules}");
+
+        let wrong = POLICY.replace("9000-9010", "9010-9000");
+        let Ran(code, _, error) = init_reading(&["apply", "--policy", "-"], &wrong);
+        assert_eq!(code, 2, "{error}");
+        assert!(
+            error.starts_with(
+                "shunt-init: standard input: line 6, column 20: spec.outbound.excludePorts[0]: "
+            ),
+            "{error}"
+        );
+        assert_eq!(nft("list table inet shunt"), rules);
+    });
+}
+
+#[test]
+fn the_effective_policy_of_any_arguments_can_be_applied_instead_of_them() {
+    in_namespace(|| {
+        ip("link set lo up");
+        for arguments in [
+            "apply",
+            "apply --tproxy --exclude-inbound-ports 1,5-7 --exclude-interfaces eth1",
+            "istio-iptables -i * -b 80,8000:8010 -m TPROXY -u 7,8 --redirect-dns \
+             --capture-all-dns -o 22 -x 10.0.0.0/8,fd00::/8 --ipv6 on",
+            "istio-iptables",
+            "linkerd-init -p 4143 -o 4140 -u 2102 --inbound-ports-to-ignore 25,8000-8010 \
+             --subnets-to-ignore 10.0.0.0/8,fd00::/8",
+        ] {
+            let Ran(code, policy, error) = init(&format!("policy {arguments}"));
+            assert_eq!((code, error.as_str()), (0, ""), "{arguments}");
+            assert_eq!(nft("list ruleset"), "");
+            let Ran(code, _, error) = init(arguments);
+            assert_eq!(code, 0, "{arguments}: {error}");
+            let Ran(code, output, error) = init_reading(&["apply", "--policy", "-"], &policy);
+            assert_eq!(code, 0, "{policy}: {error}");
+            assert!(
+                output.contains("unchanged"),
+                "{arguments}: {output}{policy}"
+            );
+            assert_eq!(init("remove").0, 0);
+        }
+    });
+}
+
+#[test]
+fn linkerds_program_is_replaced_by_name() {
+    in_namespace(|| {
+        let arguments = "--incoming-proxy-port 4143 --outgoing-proxy-port 4140 --proxy-uid 2102 \
+                         --inbound-ports-to-ignore 4190,4191,4567-4568 --ipv6=false";
+        let mut command = Command::new(PROGRAM);
+        command.arg0("/usr/lib/linkerd/proxy-init");
+        let Ran(code, output, error) = ran(command.args(arguments.split(' ')));
+        assert_eq!((code, error.as_str()), (0, ""));
+        assert!(output.contains("created"), "{output}");
+        let rules = nft("list ruleset");
+        assert_eq!(rules.matches("redirect to").count(), 2, "{rules}");
+        let Ran(code, text, _) = init(&format!("linkerd-init {arguments} --simulate"));
+        assert_eq!(code, 0);
+        assert_eq!(
+            ran(Command::new("nft").args(["-s", "list", "ruleset"])).1,
+            text
+        );
+    });
+}
+
+#[test]
+fn the_timeout_of_linkerds_is_set_or_it_is_told_why_not() {
+    in_namespace(|| {
+        let arguments = "linkerd-init -p 4143 -o 4140 -u 2102 --timeout-close-wait-secs";
+        let Ran(code, _, error) = init(&format!("{arguments} 3601"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let name = "net.netfilter.nf_conntrack_tcp_timeout_close_wait";
+        assert_eq!(ran(Command::new("sysctl").args(["-n", name])).1, "3601\n");
+        assert_eq!(init("remove").0, 0);
+        for (injected, code, words) in [
+            ("EROFS", 4, "/proc/sys is read only in containers"),
+            ("EACCES", 4, "/proc/sys is read only in containers"),
+            ("ENOENT", 5, "modprobe nf_conntrack"),
+        ] {
+            let mut command = Command::new("strace");
+            let path = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+            let inject = format!("inject=openat:error={injected}");
+            command.args(["-o", "/dev/null", "-P", path, "-e", &inject, PROGRAM]);
+            command.args(arguments.split(' ')).arg("60");
+            let Ran(found, _, error) = ran(&mut command);
+            assert_eq!(found, code, "{error}");
+            assert!(error.contains(words), "{error}");
+            assert_eq!(nft("list ruleset"), "");
+        }
+    });
+}
+
+#[test]
+fn an_init_container_that_runs_as_the_proxy_warns_of_the_application() {
+    in_namespace(|| {
+        let mut dry_run = Command::new(PROGRAM);
+        let Ran(code, _, error) = ran(dry_run.args(["apply", "--dry-run"]).uid(1337).gid(1000));
+        assert_eq!(code, 0, "{error}");
+        assert!(
+            error.contains("most likely the application, runs under the proxy's user id 1337"),
+            "{error}"
+        );
+    });
+}
+
 #[test]
 fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
     in_namespace(|| {
@@ -297,7 +457,22 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
                 "cannot be used multiple times",
             ),
             ("istio-iptables stray", 2, "stray"),
-            ("apply", 2, "apply"),
+            ("applies", 2, "applies"),
+            ("apply --dns never", 2, "--dns=never has the item `never`"),
+            (
+                "apply --proxy-uids  --proxy-gids ",
+                2,
+                "--proxy-uids= names nobody",
+            ),
+            (
+                "apply --policy /nowhere.yaml",
+                2,
+                "cannot read the policy /nowhere.yaml: No such file",
+            ),
+            ("linkerd-init -p 4143 -o 4140", 2, "names nobody"),
+            ("linkerd-init -o 4140 -u 2102", 2, "--incoming-proxy-port"),
+            ("policy istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),
+            ("policy", 2, "linkerd-init"),
             ("istio-iptables -b * -m NONE", 2, "use REDIRECT or TPROXY"),
         ] {
             let Ran(found, output, error) = init(arguments);
@@ -463,7 +638,11 @@ fn ipv6_disabled_on_lo_fails_closed_and_both_remedies_are_told() {
         assert!(!captured.unwrap().contains("packets 0 "), "{captured:?}");
 
         let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR} --ipv6 off"));
-        assert_eq!((code, error.as_str()), (0, ""));
+        assert_eq!(code, 0, "{error}");
+        assert!(
+            error.starts_with("shunt-init: warning: the pod has an IPv6 address, but IPv6 is not"),
+            "{error}"
+        );
         assert!(output.contains("IPv6 passes uncaptured"), "{output}");
         ran(Command::new("sysctl").args(["-qw", "net.ipv6.conf.lo.disable_ipv6=0"]));
         let Ran(code, output, error) = init(&format!("istio-iptables {INJECTOR}"));

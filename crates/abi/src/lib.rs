@@ -25,6 +25,20 @@ pub mod port {
     pub const READINESS: u16 = 15021;
     /// Istio's port for the proxy's own metrics.
     pub const METRICS: u16 = 15090;
+    /// Istio's port for the proof of its rules; nobody listens there.
+    pub const PROBE: u16 = 15002;
+    /// Captured inbound connections arrive here in a pod of Linkerd's.
+    pub const LINKERD_INBOUND: u16 = 4143;
+    /// Captured outbound connections arrive here in a pod of Linkerd's.
+    pub const LINKERD_OUTBOUND: u16 = 4140;
+    /// Through which Linkerd's control plane taps its proxy.
+    pub const LINKERD_CONTROL: u16 = 4190;
+    /// Admin and metrics of Linkerd's proxy.
+    pub const LINKERD_ADMIN: u16 = 4191;
+    /// Galera's replication, which Linkerd's chart lets pass: the server speaks first.
+    pub const GALERA: u16 = 4567;
+    /// Galera's incremental state transfer, likewise.
+    pub const GALERA_STATE: u16 = 4568;
 }
 
 /// Who the proxy is, as the redirect rules see it.

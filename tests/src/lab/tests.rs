@@ -136,7 +136,7 @@ fn rules_are_seen_at_work_and_gone_when_cleared() {
         ]);
         assert_eq!(answers(&lab.run(&proxy, &trials)?), free);
         lab.in_pod(|_| {
-            Ok(shunt_redirect::apply(
+            Ok(shunt_redirect::backend::apply(
                 &config,
                 shunt_redirect::BackendChoice::Nft,
             )?)
@@ -158,7 +158,7 @@ fn tproxy_keeps_both_addresses_and_the_proxy_may_take_the_clients() {
         config.inbound.mode = InboundMode::Tproxy { mark, table: 133 };
         let proxy = Proxy::of(&config);
         lab.in_pod(|_| {
-            Ok(shunt_redirect::apply(
+            Ok(shunt_redirect::backend::apply(
                 &config,
                 shunt_redirect::BackendChoice::Nft,
             )?)
@@ -203,7 +203,7 @@ fn application_and_proxy_ask_one_server_from_one_port_and_each_is_answered_by_it
         };
         let proxy = Proxy::of(&config);
         lab.in_pod(|_| {
-            Ok(shunt_redirect::apply(
+            Ok(shunt_redirect::backend::apply(
                 &config,
                 shunt_redirect::BackendChoice::Nft,
             )?)
@@ -268,7 +268,7 @@ fn a_thousand_flows_are_a_matter_of_seconds() -> Result<()> {
         let config = CaptureConfig::default();
         let proxy = Proxy::of(&config);
         lab.in_pod(|_| {
-            Ok(shunt_redirect::apply(
+            Ok(shunt_redirect::backend::apply(
                 &config,
                 shunt_redirect::BackendChoice::Nft,
             )?)

@@ -4,6 +4,7 @@
 //! A program is a table of [`Flag`]s. Precedence is a flag's own variable, then its additional one,
 //! then the command line. An empty variable is none.
 
+use std::ffi::OsString;
 use std::fmt;
 
 use clap::builder::{Arg, ArgAction};
@@ -11,23 +12,51 @@ use clap::{ArgMatches, Command};
 
 use super::values::{Reason, boolean};
 
+/// Istio's flag for messages as JSON, which every verb takes.
+pub(crate) const LOG_AS_JSON: &str = "log_as_json";
+/// Linkerd's flag for them.
+pub(crate) const LOG_FORMAT: &str = "log-format";
+
+/// Whether messages are wanted as JSON (`--log_as_json`, `--log-format json`). Looks at the bare
+/// command line, because a message about a wrong argument should have the right form too.
+#[must_use]
+pub fn wants_json(arguments: &[OsString]) -> bool {
+    let flags: Vec<_> = arguments
+        .iter()
+        .filter_map(|argument| argument.to_str())
+        .collect();
+    let value = |argument: &str, flag: &str| {
+        let rest = argument.strip_prefix("--")?.strip_prefix(flag)?;
+        (rest.is_empty() || rest.starts_with('=')).then(|| rest.trim_start_matches('=').to_owned())
+    };
+    flags.iter().enumerate().any(|(index, argument)| {
+        let switched = value(argument, LOG_AS_JSON)
+            .is_some_and(|value| value.is_empty() || boolean(&value) == Ok(true));
+        let formatted = value(argument, LOG_FORMAT).is_some_and(|value| match value.as_str() {
+            "" => flags.get(index + 1) == Some(&"json"),
+            value => value == "json",
+        });
+        switched || formatted
+    })
+}
+
 /// A flag of the original program.
 #[derive(Debug)]
-pub(super) struct Flag {
-    pub(super) long: &'static str,
-    pub(super) short: Option<char>,
+pub(crate) struct Flag {
+    pub(crate) long: &'static str,
+    pub(crate) short: Option<char>,
     /// Whether the flag's name in capitals is a variable.
-    pub(super) own_variable: bool,
-    pub(super) additional_variable: Option<&'static str>,
+    pub(crate) own_variable: bool,
+    pub(crate) additional_variable: Option<&'static str>,
     /// `--flag` alone means true.
-    pub(super) switch: bool,
+    pub(crate) switch: bool,
     /// Given more than once, the lists are one.
-    pub(super) repeats: bool,
-    pub(super) help: &'static str,
+    pub(crate) repeats: bool,
+    pub(crate) help: &'static str,
 }
 
 impl Flag {
-    pub(super) const fn new(long: &'static str, short: Option<char>, help: &'static str) -> Self {
+    pub(crate) const fn new(long: &'static str, short: Option<char>, help: &'static str) -> Self {
         Self {
             long,
             short,
@@ -39,18 +68,23 @@ impl Flag {
         }
     }
 
-    pub(super) const fn without_variable(mut self) -> Self {
+    pub(crate) const fn without_variable(mut self) -> Self {
         self.own_variable = false;
         self
     }
 
-    pub(super) const fn or_variable(mut self, name: &'static str) -> Self {
+    pub(crate) const fn or_variable(mut self, name: &'static str) -> Self {
         self.additional_variable = Some(name);
         self
     }
 
-    pub(super) const fn switch(mut self) -> Self {
+    pub(crate) const fn switch(mut self) -> Self {
         self.switch = true;
+        self
+    }
+
+    pub(crate) const fn repeats(mut self) -> Self {
+        self.repeats = true;
         self
     }
 
@@ -82,7 +116,7 @@ impl Flag {
 }
 
 /// Adds a table of flags to a command.
-pub(super) fn augment(command: Command, flags: &'static [Flag]) -> Command {
+pub(crate) fn augment(command: Command, flags: &'static [Flag]) -> Command {
     flags
         .iter()
         .fold(command, |command, flag| command.arg(flag.argument()))
@@ -90,19 +124,20 @@ pub(super) fn augment(command: Command, flags: &'static [Flag]) -> Command {
 
 /// The command line as given, nothing looked at yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Given(Vec<(&'static str, String)>);
+pub(crate) struct Given(Vec<(&'static str, String)>);
 
 impl Given {
-    pub(super) fn of(matches: &ArgMatches, flags: &'static [Flag]) -> Self {
+    pub(crate) fn of(matches: &ArgMatches, flags: &'static [Flag]) -> Self {
         let given = flags.iter().filter_map(|flag| {
-            let values: Vec<_> = matches.get_many::<String>(flag.long)?.cloned().collect();
+            let values = matches.get_many::<String>(flag.long)?;
+            let values: Vec<_> = values.filter(|value| !value.is_empty()).cloned().collect();
             Some((flag.long, values.join(",")))
         });
         Self(given.collect())
     }
 
     /// Settles where each value comes from. `variables` are those that no flag has.
-    pub(super) fn resolve(
+    pub(crate) fn resolve(
         &self,
         flags: &'static [Flag],
         variables: &[&'static str],
@@ -152,21 +187,21 @@ enum Origin {
 
 /// A value, not read yet.
 #[derive(Clone, Debug)]
-pub(super) struct Value {
+pub(crate) struct Value {
     name: &'static str,
     origin: Origin,
-    pub(super) text: String,
+    pub(crate) text: String,
 }
 
 impl Value {
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, Reason>,
     ) -> Result<T, ArgumentError> {
         parse(&self.text).map_err(|reason| self.error(reason))
     }
 
-    pub(super) fn error(&self, reason: Reason) -> ArgumentError {
+    pub(crate) fn error(&self, reason: Reason) -> ArgumentError {
         ArgumentError {
             origin: self.to_string(),
             reason,
@@ -189,21 +224,21 @@ impl fmt::Display for Value {
 }
 
 /// All values that were given.
-pub(super) struct Values(Vec<Value>);
+pub(crate) struct Values(Vec<Value>);
 
 impl Values {
     /// By the long name of a flag, or the name of a variable that no flag has.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|value| value.name == name)
     }
 
     /// The same, an empty value being none.
-    pub(super) fn filled(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn filled(&self, name: &str) -> Option<&Value> {
         self.get(name).filter(|value| !value.text.is_empty())
     }
 
     /// A value; `None` if not given or empty.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, Reason>,
@@ -211,13 +246,18 @@ impl Values {
         self.filled(name).map(|value| value.read(parse)).transpose()
     }
 
-    pub(super) fn switch(&self, name: &str) -> Result<bool, ArgumentError> {
+    pub(crate) fn switch(&self, name: &str) -> Result<bool, ArgumentError> {
+        self.switch_or(name, false)
+    }
+
+    /// A switch that may be on by default.
+    pub(crate) fn switch_or(&self, name: &str, default: bool) -> Result<bool, ArgumentError> {
         let value = self.get(name).map(|value| value.read(boolean));
-        Ok(value.transpose()?.unwrap_or(false))
+        Ok(value.transpose()?.unwrap_or(default))
     }
 
     /// What is wrong with the value of a flag, given or not.
-    pub(super) fn error(&self, flag: &str, reason: Reason) -> ArgumentError {
+    pub(crate) fn error(&self, flag: &str, reason: Reason) -> ArgumentError {
         match self.get(flag) {
             Some(value) => value.error(reason),
             None => ArgumentError {

@@ -10,27 +10,27 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
+use shunt_abi::port as port_of;
 
 use self::flags::{
     BACKEND, CAPTURE_ALL_DNS, CLEANUP_ONLY, CNI_MODE, DROP_INVALID, DRY_RUN, DRY_RUN_FILE,
     DUAL_STACK, ENVOY_PORT, EXCLUDE_INTERFACES, FLAGS, FORCE_APPLY, FORCE_IPTABLES_BINARY,
     INBOUND_CAPTURE_PORT, INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS,
-    LOG_AS_JSON, LOOPBACK_CIDR, MODE, NATIVE_NFTABLES, NETWORK_NAMESPACE, OUTBOUND_PORTS,
+    LOOPBACK_CIDR, MODE, NATIVE_NFTABLES, NETWORK_NAMESPACE, OUTBOUND_PORTS,
     OUTBOUND_PORTS_EXCLUDE, PROBE_PORT, PROBE_TIMEOUT, RECONCILE, REDIRECT_DNS, REROUTE_INTERFACES,
     RUN_VALIDATION, SERVICE_CIDR, SERVICE_EXCLUDE_CIDR, SKIP_RULE_APPLY, TPROXY_MARK, TPROXY_TABLE,
     VARIABLES,
 };
 use super::accounts::Accounts;
-use super::arguments::{ArgumentError, Given, Values, augment};
+use super::arguments::{ArgumentError, Given, LOG_AS_JSON, Values, augment};
 use super::duration::go_duration;
 use super::request::{Action, Request, Validation};
 use super::values::{
-    Reason, backend, boolean, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table,
+    Reason, backend, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table,
 };
 use crate::backend::BackendChoice;
 use crate::capture::{
@@ -63,24 +63,6 @@ impl clap::FromArgMatches for IstioArgs {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
-}
-
-/// Whether messages are wanted as JSON (`--log_as_json`). Looks at the bare command line, because
-/// a message about a wrong argument should have the right form too.
-#[must_use]
-pub fn log_as_json(arguments: &[OsString]) -> bool {
-    arguments
-        .iter()
-        .filter_map(|argument| {
-            argument
-                .to_str()?
-                .strip_prefix("--")?
-                .strip_prefix(LOG_AS_JSON)
-        })
-        .any(|rest| match rest.strip_prefix('=') {
-            Some(value) => boolean(value) == Ok(true),
-            None => rest.is_empty(),
-        })
 }
 
 impl IstioArgs {
@@ -131,9 +113,7 @@ impl IstioArgs {
                 .filled(NETWORK_NAMESPACE)
                 .map(|value| PathBuf::from(&value.text)),
             notes: values.notes(&config)?,
-            vocabulary: Vocabulary::Istio,
-            config,
-            action,
+            ..Request::new(config, action, Vocabulary::Istio)
         })
     }
 }
@@ -337,7 +317,7 @@ impl Values {
 }
 
 /// Port of Istio's proof by default.
-const PROBE: Port = capture::well_known(15002);
+const PROBE: Port = capture::well_known(port_of::PROBE);
 /// Its time limit by default.
 const TIMEOUT: Duration = Duration::from_secs(5);
 

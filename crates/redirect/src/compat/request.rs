@@ -1,11 +1,14 @@
 //! What is asked for, whatever the words.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backend::BackendChoice;
 use crate::capture::{CaptureConfig, Port};
+use crate::facts::PodFacts;
 use crate::field::Vocabulary;
+use crate::warnings::{self, Container};
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,9 @@ pub struct Request {
     pub validation: Option<Validation>,
     /// The network namespace to do it in, as a file; the caller's own if not given.
     pub network_namespace: Option<PathBuf>,
+    /// How many seconds conntrack keeps a connection that the other side has closed; as it is if
+    /// not given (Linkerd).
+    pub close_wait_timeout: Option<NonZeroU32>,
     /// What was asked for but has no effect, or another than may be meant: each with its remedy.
     pub notes: Vec<String>,
     /// The words it was asked for in.
@@ -27,23 +33,32 @@ pub struct Request {
 }
 
 impl Request {
-    /// What was asked for, but is seldom meant: Istio's defaults let every connection pass the
-    /// mesh by. Nothing where rules are removed or left.
+    /// Nothing but this.
+    pub(crate) fn new(config: CaptureConfig, action: Action, vocabulary: Vocabulary) -> Self {
+        Self {
+            config,
+            action,
+            vocabulary,
+            backend: BackendChoice::default(),
+            validation: None,
+            network_namespace: None,
+            close_wait_timeout: None,
+            notes: Vec::new(),
+        }
+    }
+
+    /// What may not be meant, in the words in which it was asked for. Nothing where rules are
+    /// removed or left. `containers` are those whose user is known ([`warnings::warnings`]).
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self, pod: &PodFacts, containers: &[Container]) -> Vec<String> {
         if matches!(self.action, Action::Remove | Action::Leave) {
             return Vec::new();
         }
-        let outbound = self.config.outbound.captures_nothing().then_some(
-            "captures nothing outbound (no -i, no -q): every connection that the pod opens passes \
-             the proxy by; `-i '*'` captures all of them",
-        );
-        let inbound = self.config.inbound.captures_nothing().then_some(
-            "captures nothing inbound (no -b): every connection that arrives passes the proxy by; \
-             `-b '*'` captures all of them",
-        );
-        let both = outbound.into_iter().chain(inbound).map(str::to_owned);
-        both.chain(self.notes.iter().cloned()).collect()
+        warnings::warnings(&self.config, pod, containers)
+            .iter()
+            .map(|warning| warning.text(self.vocabulary))
+            .chain(self.notes.iter().cloned())
+            .collect()
     }
 }
 

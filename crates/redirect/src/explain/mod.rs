@@ -6,17 +6,21 @@
 //! field that it comes from. It never guesses: where a rule asks for what is not known, the verdict
 //! lists what it depends on.
 
+mod boundary;
+mod counter_example;
 mod eval;
 pub mod fields;
 mod flow;
 mod from_ruleset;
 mod iptables;
+mod live;
 mod model;
 mod nft_json;
 mod packet;
 mod text;
 mod verdict;
 
+pub use counter_example::counter_example;
 pub use flow::{Flow, Protocol, Sender, Side, State};
 pub use model::{Hook, Rules};
 pub use text::TextError;

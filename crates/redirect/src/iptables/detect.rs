@@ -7,10 +7,12 @@
 
 use std::fmt;
 
-use super::Flavour;
+use shunt_abi::name::iptables;
+
 use super::error::IptablesError;
 use super::program::Program;
-use super::state::State;
+use super::state::{STAGES, State, table_name, words};
+use super::{Flavour, render};
 use crate::nft::Nft;
 use crate::ruleset::Family;
 
@@ -26,19 +28,55 @@ pub(crate) struct Tools {
 /// The programs of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
+    flavour: Flavour,
+    family: Family,
     save: Program,
     restore: Program,
+    main: Program,
 }
 
 impl Pair {
-    /// The family's tables as text.
-    pub(super) fn save(&self) -> Result<String, IptablesError> {
-        self.save.save()
-    }
-
     /// What of them is ours.
     pub(super) fn state(&self) -> Result<State, IptablesError> {
-        Ok(State::parse(&self.save()?))
+        match self.save.save() {
+            Ok(saved) => Ok(State::parse(&saved)),
+            // The program stops at the first rule with a match that it has no library for.
+            Err(IptablesError::Failed { .. }) => self.piece_by_piece(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same without a look at what others wrote: our chains by their names, and the jumps to
+    /// them by asking for each. A jump that is there twice is not seen so.
+    fn piece_by_piece(&self) -> Result<State, IptablesError> {
+        let mut text = String::new();
+        for stage in STAGES {
+            let table = table_name(stage);
+            if self.flavour == Flavour::Legacy && !has_legacy_table(self.family, table) {
+                continue;
+            }
+            let (saved, complete) = self.save.save_table(table)?;
+            if complete {
+                text.push_str(&saved);
+                continue;
+            }
+            text.push_str(&format!("*{table}\n"));
+            let declared = saved.lines().filter_map(|line| line.strip_prefix(':'));
+            for declared in declared.filter(|chain| chain.starts_with(iptables::PREFIX)) {
+                let name = declared.split(' ').next().unwrap_or_default();
+                let rules = self.main.list_chain(table, name)?;
+                text.push_str(&format!(":{declared}\n{rules}\n"));
+                for built_in in ["PREROUTING", "OUTPUT"] {
+                    let jump = render::jump(built_in, name);
+                    let rule = words(&jump.rule);
+                    let rule: Vec<_> = rule.iter().map(String::as_str).collect();
+                    if self.main.has_rule(table, built_in, &rule)? {
+                        text.push_str(&format!("-A {built_in} {}\n", jump.rule));
+                    }
+                }
+            }
+        }
+        Ok(State::parse(&text))
     }
 
     pub(super) fn restore(&self, script: &str) -> Result<(), IptablesError> {
@@ -56,22 +94,28 @@ impl Pair {
     /// program says that it is of this flavour.
     fn find(flavour: Flavour, family: Family) -> Result<Option<Self>, IptablesError> {
         let stem = stem(family);
-        let named = |what: &str| Program::find(&format!("{stem}-{}-{what}", flavour.word()));
-        if let (Some(save), Some(restore)) = (named("save"), named("restore")) {
-            return Ok(Some(Self { save, restore }));
+        let pair = |program: &dyn Fn(&str) -> Option<Program>| {
+            Some(Self {
+                flavour,
+                family,
+                save: program("-save")?,
+                restore: program("-restore")?,
+                main: program("")?,
+            })
+        };
+        let named = |what: &str| Program::find(&format!("{stem}-{}{what}", flavour.word()));
+        if let Some(named) = pair(&named) {
+            return Ok(Some(named));
         }
         if let Some(multi) = Program::find(&format!("xtables-{}-multi", flavour.word())) {
-            return Ok(Some(Self {
-                save: multi.clone().applet(&format!("{stem}-save")),
-                restore: multi.applet(&format!("{stem}-restore")),
-            }));
+            let applet = |what: &str| Some(multi.clone().applet(&format!("{stem}{what}")));
+            return Ok(pair(&applet));
         }
-        let plain = |what: &str| Program::find(&format!("{stem}-{what}"));
-        let (Some(save), Some(restore)) = (plain("save"), plain("restore")) else {
+        let Some(plain) = pair(&|what| Program::find(&format!("{stem}{what}"))) else {
             return Ok(None);
         };
-        let of_nft = restore.version()?.contains("(nf_tables)");
-        Ok((of_nft == (flavour == Flavour::Nft)).then_some(Self { save, restore }))
+        let of_nft = plain.restore.version()?.contains("(nf_tables)");
+        Ok((of_nft == (flavour == Flavour::Nft)).then_some(plain))
     }
 }
 
@@ -123,14 +167,14 @@ impl Tools {
     fn has_rules(&self) -> Result<bool, IptablesError> {
         let families = [(Family::V4, Some(&self.v4)), (Family::V6, self.v6.as_ref())];
         for (family, pair) in families {
-            let Some(pair) = pair else { continue };
-            let has_rules = |saved: &str| {
-                saved
-                    .lines()
-                    .any(|line| line.starts_with("-A ") || line.starts_with('['))
+            let Some(pair) = pair.filter(|_| legacy_tables(family)) else {
+                continue;
             };
-            if legacy_tables(family) && has_rules(&pair.save()?) {
-                return Ok(true);
+            match pair.save.save() {
+                Ok(saved) if !saved.lines().any(|line| line.starts_with("-A ")) => {}
+                // A rule that it cannot print is a rule.
+                Ok(_) | Err(IptablesError::Failed { .. }) => return Ok(true),
+                Err(error) => return Err(error),
             }
         }
         Ok(false)
@@ -140,12 +184,20 @@ impl Tools {
 /// Whether the network namespace of the calling thread has legacy tables of this family. They
 /// come into being when a program looks at them, and stay.
 pub(super) fn legacy_tables(family: Family) -> bool {
+    !legacy_table_names(family).trim().is_empty()
+}
+
+fn has_legacy_table(family: Family, table: &str) -> bool {
+    legacy_table_names(family).lines().any(|name| name == table)
+}
+
+fn legacy_table_names(family: Family) -> String {
     let file = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",
     };
     // It is missing without the module.
-    std::fs::read_to_string(file).is_ok_and(|names| !names.trim().is_empty())
+    std::fs::read_to_string(file).unwrap_or_default()
 }
 
 fn stem(family: Family) -> &'static str {

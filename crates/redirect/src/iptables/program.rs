@@ -58,9 +58,32 @@ impl Program {
         Ok(output.out)
     }
 
-    /// What `*-save` prints.
+    /// What `*-save` prints of all tables.
     pub(super) fn save(&self) -> Result<String, IptablesError> {
         self.must(&[], "")
+    }
+
+    /// What `*-save` prints of one table before it stops, and whether that is all.
+    pub(super) fn save_table(&self, table: &str) -> Result<(String, bool), IptablesError> {
+        let output = self.run_with_lock(&["-t", table], "")?;
+        Ok((output.out, output.status.success()))
+    }
+
+    /// What `iptables` lists of one chain.
+    pub(super) fn list_chain(&self, table: &str, chain: &str) -> Result<String, IptablesError> {
+        self.must(&["--wait", LOCK_WAIT, "-t", table, "-S", chain], "")
+    }
+
+    /// Whether `iptables` finds a rule in a chain.
+    pub(super) fn has_rule(
+        &self,
+        table: &str,
+        chain: &str,
+        rule: &[&str],
+    ) -> Result<bool, IptablesError> {
+        let place = ["--wait", LOCK_WAIT, "-t", table, "-C", chain];
+        let output = self.run_with_lock(&[&place, rule].concat(), "")?;
+        Ok(output.status.success())
     }
 
     /// Has `*-restore` carry out a script.
@@ -70,13 +93,7 @@ impl Program {
     }
 
     fn must(&self, arguments: &[&str], input: &str) -> Result<String, IptablesError> {
-        let mut output = self.run(arguments, input, &[])?;
-        if output.lock_unusable() {
-            // The file belongs to a file system that is read only, or to root. The lock guards the
-            // tables of one network namespace, whose own file serves as well (since 1.8.6).
-            let lock = ("XTABLES_LOCKFILE", "/proc/self/ns/net");
-            output = self.run(arguments, input, &[lock])?;
-        }
+        let output = self.run_with_lock(arguments, input)?;
         if output.status.success() {
             return Ok(output.out);
         }
@@ -85,6 +102,17 @@ impl Program {
             status: output.status,
             said: output.err,
         })
+    }
+
+    fn run_with_lock(&self, arguments: &[&str], input: &str) -> Result<Output, IptablesError> {
+        let output = self.run(arguments, input, &[])?;
+        if !output.lock_unusable() {
+            return Ok(output);
+        }
+        // The file belongs to a file system that is read only, or to root. The lock guards the
+        // tables of one network namespace, whose own file serves as well (since 1.8.6).
+        let lock = ("XTABLES_LOCKFILE", "/proc/self/ns/net");
+        self.run(arguments, input, &[lock])
     }
 
     fn run(
@@ -108,7 +136,7 @@ impl Program {
             .current_dir("/")
             .spawn()
             .map_err(failed)?;
-        let output = collect(child, input.as_bytes().to_vec()).map_err(failed)?;
+        let output = collect(child, input.as_bytes().to_vec(), TIME_LIMIT).map_err(failed)?;
         output.ok_or_else(|| IptablesError::TimedOut {
             program: self.to_string(),
             seconds: TIME_LIMIT.as_secs(),
@@ -146,8 +174,8 @@ impl Output {
 }
 
 /// Feeds a program and hears it out. `None`: it took too long, and was killed.
-fn collect(mut child: Child, input: Vec<u8>) -> std::io::Result<Option<Output>> {
-    let deadline = Instant::now() + TIME_LIMIT;
+fn collect(mut child: Child, input: Vec<u8>, limit: Duration) -> std::io::Result<Option<Output>> {
+    let deadline = Instant::now() + limit;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that ends early closes its input; its status tells why.
         thread::spawn(move || stdin.write_all(&input));
@@ -198,5 +226,61 @@ fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<ExitStat
             return Ok(None);
         }
         thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::{Program, collect};
+
+    fn sh(line: &str) -> Child {
+        Command::new("/bin/sh")
+            .args(["-c", line])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn much_input_and_output_at_once_blocks_nobody() {
+        let input = vec![b'x'; 1 << 20];
+        let output = collect(sh("tee /dev/stderr; exit 3"), input, LONG);
+        let output = output.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!((output.out.len(), output.err.len()), (1 << 20, 1 << 20));
+        let deaf = collect(sh("exec <&-; echo done"), vec![b'x'; 1 << 20], LONG);
+        assert_eq!(deaf.unwrap().unwrap().out, "done\n");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let short = Duration::from_millis(100);
+        let begun = Instant::now();
+        for line in ["exec sleep 20", "exec >&- 2>&-; exec sleep 20"] {
+            let child = sh(line);
+            let id = child.id();
+            assert!(collect(child, Vec::new(), short).unwrap().is_none());
+            let process = format!("/proc/{id}");
+            assert!(!std::path::Path::new(&process).exists(), "{line}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(15));
+    }
+
+    #[test]
+    fn programs_are_found_without_a_shell() {
+        let sh = Program::find("sh").unwrap();
+        assert!(sh.to_string().starts_with('/'), "{sh}");
+        assert_eq!(Program::find("no-such-program"), None);
+        assert_eq!(
+            sh.applet("iptables-save").to_string().rsplit('/').next(),
+            Some("sh iptables-save")
+        );
     }
 }

@@ -13,6 +13,7 @@ use super::decode::{self, ListedChain, ListedRule, ListedSet};
 use super::key::Element;
 use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use crate::diff::diff;
 use crate::error::{Conflict, KernelError, Object};
 use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
@@ -40,7 +41,7 @@ pub(crate) struct Ours {
     pub(crate) mark: TableMark,
     pub(crate) rules: Vec<InstalledRule>,
     /// What the rules mean, unless someone added what Shunt does not write.
-    content: Result<Ruleset, String>,
+    pub(crate) content: Result<Ruleset, String>,
 }
 
 impl Ours {
@@ -51,23 +52,8 @@ impl Ours {
             Ok(content) => content,
             Err(what) => return Some(what.clone()),
         };
-        let rules = |ruleset: &Ruleset| -> Vec<_> {
-            let chains = ruleset.chains.iter();
-            chains
-                .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule.clone())))
-                .collect()
-        };
-        let (found, planned) = (rules(content), rules(plan));
-        let changed = planned.iter().zip(&found).find(|(a, b)| a != b);
-        Some(match changed {
-            Some(((_, rule), _)) => format!("rule {} differs or is not in its place", rule.key),
-            None if found.len() < planned.len() => {
-                format!("rule {} is missing", planned[found.len()].1.key)
-            }
-            None if found.len() > planned.len() => "there are more rules".to_owned(),
-            None if content.sets != plan.sets => "the sets differ".to_owned(),
-            None => format!("the table is marked `{}`", self.mark),
-        })
+        let summary = diff(content, plan).summary();
+        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
     }
 }
 
@@ -125,16 +111,45 @@ pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, Ker
     Err(KernelError::Busy { attempts: ATTEMPTS })
 }
 
+/// Table and name of every chain of every family.
+pub(crate) fn all_chains(socket: &mut NetlinkSocket) -> Result<Vec<(String, String)>, KernelError> {
+    let what = "list the chains of this network namespace";
+    let sequence = socket.reserve(1);
+    let mut request = Writer::default();
+    let head = Head {
+        kind: msg::GETCHAIN,
+        flags: flag::REQUEST | flag::DUMP,
+        sequence,
+        // Any.
+        family: 0,
+        resource: 0,
+    };
+    request.message(&head, |_attributes| {});
+    let mut chains = Vec::new();
+    for numbered in socket.exchange(&request.into_bytes())?.iter() {
+        if let Reply::Message(_, body) = numbered.map_err(malformed(what))?.reply {
+            let name = |kind| {
+                find(body, kind, |attribute| {
+                    attribute.string().map(str::to_owned)
+                })
+            };
+            let table = name(uapi::chain::TABLE).map_err(malformed(what))?;
+            let chain = name(uapi::chain::NAME).map_err(malformed(what))?;
+            chains.extend(table.zip(chain));
+        }
+    }
+    Ok(chains)
+}
+
 /// How many packets each rule of our table has decided on, by key.
 pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
     let what = "read the counters of table inet shunt";
     for _ in 0..ATTEMPTS {
         if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
-            let rules = bodies.iter().map(|body| {
-                let rule = decode::rule(attributes(body)).map_err(malformed(what))?;
-                Ok((rule.key, rule.packets))
-            });
-            return rules.collect();
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })

@@ -41,25 +41,35 @@ pub(crate) fn body(ruleset: &Ruleset) -> String {
 }
 
 fn set(set: &Set) -> String {
-    let (kind, elements) = match &set.elements {
-        Elements::Ports(ports) => ("inet_service", ranges(ports, number_range)),
-        Elements::V4(blocks) => ("ipv4_addr", ranges(blocks, v4_range)),
-        Elements::V6(blocks) => ("ipv6_addr", ranges(blocks, v6_range)),
-        Elements::Uids(ids) => ("uid", ranges(ids, number_range)),
-        Elements::Gids(ids) => ("gid", ranges(ids, number_range)),
+    let kind = match &set.elements {
+        Elements::Ports(_) => "inet_service",
+        Elements::V4(_) => "ipv4_addr",
+        Elements::V6(_) => "ipv6_addr",
+        Elements::Uids(_) => "uid",
+        Elements::Gids(_) => "gid",
     };
+    let elements = elements(&set.elements).join(", ");
     format!(
         "\tset {} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {elements} }}\n\t}}\n",
         set.name
     )
 }
 
-fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> String {
-    let items: Vec<_> = ranges
+/// Each interval of a set.
+pub(crate) fn elements(elements: &Elements) -> Vec<String> {
+    match elements {
+        Elements::Ports(ports) => ranges(ports, number_range),
+        Elements::V4(blocks) => ranges(blocks, v4_range),
+        Elements::V6(blocks) => ranges(blocks, v6_range),
+        Elements::Uids(ids) | Elements::Gids(ids) => ranges(ids, number_range),
+    }
+}
+
+fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> Vec<String> {
+    ranges
         .iter()
         .map(|(first, last)| text(first, last))
-        .collect();
-    items.join(", ")
+        .collect()
 }
 
 fn number_range<T: PartialEq + fmt::Display>(first: T, last: T) -> String {

@@ -5,9 +5,11 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+mod diff;
 mod istio;
 mod linkerd;
 mod nft;
+mod parsers;
 mod planned;
 mod support;
 mod truth;

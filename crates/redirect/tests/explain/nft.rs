@@ -67,10 +67,10 @@ fn accept_ends_its_base_chain_only_and_drop_ends_all() {
 
 #[test]
 fn chains_at_a_hook_are_visited_by_priority_and_nat_where_nat_stands() {
-    // A nat chain of priority -400 still comes after mangle, and sees the mark.
+    // A nat chain of priority -199 still comes after mangle, and sees the mark.
     let marked = matches(&meta("mark"), "==", &json!(7));
     let rules = rules(&[
-        base("n", "nat", "output", -400, "accept"),
+        base("n", "nat", "output", -199, "accept"),
         base("second", "nat", "output", -100, "accept"),
         base("m", "route", "output", -150, "accept"),
         rule("m", &[json!({"mangle": {"key": meta("mark"), "value": 7}})]),

@@ -94,12 +94,12 @@ fn the_trace_names_the_rule_and_the_field_it_comes_from() {
         (step.table.as_str(), step.chain.as_str()),
         ("inet shunt", "nat_output")
     );
-    assert_eq!(step.field.unwrap().policy, "outbound.exclude_cidrs");
+    assert_eq!(step.field.unwrap().policy, "outbound.excludeCidrs");
     assert_eq!(step.matched, Matched::Yes);
     assert_eq!(
         explanation.to_string().lines().nth(1).unwrap().trim(),
         "inet shunt nat_output rule 12: ip daddr @outbound_exclude_v4 counter return comment \
-         \"outbound/exclude-cidrs-v4\" [outbound.exclude_cidrs, --istio-service-exclude-cidr, \
+         \"outbound/exclude-cidrs-v4\" [outbound.excludeCidrs, --istio-service-exclude-cidr, \
          traffic.sidecar.istio.io/excludeOutboundIPRanges]"
     );
 }

@@ -10,8 +10,10 @@
 mod apply;
 mod cases;
 mod continuity;
+mod explain;
 mod golden;
 mod iptables;
 mod random;
 mod support;
 mod verify;
+mod verify_mutation;

@@ -79,6 +79,23 @@ pub(crate) fn nft(command: &str) -> String {
     output("nft", &[command])
 }
 
+/// Loads rules from text.
+pub(crate) fn nft_file(text: &str) {
+    use std::io::Write as _;
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("these tests need `nft`: {error}"));
+    let mut input = child.stdin.take().expect("it was asked for");
+    input
+        .write_all(text.as_bytes())
+        .expect("nft reads its input");
+    drop(input);
+    let status = child.wait().expect("nft ends");
+    assert!(status.success(), "nft -f: {text}");
+}
+
 /// Our table as `nft` lists it, without counter values, long lists on one line.
 pub(crate) fn listed() -> String {
     let text = output("nft", &["-s", "list", "table", "inet", "shunt"]);

@@ -1,6 +1,6 @@
 //! The flags and variables of `istio-iptables`: names and meaning.
 
-use crate::compat::arguments::Flag;
+use crate::compat::arguments::{Flag, LOG_AS_JSON};
 
 pub(super) const ENVOY_PORT: &str = "envoy-port";
 pub(super) const INBOUND_CAPTURE_PORT: &str = "inbound-capture-port";
@@ -17,7 +17,6 @@ pub(super) const OUTBOUND_PORTS_EXCLUDE: &str = "istio-local-outbound-ports-excl
 pub(super) const DUAL_STACK: &str = "dual-stack";
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const CLEANUP_ONLY: &str = "cleanup-only";
-pub(super) const LOG_AS_JSON: &str = "log_as_json";
 pub(super) const IPV6: &str = "ipv6";
 pub(super) const EXCLUDE_INTERFACES: &str = "istio-exclude-interfaces";
 pub(super) const REROUTE_INTERFACES: &str = "kube-virt-interfaces";
@@ -225,7 +224,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         BACKEND,
         None,
-        "What writes the rules: auto, nft, iptables-nft, iptables-legacy [auto]",
+        "What writes the rules: auto, nft, iptables, iptables-nft, iptables-legacy [auto]",
     )
     .without_variable(),
     Flag::new(

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{FLAGS, IstioArgs, log_as_json};
+use super::{FLAGS, IstioArgs, VARIABLES};
+use crate::arbitrary;
 use crate::backend::BackendChoice;
 use crate::capture::{
     CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
     OwnerGroups,
 };
-use crate::compat::{Accounts, Action, ArgumentError, Request};
+use crate::compat::{Accounts, Action, ArgumentError, Request, wants_json};
+use crate::facts::PodFacts;
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
     let command = IstioArgs::augment_args(Command::new("istio-iptables"));
@@ -81,7 +83,7 @@ fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
         (&["-b", "80"], true, false),
         (&["-i", "*", "-b", "*"], false, false),
     ] {
-        let warnings = parse(list).unwrap().warnings();
+        let warnings = parse(list).unwrap().warnings(&PodFacts::default(), &[]);
         let told = |words: &[&str]| {
             warnings
                 .iter()
@@ -226,7 +228,7 @@ fn owner_groups_are_names_or_numbers_and_two_lists_are_one_too_many() {
     ] {
         let request = parse(only, except).unwrap();
         assert_eq!(request.config.outbound.owners, owners);
-        let warned = request.warnings().join("\n");
+        let warned = request.warnings(&PodFacts::default(), &[]).join("\n");
         let both = only == Some("202");
         let told = warned.contains("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE=java has no effect");
         assert_eq!(told, both, "{warned}");
@@ -273,7 +275,10 @@ fn tproxy_takes_its_mark_and_table_and_is_told_of_without_it() {
         let request = parse(&list).unwrap();
         assert_eq!(request.config.inbound.mode, mode, "{list:?}");
         let ineffective = list.contains(&"-t") && mode == InboundMode::Redirect;
-        assert_eq!(request.warnings().len(), if ineffective { 2 } else { 0 });
+        assert_eq!(
+            request.warnings(&PodFacts::default(), &[]).len(),
+            if ineffective { 2 } else { 0 }
+        );
     }
     let variables = [
         ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"),
@@ -300,6 +305,10 @@ fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
         Some((15053, DnsServers::All))
     );
     assert_eq!(servers(&["--capture-all-dns"], &[]), None);
+    let pod = PodFacts {
+        nameservers: vec!["10.96.0.10".parse().unwrap()],
+        ..PodFacts::default()
+    };
     for (list, words) in [
         (
             &["--capture-all-dns"][..],
@@ -312,7 +321,7 @@ fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
         ),
     ] {
         let list: Vec<_> = ["-i", "*", "-b", "*"].iter().chain(list).copied().collect();
-        let warnings = parse(&list).unwrap().warnings();
+        let warnings = parse(&list).unwrap().warnings(&pod, &[]);
         assert!(
             matches!(&warnings[..], [warning] if warning.contains(words)),
             "{warnings:?}"
@@ -609,9 +618,13 @@ fn json_messages_are_asked_for_as_any_switch_is() {
         (&["--log_as_json=false"], false),
         (&["--log_as_json_too"], false),
         (&["log_as_json"], false),
+        (&["--log-format", "json"], true),
+        (&["--log-format=json"], true),
+        (&["--log-format", "plain", "json"], false),
+        (&["--log-formats=json"], false),
     ] {
         let arguments: Vec<_> = list.iter().map(Into::into).collect();
-        assert_eq!(log_as_json(&arguments), json, "{list:?}");
+        assert_eq!(wants_json(&arguments), json, "{list:?}");
     }
     assert_eq!(config(&["--log_as_json"]), config(&[]));
     let error = parse(&["--log_as_json=maybe"]).unwrap_err().to_string();
@@ -644,6 +657,17 @@ fn every_name_is_given_once() {
     assert_eq!(FLAGS.len(), 36);
 }
 
+/// What some flag takes, more often than not.
+fn value() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::prop_oneof![
+        "\\*|true|false|TPROXY|REDIRECT|auto|istio|on|off|nft|legacy|5s|eth[0-9]\\+?",
+        "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
+        "[1-9]{1,2}:[0-9]{3,5}",
+        "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
+        "127\\.[0-9]\\.0\\.0/(8|16|32)",
+    ]
+}
+
 proptest::proptest! {
     #[test]
     fn any_value_is_judged_without_panic(flag in 0..FLAGS.len(), value in "\\PC{0,20}") {
@@ -652,7 +676,27 @@ proptest::proptest! {
         if let Ok(arguments) = arguments(&[&attached])
             && let Ok(request) = arguments.parse(|_variable| None, &Accounts::default())
         {
-            proptest::prop_assert_eq!(request.config.validate(), Ok(()));
+            arbitrary::is_sound(&request.config)?;
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_of_many_flags_is_sound(
+        flags in proptest::collection::btree_map(0..FLAGS.len(), value(), 0..8),
+        variables in proptest::collection::vec((0..VARIABLES.len(), value()), 0..3),
+    ) {
+        let attached: Vec<_> = flags
+            .iter()
+            .map(|(flag, value)| format!("--{}={value}", FLAGS[*flag].long))
+            .collect();
+        let list: Vec<_> = attached.iter().map(String::as_str).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(variable, value)| (VARIABLES[*variable], value.as_str()))
+            .collect();
+        if let Ok(request) = parse_with(&list, &variables) {
+            arbitrary::is_sound(&request.config)?;
+            let _told = request.warnings(&PodFacts::default(), &[]);
         }
     }
 

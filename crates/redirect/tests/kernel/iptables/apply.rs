@@ -6,6 +6,7 @@ use shunt_redirect::iptables::Flavour;
 use shunt_redirect::ruleset::Family;
 use shunt_redirect::{Change, remove};
 
+use super::child::Wrapped;
 use super::{FLAVOURS, applied, apply, iptables, program, saved};
 use crate::cases;
 use crate::support::{INJECTOR, everything, in_pod, ip, nft, output, policy, shell};
@@ -266,6 +267,53 @@ fn writers_at_the_same_time_end_in_one_of_their_policies() {
                 ends.iter().any(|end| rules(end) == rules(&left)),
                 "{left}\n{ends:?}"
             );
+        });
+    }
+}
+
+/// Libraries of matches without one, for the programs alone.
+const WITHOUT_STRING: &str = r#"
+mkdir -p $DIR/lib
+[ -e $DIR/lib/done ] || {
+    cp /usr/lib/*/xtables/*.so $DIR/lib; rm $DIR/lib/libxt_string.so; touch $DIR/lib/done
+}
+export XTABLES_LIBDIR=$DIR/lib"#;
+
+#[test]
+fn rules_of_others_with_unknown_matches_do_no_harm() {
+    for flavour in FLAVOURS {
+        in_pod(|| {
+            for table in ["filter", "mangle", "nat"] {
+                let rule = format!("-t {table} -A OUTPUT -m string --string x --algo bm -j RETURN");
+                iptables(flavour, Family::V4, &rule);
+            }
+            let wrapped = Wrapped::new(flavour, WITHOUT_STRING);
+            let ran = |policy: &str| {
+                let ended = wrapped.apply(policy, flavour);
+                assert_eq!((ended.status.code(), ended.error.as_str()), (Some(0), ""));
+                saved(flavour)
+            };
+            let before = theirs(&saved(flavour)).join("\n");
+            for policy in ["tproxy_with_everything", "injector_with_both_families"] {
+                let now = ran(policy);
+                assert_eq!(theirs(&now).join("\n"), before);
+                assert_eq!(
+                    applied(&cases::named(policy), flavour).change,
+                    Change::Unchanged
+                );
+                assert_eq!(ran(policy), now);
+            }
+            iptables(flavour, Family::V4, "-t nat -F SHUNT_OUTPUT");
+            iptables(flavour, Family::V4, "-t nat -D OUTPUT 1");
+            ran("injector_with_both_families");
+            assert_eq!(
+                applied(&policy(&INJECTOR), flavour).change,
+                Change::Unchanged
+            );
+            ran("remove");
+            let now = saved(flavour);
+            assert!(!now.contains("SHUNT_"), "{now}");
+            assert_eq!(theirs(&now).join("\n"), before);
         });
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
     /// Cause and message of its error; empty if there was none.
     pub(crate) error: String,
+    /// The backend that applied, and why it is not nf_tables.
+    pub(crate) backend: String,
 }
 
 impl Wrapped {
@@ -57,9 +59,30 @@ impl Wrapped {
 
     /// Applies a policy (`remove` is none: removes) in the namespace of this thread.
     pub(crate) fn run(&self, policy: &str, backend: &str) -> Ended {
+        self.run_by(
+            Command::new(std::env::current_exe().unwrap()),
+            policy,
+            backend,
+        )
+    }
+
+    /// The same in a kernel that answers its first requests for sockets by saying that it does not
+    /// know their protocol.
+    pub(crate) fn run_without_nf_tables(&self, sockets: u32, policy: &str, backend: &str) -> Ended {
+        let mut strace = Command::new("/usr/bin/strace");
+        let inject = format!("inject=socket:error=EPROTONOSUPPORT:when=1..{sockets}");
+        // Threads, but not the programs that they run; each counts its own.
+        strace.args(["-f", "-b", "execve", "-o", "/dev/null"]);
+        strace.args(["-e", "trace=socket", "-e", &inject]);
+        strace.arg(std::env::current_exe().unwrap());
+        self.run_by(strace, policy, backend)
+    }
+
+    fn run_by(&self, mut command: Command, policy: &str, backend: &str) -> Ended {
         let answer = self.folder.join("answer");
-        let _none = fs::remove_file(&answer);
-        let output = Command::new(std::env::current_exe().unwrap())
+        let applied = self.folder.join("answer.backend");
+        let _none = (fs::remove_file(&answer), fs::remove_file(&applied));
+        let output = command
             .args(["--exact", "iptables::child::run", "--ignored"])
             .env("PATH", &self.folder)
             .env(POLICY, policy)
@@ -70,6 +93,7 @@ impl Wrapped {
         Ended {
             status: output.status,
             error: fs::read_to_string(&answer).unwrap_or_default(),
+            backend: fs::read_to_string(&applied).unwrap_or_default(),
         }
     }
 
@@ -93,6 +117,7 @@ impl Drop for Wrapped {
 #[ignore = "other tests run it as a process of its own"]
 fn run() {
     let policy = std::env::var(POLICY).unwrap();
+    let answer = std::env::var(ANSWER).unwrap();
     let error = if policy == "remove" {
         let removed = backend::remove();
         removed
@@ -100,16 +125,16 @@ fn run() {
             .map(|error| (error.cause(), error.to_string()))
     } else {
         let backend = std::env::var(BACKEND).unwrap().parse().unwrap();
-        let applied = backend::apply(&cases::named(&policy), backend);
-        applied
-            .err()
-            .map(|error| (error.cause(), error.to_string()))
+        match backend::apply(&cases::named(&policy), backend) {
+            Ok(applied) => {
+                let backend = format!("{}, {:?}", applied.backend, applied.fallback);
+                fs::write(format!("{answer}.backend"), backend).unwrap();
+                None
+            }
+            Err(error) => Some((error.cause(), error.to_string())),
+        }
     };
     if let Some((cause, error)) = error {
-        fs::write(
-            std::env::var_os(ANSWER).unwrap(),
-            format!("{cause:?}: {error}"),
-        )
-        .unwrap();
+        fs::write(answer, format!("{cause:?}: {error}")).unwrap();
     }
 }

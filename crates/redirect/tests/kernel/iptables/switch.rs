@@ -114,3 +114,27 @@ fn by_nf_tables_no_program_is_run_unless_there_are_legacy_tables() {
         assert_eq!(wrapped.read("run"), "iptables-legacy-save\n");
     });
 }
+
+#[test]
+fn iptables_is_used_where_the_kernel_has_no_nf_tables_and_only_if_the_choice_is_free() {
+    // The third question is asked before the first change.
+    for (sockets, flavour) in [(1, Flavour::Nft), (3, Flavour::Legacy)] {
+        in_pod(|| {
+            let policy = "tproxy_with_everything";
+            let wrapped = Wrapped::new(flavour, "");
+            let before = all();
+            let forced = wrapped.run_without_nf_tables(sockets, policy, "nft");
+            assert!(forced.error.starts_with("KernelLacks: "), "{forced:?}");
+            assert_eq!(all(), before);
+
+            let free = wrapped.run_without_nf_tables(sockets, policy, "auto");
+            assert_eq!(free.error, "", "{free:?}");
+            let expected = format!("{flavour}, Some(\"cannot open a netlink socket");
+            assert!(free.backend.starts_with(&expected), "{free:?}");
+            super::applied(&named(policy), flavour);
+
+            let usual = wrapped.run(policy, "auto");
+            assert_eq!(usual.backend, "nft, None");
+        });
+    }
+}
