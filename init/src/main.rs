@@ -6,6 +6,7 @@
 mod backend;
 mod exit;
 mod message;
+mod preflight;
 mod run;
 mod termination;
 mod verify;

@@ -10,13 +10,14 @@ use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
-use shunt_redirect::error::{ApplyError, KernelError, RemoveError};
+use shunt_redirect::error::{ApplyError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
 use shunt_redirect::policy::{self, ApplyArgsError, WriteError};
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::sysctl::{self, SysctlError};
+use shunt_redirect::verify::VerifyError;
 use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
@@ -24,7 +25,7 @@ use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
-use crate::{termination, verify};
+use crate::{preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -65,6 +66,12 @@ enum Verb {
     },
     /// Remove what Shunt wrote, and nothing else
     Remove,
+    /// Find out whether rules can be written here, and what is missing; changes nothing
+    Preflight {
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The names of other programs that this one replaces, and the verb for each.
@@ -80,7 +87,7 @@ pub(crate) enum Failure {
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
-    Verify(KernelError),
+    Verify(VerifyError),
     /// The rules are there, but do not do what they should.
     Unproved {
         /// What was found.
@@ -158,6 +165,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             .and_then(|request| carry_out(&request, cli.verify)),
         Verb::Policy { words } => words.request().and_then(|request| print_policy(&request)),
         Verb::Remove => remove(),
+        Verb::Preflight { json } => {
+            return preflight::run(if json { Form::Json } else { form });
+        }
     };
     match done {
         Ok(messages) => {
@@ -228,7 +238,7 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
                 .map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
-            let proved = verify::after_apply(&applied.plan, verify, validation);
+            let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
             messages
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use shunt_redirect::compat::Validation;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
-use shunt_redirect::{CaptureConfig, Plan, PodFacts, nft};
+use shunt_redirect::{Applied, Backend, CaptureConfig, PodFacts, nft};
 
 use crate::message::Message;
 use crate::run::Failure;
@@ -39,7 +39,7 @@ fn in_kubernetes() -> bool {
 
 /// Proves rules that were written just now. Istio's arguments may ask for it, too.
 pub(crate) fn after_apply(
-    plan: &Plan,
+    applied: &Applied,
     choice: Choice,
     asked: Option<&Validation>,
 ) -> Result<Vec<Message>, Failure> {
@@ -48,7 +48,7 @@ pub(crate) fn after_apply(
     }
     let options = options(asked);
     let begun = Instant::now();
-    let report = verify(plan, &options).map_err(Failure::Verify)?;
+    let report = verify(&applied.plan, applied.backend, &options).map_err(Failure::Verify)?;
     judge(&report, begun.elapsed())
 }
 
@@ -63,7 +63,9 @@ pub(crate) fn of_others(
     let begun = Instant::now();
     // Where there is a table of ours, and this process may look at it, all can be proved.
     let report = match nft::list() {
-        Ok(Some(_)) => verify(&plan, &options(Some(asked))).map_err(Failure::Verify)?,
+        Ok(Some(_)) => {
+            verify(&plan, Backend::Nft, &options(Some(asked))).map_err(Failure::Verify)?
+        }
         _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
     };
     judge(&report, begun.elapsed())

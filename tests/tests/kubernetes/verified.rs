@@ -1,5 +1,7 @@
 //! The init container proves its rules, in a pod as the kubelet makes it.
 
+use std::net::Ipv6Addr;
+
 use anyhow::{Context, Result, ensure};
 use shunt_tests::cluster::Cluster;
 use shunt_tests::expect::eventually::poll;
@@ -150,20 +152,32 @@ fn mac_of_eth0(links: &str) -> Result<String> {
 /// A tap on the node's side of all pods' links; gone when dropped.
 struct Wire<'a>(&'a Cluster);
 
-/// The first two are of the kernel and of the network plugin: for whom a pod asks on its link.
-/// What is not of these protocols is a stranger.
+/// What a pod's link asks for by itself, and everything else.
 const TAP: &str = "
 table bridge wire {
-  set arp { typeof ether saddr . arp daddr ip; size 65535; flags dynamic; }
-  set icmpv6 { typeof ether saddr . ip6 daddr; size 65535; flags dynamic; }
-  set strangers { typeof ether saddr . ether type; size 65535; flags dynamic; }
+  set asked_arp {
+    typeof ether saddr . arp daddr ip
+    size 65535
+    flags dynamic
+  }
+  set asked_icmpv6 {
+    typeof ether saddr . ip6 daddr
+    size 65535
+    flags dynamic
+  }
+  set strangers {
+    typeof ether saddr . ether type
+    size 65535
+    flags dynamic
+  }
   chain arrived {
-    type filter hook prerouting priority -300;
-    ether type arp update @arp { ether saddr . arp daddr ip } return
-    meta l4proto ipv6-icmp update @icmpv6 { ether saddr . ip6 daddr } return
+    type filter hook prerouting priority -300
+    ether type arp update @asked_arp { ether saddr . arp daddr ip } return
+    meta l4proto ipv6-icmp update @asked_icmpv6 { ether saddr . ip6 daddr } return
     update @strangers { ether saddr . ether type }
   }
-}";
+}
+";
 
 impl<'a> Wire<'a> {
     fn tap(cluster: &'a Cluster) -> Result<Self> {
@@ -179,13 +193,15 @@ impl<'a> Wire<'a> {
             let (from, what) = element.trim().split_once(" . ")?;
             (from == mac).then(|| what.trim().to_owned())
         });
-        let tail = mac.get(9..).unwrap_or_default().replace(':', "");
-        let usual = |what: &String| {
-            let node = what.strip_prefix("ff02::1:ff").map(|low| low.replace(':', ""));
-            what == ip
-                || what == "ff02::2"
-                || what == "ff02::16"
-                || node.is_some_and(|node| node.ends_with(tail.trim_start_matches('0')))
+        // Routers, the reports of groups, and the group of the link-local address.
+        let usual = |what: &String| match what.parse::<Ipv6Addr>() {
+            Ok(group) => {
+                let [.., a, b, c] = group.octets();
+                let ours = mac.ends_with(&format!("{a:02x}:{b:02x}:{c:02x}"));
+                ["ff02::2", "ff02::16"].contains(&what.as_str())
+                    || (what.starts_with("ff02::1:ff") && ours)
+            }
+            Err(_) => what == ip,
         };
         Ok(pairs.filter(|what| !usual(what)).collect())
     }

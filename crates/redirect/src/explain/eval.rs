@@ -20,7 +20,9 @@ use super::verdict::{Case, Explanation, Fate, Matched, NatNotAsked, RuleStep, St
 /// How many ways are followed at once.
 const WAYS: usize = 64;
 /// How many rules are looked at in all.
-const STEPS: usize = 2_000_000;
+const STEPS: usize = 500_000;
+/// How many steps of a way are told, the last ones.
+const SHOWN: usize = 10_000;
 /// How deep chains may call each other. nf_tables allows 16.
 const DEPTH: usize = 64;
 
@@ -28,7 +30,24 @@ const DEPTH: usize = 64;
 #[derive(Clone, Debug)]
 struct Way {
     packet: Packet,
-    trace: Vec<Step>,
+    /// Its last step, in [`Walk::steps`].
+    last: Option<usize>,
+}
+
+/// A step, and the one before it. Ways that fork have the same beginning.
+struct Trodden<'a> {
+    step: Footprint<'a>,
+    before: Option<usize>,
+}
+
+/// What a step is made of.
+#[derive(Clone, Copy)]
+enum Footprint<'a> {
+    Rule(Here<'a>, Matched),
+    Policy(&'a Chain),
+    NatNotAsked(Hook, NatNotAsked),
+    DeliveredByMark(u32),
+    ArrivesOnLoopback,
 }
 
 /// How a way leaves a rule or chain.
@@ -56,7 +75,8 @@ pub(super) fn explain(rules: &Rules, flow: &Flow, options: Options) -> Explanati
         ended: Vec::new(),
         doubts: BTreeSet::new(),
         ends: 0,
-        steps: 0,
+        visits: 0,
+        steps: Vec::new(),
         exhaustive: true,
     };
     walk.start(flow);
@@ -70,15 +90,17 @@ struct Walk<'a> {
     doubts: BTreeSet<String>,
     /// How many ways have ended.
     ends: usize,
-    steps: usize,
+    /// How many rules were looked at.
+    visits: usize,
+    steps: Vec<Trodden<'a>>,
     exhaustive: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     fn start(&mut self, flow: &Flow) {
         let way = Way {
             packet: Packet::of(flow),
-            trace: Vec::new(),
+            last: None,
         };
         let missing = self.rules.missing.iter();
         for (_, what) in missing.filter(|(family, _)| *family == way.packet.family) {
@@ -131,7 +153,7 @@ impl Walk<'_> {
             .partition(|way| way.packet.leaves_by.is_loopback());
         for way in &mut loopback {
             way.packet.arrive_on_loopback();
-            way.trace.push(Step::ArrivesOnLoopback);
+            self.step(way, Footprint::ArrivesOnLoopback);
         }
         let arrived = self.hook(Hook::Ingress, loopback);
         let arrived = self.hook(Hook::Prerouting, arrived);
@@ -141,17 +163,16 @@ impl Walk<'_> {
 
     /// Where a packet leaves after OUTPUT: its mark and its new destination may have changed that.
     fn routed(&mut self, mut way: Way) -> Vec<Way> {
-        let packet = &mut way.packet;
-        packet.route();
-        let mut perhaps = packet.leaves_by == Interface::Unknown;
-        if !packet.leaves_by.is_loopback() {
-            let family = packet.family;
+        way.packet.route();
+        let mut perhaps = way.packet.leaves_by == Interface::Unknown;
+        if !way.packet.leaves_by.is_loopback() {
+            let family = way.packet.family;
             let marks = self.rules.local_marks.iter();
             for local in marks.filter(|local| local.family == family) {
-                match packet.mark {
+                match way.packet.mark {
                     Some(mark) if mark == local.mark => {
-                        packet.leave_by("lo");
-                        way.trace.push(Step::DeliveredByMark(mark));
+                        way.packet.leave_by("lo");
+                        self.step(&mut way, Footprint::DeliveredByMark(mark));
                         return vec![way];
                     }
                     Some(_) => {}
@@ -200,7 +221,7 @@ impl Walk<'_> {
         ways
     }
 
-    fn base_chain(&mut self, chain: &Chain, base: &Base, ways: Vec<Way>) -> Vec<Way> {
+    fn base_chain(&mut self, chain: &'a Chain, base: &Base, ways: Vec<Way>) -> Vec<Way> {
         let mut through = Vec::new();
         let mut inside = Vec::new();
         for mut way in ways {
@@ -211,9 +232,9 @@ impl Walk<'_> {
             match skip {
                 None => inside.push(way),
                 Some(why) => {
-                    let step = why.map(|why| Step::NatNotAsked(base.hook, why));
-                    way.trace
-                        .extend(step.filter(|step| !way.trace.contains(step)));
+                    if let Some(why) = why {
+                        self.not_asked(&mut way, base.hook, why);
+                    }
                     through.push(way);
                 }
             }
@@ -221,10 +242,7 @@ impl Walk<'_> {
         let left = self.chain(chain, inside, 0);
         for mut way in left.returned {
             if base.drops {
-                way.trace.push(Step::Policy {
-                    table: chain.table.clone(),
-                    chain: chain.name.clone(),
-                });
+                self.step(&mut way, Footprint::Policy(chain));
                 self.end(way, Some(Fate::Dropped));
             } else {
                 through.push(way);
@@ -234,7 +252,7 @@ impl Walk<'_> {
         self.merged(through)
     }
 
-    fn chain(&mut self, chain: &Chain, mut ways: Vec<Way>, depth: usize) -> Left {
+    fn chain(&mut self, chain: &'a Chain, mut ways: Vec<Way>, depth: usize) -> Left {
         let mut left = Left::default();
         for (index, rule) in chain.rules.iter().enumerate() {
             let here = Here {
@@ -265,9 +283,9 @@ impl Walk<'_> {
     }
 
     /// One rule for one way. Where it forks, the case in which the rule does not match comes first.
-    fn rule(&mut self, here: Here<'_>, way: Way) -> Vec<(Way, Exit)> {
-        self.steps += 1;
-        if self.steps > STEPS {
+    fn rule(&mut self, here: Here<'a>, way: Way) -> Vec<(Way, Exit)> {
+        self.visits += 1;
+        if self.visits > STEPS {
             self.exhaustive = false;
             self.end(way, Some(Fate::Unknown));
             return Vec::new();
@@ -295,7 +313,7 @@ impl Walk<'_> {
     /// The way on which every test holds; ways that leave before are put into `exits`.
     fn clauses(
         &mut self,
-        here: Here<'_>,
+        here: Here<'a>,
         mut way: Way,
         exits: &mut Vec<(Way, Exit)>,
         doubts: &mut Vec<String>,
@@ -310,7 +328,7 @@ impl Walk<'_> {
                         Finding::Yes => {}
                         Finding::No | Finding::Absent => {
                             if self.options.all_rules && !told {
-                                way.trace.push(here.step(Matched::No));
+                                self.step(&mut way, Footprint::Rule(here, Matched::No));
                             }
                             exits.push((way, Exit::Next));
                             return None;
@@ -325,7 +343,7 @@ impl Walk<'_> {
                 }
             };
             if !told {
-                way.trace.push(here.step(matched));
+                self.step(&mut way, Footprint::Rule(here, matched));
                 told = true;
             }
             match self.act(here, action, way, exits, doubts) {
@@ -335,14 +353,14 @@ impl Walk<'_> {
             }
         }
         if !told {
-            way.trace.push(here.step(matched));
+            self.step(&mut way, Footprint::Rule(here, matched));
         }
         Some((way, Exit::Next))
     }
 
     fn act(
         &mut self,
-        here: Here<'_>,
+        here: Here<'a>,
         action: &Action,
         mut way: Way,
         exits: &mut Vec<(Way, Exit)>,
@@ -408,7 +426,7 @@ impl Walk<'_> {
     /// Through another chain; what returns from it goes on as `back` says.
     fn call(
         &mut self,
-        here: Here<'_>,
+        here: Here<'a>,
         target: usize,
         back: Exit,
         way: Way,
@@ -436,11 +454,34 @@ impl Walk<'_> {
         self.ends += 1;
         let outcome = way.packet.outcome(fate);
         if self.ended.iter().all(|case| case.outcome != outcome) {
-            self.ended.push(Case {
-                outcome,
-                trace: way.trace,
-            });
+            let trace = self.trace(way.last);
+            self.ended.push(Case { outcome, trace });
         }
+    }
+
+    fn step(&mut self, way: &mut Way, step: Footprint<'a>) {
+        let before = way.last.replace(self.steps.len());
+        self.steps.push(Trodden { step, before });
+    }
+
+    /// Tells once of all NAT chains at a hook.
+    fn not_asked(&mut self, way: &mut Way, hook: Hook, why: NatNotAsked) {
+        let last = way.last.map(|last| self.steps[last].step);
+        if !matches!(last, Some(Footprint::NatNotAsked(told, _)) if told == hook) {
+            self.step(way, Footprint::NatNotAsked(hook, why));
+        }
+    }
+
+    /// The steps up to this one.
+    fn trace(&self, last: Option<usize>) -> Vec<Step> {
+        let next = |at: &usize| self.steps[*at].before;
+        let steps = std::iter::successors(last, next);
+        let mut trace: Vec<_> = steps
+            .take(SHOWN)
+            .map(|at| self.steps[at].step.told())
+            .collect();
+        trace.reverse();
+        trace
     }
 
     /// Ways with equal packets are one.
@@ -508,6 +549,21 @@ struct Here<'a> {
     rule: &'a Rule,
     number: usize,
     depth: usize,
+}
+
+impl Footprint<'_> {
+    fn told(self) -> Step {
+        match self {
+            Self::Rule(here, matched) => here.step(matched),
+            Self::Policy(chain) => Step::Policy {
+                table: chain.table.clone(),
+                chain: chain.name.clone(),
+            },
+            Self::NatNotAsked(hook, why) => Step::NatNotAsked(hook, why),
+            Self::DeliveredByMark(mark) => Step::DeliveredByMark(mark),
+            Self::ArrivesOnLoopback => Step::ArrivesOnLoopback,
+        }
+    }
 }
 
 impl Here<'_> {

@@ -349,3 +349,72 @@ fn a_foreign_rule_that_is_not_understood_is_named_where_it_matters_and_only_ther
         "passes"
     );
 }
+
+/// A text with most of what such rules use.
+pub(crate) fn save_sample() -> String {
+    let raw = "*raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+               -A OUTPUT -p udp -m udp --dport 53 -m owner --uid-owner 1337 -j CT --zone 1\n\
+               -A OUTPUT -d 10.9.0.53/32 -p udp -m udp --dport 53 -j CT --zone 2\nCOMMIT\n";
+    let nat = nat(&V4, false, &OWNERS).replace(
+        "-A OUTPUT -j ISTIO_OUTPUT\n",
+        "-A OUTPUT -p tcp -m multiport --dports 25,465 -m comment --comment \"no mail\" -j RETURN\n\
+         -A OUTPUT -j ISTIO_OUTPUT\n",
+    );
+    format!("{raw}{}{nat}", mangle(&V4))
+}
+
+/// The same in short as `nft -j` prints it.
+pub(crate) fn nft_sample() -> serde_json::Value {
+    use serde_json::{Value, json};
+    let base = |name: &str, kind: &str, hook: &str, priority: i32| {
+        json!({"chain": {"family": "inet", "table": "t", "name": name, "handle": 2, "type": kind,
+            "hook": hook, "prio": priority, "policy": "accept"}})
+    };
+    let rule = |chain: &str, statements: Value| {
+        json!({"rule": {"family": "inet", "table": "t", "chain": chain, "handle": 3,
+            "comment": "c", "expr": statements}})
+    };
+    let equals =
+        |left: Value, right: Value| json!({"match": {"op": "==", "left": left, "right": right}});
+    let differs =
+        |left: Value, right: Value| json!({"match": {"op": "!=", "left": left, "right": right}});
+    let meta = |key: &str| json!({"meta": {"key": key}});
+    let payload =
+        |protocol: &str, field: &str| json!({"payload": {"protocol": protocol, "field": field}});
+    json!({"nftables": [
+        {"metainfo": {"version": "1.0.6", "json_schema_version": 1}},
+        {"table": {"family": "inet", "name": "t", "handle": 1}},
+        {"set": {"family": "inet", "name": "ports", "table": "t", "type": "inet_service",
+            "flags": ["interval"], "elem": [25, {"range": [465, 470]}]}},
+        base("raw", "filter", "output", -300),
+        base("mangle_in", "filter", "prerouting", -150),
+        base("mangle_out", "route", "output", -150),
+        base("out", "nat", "output", -100),
+        base("in", "nat", "prerouting", -100),
+        {"chain": {"family": "inet", "table": "t", "name": "more", "handle": 9}},
+        rule("raw", json!([equals(payload("udp", "dport"), json!(53)),
+            equals(meta("skuid"), json!(1337)),
+            {"mangle": {"key": {"ct": {"key": "zone"}}, "value": 1}}])),
+        rule("mangle_in", json!([equals(meta("mark"), json!(1337)),
+            {"mangle": {"key": {"ct": {"key": "mark"}}, "value": {"meta": {"key": "mark"}}}},
+            {"return": null}])),
+        rule("mangle_in", json!([equals(payload("tcp", "dport"), json!(8080)),
+            {"tproxy": {"port": 15006}},
+            {"mangle": {"key": meta("mark"), "value": {"|": [meta("mark"), 1337]}}},
+            {"accept": null}])),
+        rule("mangle_out", json!([
+            {"match": {"op": "in", "left": {"ct": {"key": "state"}},
+                "right": ["established", "related"]}}, {"drop": null}])),
+        rule("out", json!([equals(payload("tcp", "dport"), json!("@ports")),
+            {"counter": {"packets": 0, "bytes": 0}}, {"return": null}])),
+        rule("out", json!([equals(meta("oifname"), json!("lo")),
+            differs(payload("ip", "daddr"), json!("127.0.0.1")),
+            equals(meta("skuid"), json!({"range": [1330, 1340]})), {"redirect": {"port": 15006}}])),
+        rule("out", json!([equals(meta("skuid"), json!({"set": [1337, 1338]})), {"return": null}])),
+        rule("out", json!([equals(payload("ip", "daddr"),
+            json!({"prefix": {"addr": "127.0.0.0", "len": 8}})), {"return": null}])),
+        rule("out", json!([{"jump": {"target": "more"}}])),
+        rule("more", json!([equals(meta("l4proto"), json!("tcp")), {"redirect": {"port": 15001}}])),
+        rule("in", json!([equals(meta("l4proto"), json!("tcp")), {"redirect": {"port": 15006}}])),
+    ]})
+}

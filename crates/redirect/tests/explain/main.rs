@@ -9,6 +9,7 @@ mod diff;
 mod istio;
 mod linkerd;
 mod nft;
+mod parsers;
 mod planned;
 mod support;
 mod truth;

@@ -28,6 +28,9 @@ pub(super) fn clauses(context: &Context<'_>, statement: &Value, clauses: &mut Ve
 
 /// `None`: it is not known.
 fn step(context: &Context<'_>, kind: &str, body: &Value, clauses: &mut Vec<Clause>) -> Option<()> {
+    if matches!(kind, "redirect" | "dnat" | "snat" | "masquerade" | "tproxy") {
+        says_only(body, &["family", "addr", "port", "flags", "type_flags"])?;
+    }
     let target = || (context.chains)(body.get("target")?.as_str()?);
     let action = match kind {
         "accept" => Action::Accept,
@@ -80,6 +83,17 @@ fn step(context: &Context<'_>, kind: &str, body: &Value, clauses: &mut Vec<Claus
     };
     clauses.push(Clause::Act(action));
     Some(())
+}
+
+/// Whether a statement says nothing but what is read of it.
+fn says_only(body: &Value, keys: &[&str]) -> Option<()> {
+    let fields = match body {
+        Value::Null => return Some(()),
+        Value::Object(fields) => fields,
+        _ => return None,
+    };
+    let mut said = fields.keys();
+    said.all(|key| keys.contains(&key.as_str())).then_some(())
 }
 
 /// A value of a statement that may be `null`.
