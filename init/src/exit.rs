@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Conflict = 6,
     KernelRefused = 7,
     ProgramMissing = 8,
+    Forbidden = 9,
+    UserNamespace = 10,
     /// Istio's repair controller knows this number.
     Unproved = 126,
 }
@@ -31,6 +33,8 @@ impl From<Cause> for Exit {
     fn from(cause: Cause) -> Self {
         match cause {
             Cause::Permission => Self::Permission,
+            Cause::Forbidden => Self::Forbidden,
+            Cause::UserNamespace => Self::UserNamespace,
             Cause::KernelLacks => Self::KernelLacks,
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
@@ -67,6 +71,8 @@ mod tests {
             Exit::Conflict,
             Exit::KernelRefused,
             Exit::ProgramMissing,
+            Exit::Forbidden,
+            Exit::UserNamespace,
             Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));

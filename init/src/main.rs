@@ -7,6 +7,7 @@ mod backend;
 mod exit;
 mod list;
 mod message;
+mod preflight;
 mod run;
 mod termination;
 mod verify;

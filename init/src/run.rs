@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
-use shunt_redirect::error::{ApplyError, KernelError, ListError, RemoveError};
+use shunt_redirect::error::{ApplyError, ListError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
 use shunt_redirect::iptables::IptablesError;
 use shunt_redirect::netns::{self, NetnsError};
@@ -18,6 +18,7 @@ use shunt_redirect::nft::render;
 use shunt_redirect::policy::{self, ApplyArgsError, WriteError};
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::sysctl::{self, SysctlError};
+use shunt_redirect::verify::VerifyError;
 use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 
@@ -25,7 +26,7 @@ use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
-use crate::{list, termination, verify};
+use crate::{list, preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -73,6 +74,12 @@ enum Verb {
     },
     /// Remove what Shunt wrote, and nothing else
     Remove,
+    /// Find out whether rules can be written here, and what is missing; changes nothing
+    Preflight {
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The names of other programs that this one replaces, and the verb for each.
@@ -90,7 +97,7 @@ pub(crate) enum Failure {
     Facts(FactsError),
     List(ListError),
     Iptables(IptablesError),
-    Verify(KernelError),
+    Verify(VerifyError),
     /// The rules are there, but do not do what they should.
     Unproved {
         /// What was found.
@@ -181,6 +188,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Err(failure) => Err(failure),
         },
         Verb::Remove => remove(),
+        Verb::Preflight { json } => {
+            return preflight::run(if json { Form::Json } else { form });
+        }
     };
     match done {
         Ok(messages) => {
@@ -251,7 +261,7 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
                 .map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
-            let proved = verify::after_apply(&applied.plan, verify, validation);
+            let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
             messages
         }

@@ -564,11 +564,7 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
     in_namespace(|| {
         for (injected, code, words) in [
             ("socket:error=EPROTONOSUPPORT:when=1", 5, "no nf_tables"),
-            (
-                "socket:error=EACCES:when=1",
-                7,
-                "cannot open a netlink socket",
-            ),
+            ("socket:error=EACCES:when=1", 9, "forbids netlink sockets"),
             (
                 "socket:error=EMFILE:when=1",
                 7,

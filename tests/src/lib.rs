@@ -36,10 +36,12 @@
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
 //! | [`peers`] | the programs of others: which versions, where they are |
 //! | [`cluster`] | a real Kubernetes of one node, with real pods |
+//! | [`differential`] | the same traffic through Envoy and through Shunt, compared |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
 
 pub mod client;
 pub mod cluster;
+pub mod differential;
 pub mod expect;
 pub mod init;
 pub mod lab;

@@ -50,6 +50,16 @@ impl Tracked {
         })
     }
 
+    /// The shorter of its timeouts.
+    pub fn shortest_timeout(&self) -> Duration {
+        let timeouts = [self.idle_timeout, self.stream_idle_timeout];
+        timeouts
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Duration::MAX)
+    }
+
     /// A byte moved.
     pub fn touch(&self, now: Instant) {
         self.last_activity.set(now);

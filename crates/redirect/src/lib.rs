@@ -26,6 +26,7 @@ pub mod netns;
 pub mod nft;
 pub mod plan;
 pub mod policy;
+pub mod preflight;
 pub mod ranges;
 mod resolv;
 pub mod routing;

@@ -170,9 +170,13 @@ impl Warning {
             ),
             Self::IncludePortsDoNotRestrict => format!(
                 "{} captures nothing more: all destinations are captured already, and other ports \
-                 are captured as well; to capture these ports only, let {} be empty",
+                 are captured as well; to capture these ports only, let {} be {}",
                 name(Field::OutboundIncludePorts),
-                name(Field::OutboundCidrs)
+                name(Field::OutboundCidrs),
+                match vocabulary {
+                    Vocabulary::Policy => "none",
+                    _ => "empty",
+                }
             ),
             Self::Ipv6Open => format!(
                 "the pod has an IPv6 address, but IPv6 is not captured: every IPv6 connection \

@@ -200,7 +200,8 @@ impl<'a> Walk<'a> {
             match skip {
                 None => inside.push(way),
                 Some(why) => {
-                    if let Some(why) = why {
+                    // That an empty chain is not asked is not worth a word.
+                    if let Some(why) = why.filter(|_| !chain.rules.is_empty()) {
                         self.not_asked(&mut way, base.hook, why);
                     }
                     through.push(way);

@@ -23,6 +23,17 @@ struct Half<'a> {
     target: State,
 }
 
+/// How our part of iptables' tables differs from a plan; `None` if it does not.
+///
+/// # Errors
+/// If a program is missing or fails.
+pub(crate) fn compare(flavour: Flavour, plan: &Plan) -> Result<Option<String>, IptablesError> {
+    let tools = Tools::of(flavour)?;
+    let halves = halves(&tools, plan)?;
+    let found = difference(&halves, &read(&halves)?);
+    Ok(found.map(|(family, difference)| format!("{family:?}: {difference}")))
+}
+
 /// Makes our part of iptables' tables follow a plan.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ mod sets;
 mod state;
 mod turn;
 
-pub(crate) use apply::{ClearError, Cleared, apply, clear};
+pub(crate) use apply::{ClearError, Cleared, apply, clear, compare};
 pub(crate) use detect::Tools;
 pub use error::IptablesError;
 pub use list::{Listed, list};

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::attr::{Head, Writer};
 use super::socket::{NetlinkSocket, Reply};
-use super::uapi::{BATCH_GENID, NFPROTO_INET, flag, msg};
+use super::uapi::{BATCH_GENID, NFPROTO_INET, flag, msg, table as table_abi};
 use crate::error::{KernelError, Object};
 
 /// What one message of a batch does, to be read after "cannot".
@@ -81,9 +81,32 @@ impl Batch {
         self.writer.message(&head, body);
     }
 
+    /// Sends it with one message more, which the kernel must refuse: it looks at every message, and
+    /// then undoes all.
+    pub(crate) fn rehearse(mut self, socket: &mut NetlinkSocket) -> Result<(), KernelError> {
+        let impossible = self.next();
+        let what = (Object::Tables, "end the rehearsal".to_owned());
+        self.push(msg::DELTABLE, 0, what, |table| {
+            table.string(table_abi::NAME, NO_TABLE);
+        });
+        match self.commit_with(socket, Some(impossible))? {
+            // Somebody changed the rules meanwhile; the next look will tell.
+            Outcome::Stale | Outcome::Committed => Ok(()),
+        }
+    }
+
     /// Sends it all. One acknowledgement is asked for: the kernel gives it when all is active, and
     /// one for each message could be more than the socket's buffer holds.
-    pub(crate) fn commit(mut self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
+    pub(crate) fn commit(self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
+        self.commit_with(socket, None)
+    }
+
+    /// `impossible`: the message that is meant to be refused.
+    fn commit_with(
+        mut self,
+        socket: &mut NetlinkSocket,
+        impossible: Option<u32>,
+    ) -> Result<Outcome, KernelError> {
         let text = "end the transaction".to_owned();
         self.frame(msg::BATCH_END, Object::Tables, text, |_attributes| {});
         // The numbers of a batch count from 0; those of the socket's own requests need not differ,
@@ -100,6 +123,9 @@ impl Batch {
             match numbered.reply {
                 Reply::Ack => acknowledged = true,
                 Reply::Error(Errno::ERESTART, _) => return Ok(Outcome::Stale),
+                Reply::Error(Errno::ENOENT, _) if impossible == Some(numbered.sequence) => {
+                    acknowledged = true;
+                }
                 Reply::Error(errno, text) => {
                     let operation = usize::try_from(numbered.sequence)
                         .ok()
@@ -143,6 +169,9 @@ impl Batch {
         self.writer.message(&head, body);
     }
 }
+
+/// A name that no table has.
+const NO_TABLE: &str = "shunt-rehearsal";
 
 /// Asks for an acknowledgement of the message that begins at `start`.
 fn acknowledge(bytes: &mut [u8], start: usize) {

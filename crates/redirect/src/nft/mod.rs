@@ -113,6 +113,24 @@ impl Nft {
         Ok(batch.commit(&mut self.0)? == Outcome::Committed)
     }
 
+    /// Finds out whether the kernel would take these rules, in a transaction that cannot be carried
+    /// out to its end, so that nothing changes.
+    pub(crate) fn rehearse(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
+        let snapshot = self.read()?;
+        let mut batch = Batch::new(snapshot.generation);
+        encode::table(
+            &mut batch,
+            ruleset,
+            !matches!(snapshot.table, Table::Absent),
+        );
+        batch.rehearse(&mut self.0)
+    }
+
+    /// Table and name of every chain, whoever made it.
+    pub(crate) fn all_chains(&mut self) -> Result<Vec<(String, String)>, KernelError> {
+        read::all_chains(&mut self.0)
+    }
+
     /// Deletes our table. `false`: the rules changed since the snapshot, and nothing was done.
     pub(crate) fn delete(&mut self, snapshot: &Snapshot) -> Result<bool, KernelError> {
         let mut batch = Batch::new(snapshot.generation);

@@ -1,7 +1,7 @@
 //! Shunt's own way of asking for capture: a policy as a YAML file, and flags for the common cases.
 //!
-//! The schema is [`schema::Document`], and docs/policy.md tells it to people; a test reads every
-//! example of that page. [`read`] and [`write`] are each other's inverse.
+//! The schema stands in `schema.rs`, and docs/policy.md tells it to people; a test reads every
+//! example of that page. [`read()`] and [`write()`] are each other's inverse.
 
 mod apply;
 mod error;
@@ -15,7 +15,7 @@ pub use error::PolicyError;
 
 use crate::capture::CaptureConfig;
 
-/// What [`write`] failed at; it should be impossible.
+/// What [`write()`] failed at; it should be impossible.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write the policy as YAML: {0}")]
 pub struct WriteError(String);
@@ -49,7 +49,7 @@ pub fn read(text: &str) -> Result<CaptureConfig, PolicyError> {
     Ok(config)
 }
 
-/// Writes a policy, each field of it, so that [`read`] makes the same of it.
+/// Writes a policy, each field of it, so that [`read()`] makes the same of it.
 ///
 /// # Errors
 /// Only such as should be impossible.

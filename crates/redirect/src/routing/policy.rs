@@ -111,6 +111,26 @@ impl Route {
         Ok(removed)
     }
 
+    /// What of it is not there.
+    pub(crate) fn missing_policy_routing(
+        &mut self,
+        wanted: &PolicyRouting,
+    ) -> Result<Vec<String>, KernelError> {
+        let rules = self.policy_rules()?;
+        let routes = self.policy_routes()?;
+        let mut missing = Vec::new();
+        for half in wanted.halves() {
+            if !rules.contains(&half) {
+                missing.push(half.rule_text("find"));
+            }
+            let serves = |route: &Half| route.family == half.family && route.table == half.table;
+            if !routes.iter().any(serves) {
+                missing.push(half.route_text("find"));
+            }
+        }
+        Ok(missing)
+    }
+
     /// Shunt's rules.
     pub(crate) fn policy_rules(&mut self) -> Result<Vec<Half>, KernelError> {
         let operation = "list the policy rules of this network namespace";

@@ -18,14 +18,34 @@ use crate::nft::Nft;
 /// The rules' counters, by key.
 type Counters = HashMap<String, u64>;
 
+/// Where the rules' counters are.
+pub(super) enum Counting<'a> {
+    /// In our table.
+    Nft(&'a mut Nft),
+    /// Only in the text of a program, which would take longer than all probes.
+    Nowhere,
+}
+
+impl Counting<'_> {
+    fn read(&mut self) -> Result<Counters, KernelError> {
+        match self {
+            Self::Nft(nft) => nft.counters(),
+            Self::Nowhere => Ok(Counters::new()),
+        }
+    }
+}
+
 /// Sends probes, and watches.
 pub(super) struct Watch<'a> {
     pub(super) stage: &'a Stage,
-    pub(super) nft: &'a mut Nft,
+    counting: Counting<'a>,
     counters: Counters,
     /// How long a packet may take.
     patience: Duration,
 }
+
+/// How long a packet may take once another was lost.
+const ONCE_LOST: Duration = Duration::from_millis(20);
 
 /// Where a packet was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +64,13 @@ pub(super) type Wrong = Vec<(String, Failure)>;
 impl<'a> Watch<'a> {
     pub(super) fn new(
         stage: &'a Stage,
-        nft: &'a mut Nft,
+        mut counting: Counting<'a>,
         patience: Duration,
     ) -> Result<Self, KernelError> {
         Ok(Self {
             stage,
-            counters: nft.counters()?,
-            nft,
+            counters: counting.read()?,
+            counting,
             patience,
         })
     }
@@ -67,6 +87,10 @@ impl<'a> Watch<'a> {
             return Ok(vec![(key, failure)]);
         }
         let (sight, counters) = self.observe(probe)?;
+        if sight == Sight::Nothing && probe.decision.outcome != Outcome::Dropped {
+            // It fails anyhow; that others are lost too need not take as long to be told.
+            self.patience = self.patience.min(ONCE_LOST);
+        }
         let before = std::mem::replace(&mut self.counters, counters);
         self.take_back(probe).map_err(StageError::watching)?;
 
@@ -74,7 +98,7 @@ impl<'a> Watch<'a> {
             .decision
             .keys
             .iter()
-            .filter(|key| self.counters.get(*key) <= before.get(*key))
+            .filter(|key| self.counts() && self.counters.get(*key) <= before.get(*key))
             .collect();
         let others = self.counted_instead(&before, probe);
         let mut wrong = Wrong::new();
@@ -110,6 +134,10 @@ impl<'a> Watch<'a> {
         Ok(wrong)
     }
 
+    fn counts(&self) -> bool {
+        matches!(self.counting, Counting::Nft(_))
+    }
+
     /// How long a packet may take.
     pub(super) fn patience(&self) -> Duration {
         self.patience
@@ -117,10 +145,9 @@ impl<'a> Watch<'a> {
 
     /// Which of these rules have counted nothing since they were looked at last.
     pub(super) fn passed_over(&mut self, keys: &[&str]) -> Result<Vec<String>, KernelError> {
-        let before = std::mem::replace(&mut self.counters, self.nft.counters()?);
-        let keys = keys
-            .iter()
-            .filter(|key| self.counters.get(**key) <= before.get(**key));
+        let before = std::mem::replace(&mut self.counters, self.counting.read()?);
+        let silent = |key: &&&str| self.counters.get(**key) <= before.get(**key);
+        let keys = keys.iter().filter(|key| self.counts() && silent(key));
         Ok(keys.map(|key| (*key).to_owned()).collect())
     }
 
@@ -157,7 +184,7 @@ impl<'a> Watch<'a> {
         let end = Instant::now() + self.patience;
         loop {
             let counters = match probe.decision.outcome {
-                Outcome::Dropped => Some(self.nft.counters()?),
+                Outcome::Dropped => Some(self.counting.read()?),
                 _ => None,
             };
             let sight = self.look(probe).map_err(StageError::watching)?;
@@ -166,8 +193,8 @@ impl<'a> Watch<'a> {
                 Some(counters) if sight != Sight::Nothing || self.counted(&counters, probe) => {
                     return Ok((sight, counters));
                 }
-                None if sight != Sight::Nothing => return Ok((sight, self.nft.counters()?)),
-                _ if over => return Ok((sight, self.nft.counters()?)),
+                None if sight != Sight::Nothing => return Ok((sight, self.counting.read()?)),
+                _ if over => return Ok((sight, self.counting.read()?)),
                 _ => thread::sleep(Duration::from_micros(50)),
             }
         }
@@ -175,7 +202,7 @@ impl<'a> Watch<'a> {
 
     fn counted(&self, counters: &Counters, probe: &Probe) -> bool {
         let mut keys = probe.decision.keys.iter();
-        keys.all(|key| counters.get(key) > self.counters.get(key))
+        self.counts() && keys.all(|key| counters.get(key) > self.counters.get(key))
     }
 
     fn look(&self, probe: &Probe) -> io::Result<Sight> {

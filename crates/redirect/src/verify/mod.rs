@@ -10,6 +10,7 @@ mod flows;
 mod live;
 mod readback;
 mod report;
+mod routing;
 mod sockets;
 mod stage;
 mod title;
@@ -24,14 +25,16 @@ use std::time::{Duration, Instant};
 
 use shunt_abi::rule as key;
 
-use crate::error::KernelError;
+use crate::backend::Backend;
+use crate::error::{Cause, KernelError};
+use crate::iptables::{self, IptablesError};
 use crate::nft::Nft;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset};
 use decide::{Outcome, Way};
 use flows::{Ability, Probe};
-use live::{Watch, Wrong};
+use live::{Counting, Watch, Wrong};
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
 pub(crate) use stage::remove_leftovers;
@@ -60,24 +63,53 @@ impl Default for Options {
     }
 }
 
+/// Rules cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// By the kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// By iptables.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+}
+
+impl VerifyError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+        }
+    }
+}
+
 /// A packet that does not appear for so long is lost; all of them stay in this machine.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Verifies that the network namespace of the calling thread follows `plan`, which was written into
-/// it. Needs CAP_NET_ADMIN, and CAP_NET_RAW to send packets; without it rules are read back.
+/// Verifies that the network namespace of the calling thread follows `plan`, which this backend has
+/// written into it. Needs CAP_NET_ADMIN, and CAP_NET_RAW to send packets; without it rules are read
+/// back. The counters of iptables' rules are not looked at, only where packets end.
 ///
 /// # Errors
 /// If the rules cannot be read. That they are wrong is no error, but in the report.
-pub fn verify(plan: &Plan, options: &Options) -> Result<Report, KernelError> {
-    let mut nft = Nft::open()?;
+pub fn verify(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, VerifyError> {
     let rules = &plan.ruleset;
-    let readback = Readback::read(&mut nft)?;
-    let live = Live::run(rules, &mut nft, options.timeout);
+    let mut nft = match backend {
+        Backend::Nft => Some(Nft::open()?),
+        Backend::Iptables(_) => None,
+    };
+    let readback = nft.as_mut().map(Readback::read).transpose()?;
+    let counting = nft.as_mut().map_or(Counting::Nowhere, Counting::Nft);
+    let live = Live::run(rules, counting, options.timeout);
     let mut legs: Vec<Leg> = Vec::new();
     for chain in &rules.chains {
         for rule in &chain.rules {
             for family in families(rule, plan.ipv6) {
-                let difference = readback.difference(rules, chain.hook, rule);
+                let difference = readback
+                    .as_ref()
+                    .and_then(|readback| readback.difference(rules, chain.hook, rule));
                 legs.push(Leg {
                     title: title::of(&rule.key),
                     family: Some(family),
@@ -87,7 +119,13 @@ pub fn verify(plan: &Plan, options: &Options) -> Result<Report, KernelError> {
             }
         }
     }
-    legs.extend(live.rest(readback.intruder(rules)));
+    let intruder = match (backend, &readback) {
+        (Backend::Iptables(flavour), _) => iptables::compare(flavour, plan)?,
+        (Backend::Nft, Some(readback)) => readback.intruder(rules),
+        (Backend::Nft, None) => None,
+    };
+    legs.extend(live.rest(intruder));
+    legs.extend(routing::legs(plan)?);
     Ok(Report {
         legs,
         probes: live.probes,
@@ -159,12 +197,12 @@ struct Live {
 }
 
 impl Live {
-    fn run(rules: &Ruleset, nft: &mut Nft, timeout: Duration) -> Self {
+    fn run(rules: &Ruleset, counting: Counting<'_>, timeout: Duration) -> Self {
         let mut live = Self {
             any_owner: sockets::can_be_anybody(),
             ..Self::default()
         };
-        if let Err(error) = live.try_run(rules, nft, timeout) {
+        if let Err(error) = live.try_run(rules, counting, timeout) {
             live.stopped = Some(error.to_string());
         }
         live
@@ -173,7 +211,7 @@ impl Live {
     fn try_run(
         &mut self,
         rules: &Ruleset,
-        nft: &mut Nft,
+        counting: Counting<'_>,
         timeout: Duration,
     ) -> Result<(), StageError> {
         let end = Instant::now() + timeout;
@@ -183,7 +221,7 @@ impl Live {
             own: sockets::whoami(),
             any_owner: self.any_owner,
         };
-        let mut watch = Watch::new(&stage, nft, PATIENCE)?;
+        let mut watch = Watch::new(&stage, counting, PATIENCE)?;
         let probes = |listening, only: Option<&str>| {
             let mut probes = flows::probes(rules, &stage.places, &local, ability, listening);
             if let Some(only) = only {
@@ -279,11 +317,11 @@ impl Live {
         }
         if let Some(intruder) = intruder {
             legs.push(Leg {
-                title: "no other rule is there".to_owned(),
+                title: "only the planned rules are there".to_owned(),
                 family: None,
                 key: title::NO_OTHER_RULE.to_owned(),
                 proof: Proof::Failed(Failure {
-                    expected: "only the planned rules in table inet shunt".to_owned(),
+                    expected: "rules as planned, and no others".to_owned(),
                     happened: intruder,
                 }),
             });

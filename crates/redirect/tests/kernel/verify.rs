@@ -1,7 +1,7 @@
 //! Rules that are proved by packets.
 
-use shunt_redirect::apply;
 use shunt_redirect::verify::{Options, Proof, verify};
+use shunt_redirect::{Backend, apply};
 
 use crate::support::{INJECTOR, everything, in_pod, policy};
 
@@ -18,7 +18,7 @@ fn the_default_policy_is_proved_by_packets_and_nothing_is_left() {
     in_pod(|| {
         let applied = apply(&policy(&INJECTOR)).unwrap();
         let before = everything();
-        let report = verify(&applied.plan, &Options::default()).unwrap();
+        let report = verify(&applied.plan, Backend::Nft, &Options::default()).unwrap();
         // Whatever goes to a loopback address leaves by lo, which another rule is for.
         let expected = [
             "read back  loopback addresses pass IPv4 (outbound/loopback-v4): no packet of a probe \
@@ -48,7 +48,7 @@ fn without_counts(text: &str) -> String {
 /// How many legs are live, and the keys of those that are read back.
 fn proved(arguments: &[&str]) -> (usize, Vec<String>) {
     let applied = apply(&policy(arguments)).unwrap();
-    let report = verify(&applied.plan, &Options::default()).unwrap();
+    let report = verify(&applied.plan, Backend::Nft, &Options::default()).unwrap();
     let [live, _, not_proved, failed] = report.count();
     assert_eq!((not_proved, failed), (0, 0), "{:#?}", not_live(&report));
     let legs = report.legs.iter();

@@ -1,0 +1,108 @@
+//! The same traffic through Envoy and through Shunt: what clients and upstreams see is compared.
+//!
+//! A scenario is a few lines in a file below `tests/data/differential`; its README explains the
+//! format. [`scenario`] reads it, [`stage`] plays it with [`wire`] through one of the proxies,
+//! [`transcript`] writes down what happened, as [`message`] understands it, and [`differences`]
+//! compares the two.
+
+pub mod differences;
+pub mod message;
+pub mod scenario;
+pub mod stage;
+pub mod transcript;
+pub mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Result, ensure};
+
+use differences::Differences;
+use scenario::{Group, Scenario};
+use stage::{Proxy, Stage};
+use transcript::Transcript;
+
+/// How often a scenario is run while only its times differ: the machines that run the tests are
+/// shared, and late at times.
+const TRIES: usize = 4;
+
+/// Runs the scenarios of a folder through both proxies; `only` those with this word in the name.
+///
+/// # Errors
+/// Something differs that is not allowed to; or an upstream behind Shunt got what could be
+/// understood in two ways; or an allowed difference does not occur.
+pub fn run(folder: &str, only: Option<&str>) -> Result<()> {
+    let group = Group::read(folder)?;
+    let differences = Differences::read()?;
+    let wanted = |s: &&Scenario| only.is_none_or(|word| s.name.contains(word));
+    let scenarios: Vec<Arc<Scenario>> = group
+        .scenarios
+        .iter()
+        .filter(wanted)
+        .map(|scenario| Arc::new(scenario.clone()))
+        .collect();
+    let (mut envoy, mut shunt) = both(
+        || Stage::start(Proxy::Envoy, "envoy", &group.bootstrap),
+        || Stage::start(Proxy::Shunt, "shunt", &group.bootstrap),
+    )?;
+    let mut wrong = Vec::new();
+    for scenario in &scenarios {
+        let mut tries = 0;
+        let (different, of_envoy, of_shunt) = loop {
+            tries += 1;
+            let (of_envoy, of_shunt) = both(|| envoy.run(scenario), || shunt.run(scenario))?;
+            let mut different = differences.compare(&scenario.name, &of_envoy, &of_shunt);
+            let ambiguous = of_shunt.ambiguous.iter();
+            different.extend(ambiguous.map(|line| format!("  ambiguous  {line}")));
+            let late = different
+                .iter()
+                .all(|line| line.contains(": time ") || line.contains(": end "));
+            if different.is_empty() || !late || tries == TRIES {
+                break (different, of_envoy, of_shunt);
+            }
+        };
+        if only.is_some() {
+            wrong.push(shown(&scenario.name, &of_envoy, &of_shunt));
+        }
+        if !different.is_empty() {
+            wrong.push(format!("{}\n{}", scenario.name, different.join("\n")));
+        }
+    }
+    if only.is_none() {
+        let names: BTreeSet<String> = scenarios.iter().map(|s| s.name.clone()).collect();
+        let unused = differences.unused(&names);
+        wrong.extend(unused.iter().map(|reason| format!("never met: {reason}")));
+    }
+    ensure!(
+        wrong.is_empty(),
+        "{} of {} scenarios in {folder}:\n{}",
+        wrong.len(),
+        scenarios.len(),
+        wrong.join("\n\n")
+    );
+    Ok(())
+}
+
+fn shown(name: &str, envoy: &Transcript, shunt: &Transcript) -> String {
+    format!(
+        "{name}\n--- envoy\n{}\n--- shunt\n{}",
+        envoy.lines.join("\n"),
+        shunt.lines.join("\n")
+    )
+}
+
+/// Does two things at once.
+fn both<A: Send, B: Send>(
+    one: impl FnOnce() -> Result<A> + Send,
+    other: impl FnOnce() -> Result<B> + Send,
+) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((one?, other?))
+    })
+}
