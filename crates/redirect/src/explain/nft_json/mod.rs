@@ -147,7 +147,10 @@ impl<'a> Reader<'a> {
         };
         let scope = scope(&table.0)?;
         let hook = match body.get("hook") {
-            None if ["type", "prio", "policy"].iter().any(|key| body.get(key).is_some()) => {
+            None if ["type", "prio", "policy"]
+                .iter()
+                .any(|key| body.get(key).is_some()) =>
+            {
                 return Err("it has the marks of a base chain, but no hook".to_owned());
             }
             None => None,
