@@ -17,6 +17,7 @@ fn settings(policies: u64, engines: &[Engine]) -> Settings {
         seed: SEED,
         workers: 2,
         engines: engines.to_vec(),
+        shrinking: 40,
     }
 }
 
@@ -37,7 +38,11 @@ fn every_backend_and_the_evaluator_decide_alike() -> Result<()> {
 /// Runs cases until one disagrees, and returns what was said about it.
 fn catches(wrong: fn(&mut Plan)) -> Result<String> {
     let engines = [Engine::Backend(BackendChoice::Nft), Engine::Wrong(wrong)];
-    match run(&settings(40, &engines), |_| ()) {
+    let settings = Settings {
+        shrinking: 2,
+        ..settings(40, &engines)
+    };
+    match run(&settings, |_| ()) {
         Ok(totals) => bail!("nobody noticed that the plan is wrong: {totals}"),
         Err(error) => Ok(format!("{error:#}")),
     }

@@ -56,6 +56,7 @@ fn redirect(policies: u64, seed: Option<u64>, flows: usize) -> Result<()> {
         seed,
         workers: std::thread::available_parallelism().map_or(1, usize::from),
         engines: Engine::ALL.to_vec(),
+        shrinking: 100,
     };
     let totals = run(&settings, |totals| {
         print!("\r{totals}\x1b[K");

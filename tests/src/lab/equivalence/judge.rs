@@ -13,7 +13,7 @@ use shunt_redirect::capture::InboundMode;
 use shunt_redirect::{CaptureConfig, PodFacts, plan};
 
 use super::predict::Paper;
-use super::{Engine, Totals, policy};
+use super::{Engine, Settings, Totals, policy};
 use crate::lab::matrix::Shares;
 use crate::lab::{Bench, Edges, Lab, Observation, PATIENCE, Protocol, Proxy, Trial};
 use crate::net::Family;
@@ -26,9 +26,6 @@ const NAMESERVERS: [IpAddr; 2] = [
 
 /// With which a disagreement is looked at again: long enough for any machine.
 const LONG_PATIENCE: Duration = Duration::from_millis(600);
-
-/// How often a smaller policy is tried.
-const SHRINKING: usize = 60;
 
 /// A lab for each engine.
 pub struct Judge<'b> {
@@ -65,7 +62,7 @@ impl<'b> Judge<'b> {
     }
 
     /// The policy and the flows of this number.
-    pub(super) fn case(&mut self, seed: u64, flows: usize) -> Result<Case> {
+    pub(super) fn case(&mut self, seed: u64, settings: &Settings) -> Result<Case> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -75,14 +72,15 @@ impl<'b> Judge<'b> {
             .map_err(|reason| anyhow::anyhow!("making a policy: {reason}"))?;
         let policy = tree.current();
         let edges = Edges::of(&policy, &NAMESERVERS);
-        let trials = edges.trials(flows, Shares::default(), &mut Rng::with_seed(seed));
+        let trials = edges.trials(settings.flows, Shares::default(), &mut Rng::with_seed(seed));
         let said = self.ask(&policy, &trials)?;
         let totals = totals(&policy, &trials, &said);
         let mut disagreement = None;
         // Together first: most of what a busy machine was too slow for then agrees.
         for suspect in self.still_suspect(&policy, suspects(&trials, &said))? {
             if let Some(said) = self.again(&policy, &suspect)? {
-                disagreement = Some(self.shrink(seed, &mut tree, suspect, said)?);
+                disagreement =
+                    Some(self.shrink(seed, settings.shrinking, &mut tree, suspect, said)?);
                 break;
             }
         }
@@ -164,13 +162,14 @@ impl<'b> Judge<'b> {
     fn shrink(
         &mut self,
         seed: u64,
+        times: usize,
         tree: &mut impl ValueTree<Value = CaptureConfig>,
         trial: Trial,
         said: Vec<(String, Vec<Observation>)>,
     ) -> Result<Disagreement> {
         let mut smallest = (tree.current(), said);
         let mut more = tree.simplify();
-        for _ in 0..SHRINKING {
+        for _ in 0..times {
             if !more {
                 break;
             }
