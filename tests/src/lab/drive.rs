@@ -277,7 +277,8 @@ impl Served {
             },
             Protocol::Udp => loop {
                 let datagram = match socket::receive(&listener.socket) {
-                    Ok(Some(datagram)) => datagram,
+                    Ok(Some(datagram)) if datagram.is_request => datagram,
+                    Ok(Some(_)) => continue,
                     Ok(None) => return Ok(()),
                     Err(error) => return Err(error).context("receiving"),
                 };
@@ -346,7 +347,7 @@ fn start(client: &Client) -> Result<Result<Socket, Errno>> {
             _ => {}
         }
         if flow.protocol == Protocol::Udp {
-            socket.send(&[0; 4])?;
+            socket.send(&socket::REQUEST)?;
         }
         Ok(socket)
     };
