@@ -1,5 +1,7 @@
 //! Proof of the rules after they are written: when it is asked for, and what is said of it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use shunt_redirect::compat::Validation;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
@@ -45,8 +47,9 @@ pub(crate) fn after_apply(
         return Ok(Vec::new());
     }
     let options = options(asked);
+    let begun = Instant::now();
     let report = verify(&applied.plan, applied.backend, &options).map_err(Failure::Verify)?;
-    judge(&report)
+    judge(&report, begun.elapsed())
 }
 
 /// Proves rules that somebody else wrote, as Istio's CNI plugin does, with whatever this process
@@ -57,6 +60,7 @@ pub(crate) fn of_others(
 ) -> Result<Vec<Message>, Failure> {
     let pod = PodFacts::read(config).map_err(Failure::Facts)?;
     let plan = shunt_redirect::plan(config, &pod);
+    let begun = Instant::now();
     // Where there is a table of ours, and this process may look at it, all can be proved.
     let report = match nft::list() {
         Ok(Some(_)) => {
@@ -64,7 +68,7 @@ pub(crate) fn of_others(
         }
         _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
     };
-    judge(&report)
+    judge(&report, begun.elapsed())
 }
 
 fn options(asked: Option<&Validation>) -> Options {
@@ -73,14 +77,15 @@ fn options(asked: Option<&Validation>) -> Options {
 }
 
 /// A line for each leg; an error if any has failed.
-fn judge(report: &Report) -> Result<Vec<Message>, Failure> {
+fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
     let mut messages: Vec<Message> = report.legs.iter().map(message).collect();
     let mut failed = report.failed();
     let Some(first) = failed.next() else {
         let [live, read_back, not_proved, _] = report.count();
         messages.push(Message::info(format!(
-            "verified: {live} legs live by {} probes, {read_back} read back, {not_proved} not \
-             proved",
+            "verified in {} ms: {live} legs live by {} probes, {read_back} read back, \
+             {not_proved} not proved",
+            time.as_millis(),
             report.probes
         )));
         return Ok(messages);

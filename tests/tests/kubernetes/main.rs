@@ -2,11 +2,13 @@
 //! first of them and ends with this process; each has pods of its own.
 
 mod envoy;
+mod inits;
 mod lifecycle;
 mod mesh;
 mod native_sidecar;
 mod restart;
 mod user_namespace;
+mod verified;
 
 use std::sync::OnceLock;
 
