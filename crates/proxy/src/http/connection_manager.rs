@@ -7,6 +7,7 @@ use crate::error::Failure;
 use crate::http::MAX_HEAD_BYTES;
 use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
+use crate::http::client_cert::ClientCert;
 use crate::http::filters::router::Router;
 use crate::http::headers::{self, Upgrade};
 use crate::model::{HttpFilter, ServerHeader};
@@ -15,6 +16,7 @@ use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::io::Io;
+use crate::transport::tls::TlsInfo;
 use crate::worker::Worker;
 use http::header::{CONNECTION, EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
@@ -44,6 +46,20 @@ pub struct HttpConnection {
     pub destination: Destination,
     /// Timeouts and the drain.
     pub tracked: Rc<Tracked>,
+    /// What is known by TLS.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// What its requests say of the client's certificate.
+    pub client_cert: ClientCert,
+}
+
+impl HttpConnection {
+    /// `:scheme` of its requests.
+    fn scheme(&self) -> &'static str {
+        match &self.tls {
+            Some(tls) if tls.is_terminated() => "https",
+            _ => "http",
+        }
+    }
 }
 
 /// One request in hand: its connection and its record.
@@ -114,9 +130,11 @@ fn malformed(connection: &Rc<HttpConnection>, status: StatusCode) {
         chain,
         downstream,
         destination,
+        tls,
         ..
     } = &**connection;
     let mut outcome = worker.record(&chain.log, *downstream, *destination);
+    outcome.tls.clone_from(tls);
     outcome.flags |= Flags::DPE;
     outcome.status = Some(status);
     outcome.details = Cow::Borrowed("http1.codec_error");
@@ -186,7 +204,7 @@ fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn request_head(request: &Request<RequestBody>) -> RequestHead<'_> {
+fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
         method: request.method(),
@@ -195,7 +213,7 @@ fn request_head(request: &Request<RequestBody>) -> RequestHead<'_> {
             .uri()
             .path_and_query()
             .map_or("/", PathAndQuery::as_str),
-        scheme: "http",
+        scheme,
         headers: request.headers(),
     }
 }
@@ -225,6 +243,7 @@ impl Stream {
         };
         let mut outcome = Outcome::begin(&worker.recorder, begin);
         outcome.protocol = Some(head.version);
+        outcome.tls.clone_from(&connection.tls);
         // What is true unless an answer is given: the downstream went away.
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
@@ -249,7 +268,7 @@ impl Stream {
         let table = self.connection.worker.route_table(chain.routes);
         let route = table
             .as_ref()
-            .and_then(|table| table.route(&request_head(request)));
+            .and_then(|table| table.route(&request_head(request, self.connection.scheme())));
         let Some(route) = route else {
             self.connection.worker.stats.inc(chain.series.no_route);
             return Err(Failure::RouteNotFound);
@@ -288,14 +307,13 @@ impl Stream {
         headers::strip_hop_by_hop(map);
         // Answered here: the codec says 100 when the body is first asked for.
         map.remove(EXPECT);
-        // `forward_client_cert_details: SANITIZE`: nobody may claim a certificate that was not
-        // shown here.
-        map.remove(headers::X_FORWARDED_CLIENT_CERT);
+        self.connection.client_cert.apply(map);
         if self.connection.chain.use_remote_address {
             headers::append_forwarded_for(map, self.connection.downstream.0.ip());
         }
         if !map.contains_key(headers::X_FORWARDED_PROTO) {
-            map.insert(headers::X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+            let scheme = HeaderValue::from_static(self.connection.scheme());
+            map.insert(headers::X_FORWARDED_PROTO, scheme);
         }
     }
 

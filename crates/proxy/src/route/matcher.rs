@@ -77,7 +77,7 @@ fn joined_lines<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Option<Cow<'r,
 
 /// Whether a value is as wanted. Values are bytes: one that is not UTF-8 can still begin, end and
 /// contain as wanted, but matches no regular expression.
-fn string_matches(wanted: &StringMatch, value: &[u8]) -> bool {
+pub(crate) fn string_matches(wanted: &StringMatch, value: &[u8]) -> bool {
     match wanted {
         StringMatch::Exact {
             value: exact,

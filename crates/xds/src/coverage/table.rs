@@ -169,7 +169,53 @@ pub const TABLE: &[Coverage] = &[
         message: "envoy.config.listener.v3.ListenerFilter",
         fields: &[
             ("name", NAMED_BY_TYPE),
-            ("typed_config", Partly("`OriginalDst`, `HttpInspector`")),
+            (
+                "typed_config",
+                Partly("`OriginalDst`, `TlsInspector`, `HttpInspector`, `ProxyProtocol`"),
+            ),
+            ("filter_disabled", Partly("not of `OriginalDst`")),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.listener.v3.ListenerFilterChainMatchPredicate",
+        fields: &[
+            ("any_match", Implemented),
+            ("not_match", Implemented),
+            ("and_match", Implemented),
+            ("or_match", Implemented),
+            ("destination_port_range", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet",
+        fields: &[("rules", Implemented)],
+    },
+    Coverage {
+        message: "envoy.type.v3.Int32Range",
+        fields: &[("start", Implemented), ("end", Implemented)],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+        fields: &[
+            (
+                "initial_read_buffer_size",
+                Inert("Shunt reads what has come, whatever its size"),
+            ),
+            ("max_client_hello_size", Implemented),
+            ("enable_ja3_fingerprinting", Only("false")),
+            ("enable_ja4_fingerprinting", Only("false")),
+            (
+                "close_connection_on_client_hello_parsing_errors",
+                Only("false"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+        fields: &[
+            ("allow_requests_without_proxy_protocol", Implemented),
+            ("disallowed_versions", Implemented),
+            ("stat_prefix", STATIC_NAMES),
         ],
     },
     Coverage {
@@ -182,6 +228,7 @@ pub const TABLE: &[Coverage] = &[
             ("filter_chain_match", Implemented),
             ("filters", Partly("exactly one, a terminal filter")),
             ("transport_socket", Implemented),
+            ("transport_socket_connect_timeout", Implemented),
             ("use_proxy_proto", Only("false")),
             ("metadata", FOR_OTHERS),
         ],
@@ -190,9 +237,19 @@ pub const TABLE: &[Coverage] = &[
         message: "envoy.config.listener.v3.FilterChainMatch",
         fields: &[
             ("destination_port", Implemented),
-            ("transport_protocol", Partly("`raw_buffer`")),
+            ("prefix_ranges", Implemented),
+            ("server_names", Implemented),
+            ("transport_protocol", Partly("`raw_buffer`, `tls`")),
             ("application_protocols", Implemented),
+            ("direct_source_prefix_ranges", Implemented),
+            ("source_type", Implemented),
+            ("source_prefix_ranges", Implemented),
+            ("source_ports", Implemented),
         ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.CidrRange",
+        fields: &[("address_prefix", Implemented), ("prefix_len", Implemented)],
     },
     Coverage {
         message: "envoy.config.listener.v3.Filter",
@@ -208,7 +265,120 @@ pub const TABLE: &[Coverage] = &[
         message: "envoy.config.core.v3.TransportSocket",
         fields: &[
             ("name", NAMED_BY_TYPE),
-            ("typed_config", Partly("`RawBuffer`")),
+            (
+                "typed_config",
+                Partly(
+                    "`RawBuffer`; `DownstreamTlsContext` of a filter chain, `UpstreamTlsContext` \
+                     of a cluster",
+                ),
+            ),
+        ],
+    },
+    // TLS.
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        fields: &[
+            ("common_tls_context", Implemented),
+            (
+                "require_client_certificate",
+                Partly("only with `trusted_ca`: else any certificate would do"),
+            ),
+            ("require_sni", Implemented),
+            ("disable_stateless_session_resumption", Implemented),
+            ("disable_stateful_session_resumption", Implemented),
+            ("prefer_client_ciphers", Implemented),
+            (
+                "full_scan_certs_on_sni_mismatch",
+                Inert("the first certificate that the client can verify is shown in any case"),
+            ),
+            ("ocsp_staple_policy", Only("LENIENT_STAPLING")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        fields: &[
+            (
+                "common_tls_context",
+                Partly("without `trusted_ca` whoever answers is believed, as in Envoy"),
+            ),
+            ("sni", Implemented),
+            (
+                "max_session_keys",
+                Partly("0, or any number: 64 sessions are remembered"),
+            ),
+            ("auto_host_sni", Only("false")),
+            ("auto_sni_san_validation", Only("false")),
+            ("allow_renegotiation", Only("false")),
+            ("enforce_rsa_key_usage", Inert("it is always enforced")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
+        fields: &[
+            ("tls_params", Implemented),
+            (
+                "tls_certificates",
+                Partly("read once, at start; towards upstream at most one"),
+            ),
+            ("validation_context", Implemented),
+            (
+                "alpn_protocols",
+                Partly(
+                    "`istio-peer-exchange` is never offered or agreed on, because Shunt does not \
+                     speak it; nor is `h2` where HTTP is served",
+                ),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
+        fields: &[
+            (
+                "tls_minimum_protocol_version",
+                Partly("nothing below TLSv1_2 is spoken"),
+            ),
+            (
+                "tls_maximum_protocol_version",
+                Partly("`TLSv1_2`, `TLSv1_3`; where it is left out 1.3, also towards upstream"),
+            ),
+            (
+                "cipher_suites",
+                Partly(
+                    "of TLS 1.2 with ECDHE and GCM or ChaCha20; those without either are not \
+                     offered, and refused where nothing else is left",
+                ),
+            ),
+            (
+                "ecdh_curves",
+                Partly("`X25519MLKEM768`, `X25519`, `P-256`, `P-384`"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
+        fields: &[
+            ("certificate_chain", Partly("PEM")),
+            ("private_key", Partly("PEM, not encrypted")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
+        fields: &[
+            ("trusted_ca", Partly("PEM")),
+            ("match_typed_subject_alt_names", Implemented),
+            ("match_subject_alt_names", Implemented),
+            ("suppress_client_ca_list", Implemented),
+            ("trust_chain_verification", Only("VERIFY_TRUST_CHAIN")),
+            ("allow_expired_certificate", Only("false")),
+            ("only_verify_leaf_cert_crl", Only("false")),
+            ("require_signed_certificate_timestamp", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher",
+        fields: &[
+            ("san_type", Partly("`EMAIL`, `DNS`, `URI`, `IP_ADDRESS`")),
+            ("matcher", Implemented),
         ],
     },
     // Network filters.
@@ -249,6 +419,8 @@ pub const TABLE: &[Coverage] = &[
             ("server_header_transformation", Implemented),
             ("generate_request_id", Implemented),
             ("use_remote_address", Implemented),
+            ("forward_client_cert_details", Implemented),
+            ("set_current_client_cert_details", Implemented),
             ("request_id_extension", Partly("`UuidRequestIdConfig`")),
             ("add_user_agent", Only("false")),
             ("normalize_path", Only("false")),
@@ -256,6 +428,16 @@ pub const TABLE: &[Coverage] = &[
             ("request_timeout", Only("0s")),
             ("request_headers_timeout", Only("0s")),
             ("max_request_headers_kb", Only("60")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+        fields: &[
+            ("subject", Implemented),
+            ("uri", Implemented),
+            ("dns", Implemented),
+            ("cert", Only("false")),
+            ("chain", Only("false")),
         ],
     },
     Coverage {
@@ -420,6 +602,7 @@ pub const TABLE: &[Coverage] = &[
         fields: &[
             ("inline_string", Implemented),
             ("inline_bytes", Implemented),
+            ("filename", Partly("of certificates and keys")),
         ],
     },
     // Clusters.
@@ -447,6 +630,7 @@ pub const TABLE: &[Coverage] = &[
             ("http_protocol_options", Implemented),
             ("max_requests_per_connection", Implemented),
             ("transport_socket", Implemented),
+            ("transport_socket_matches", Implemented),
             ("alt_stat_name", STATIC_NAMES),
             ("track_cluster_stats", STATIC_NAMES),
             ("track_timeout_budgets", STATIC_NAMES),
@@ -474,6 +658,17 @@ pub const TABLE: &[Coverage] = &[
                 "close_connections_on_host_health_failure",
                 Inert("there are no health checks"),
             ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.TransportSocketMatch",
+        fields: &[
+            (
+                "name",
+                Inert("it names the match to nobody but metrics of Envoy"),
+            ),
+            ("match", Implemented),
+            ("transport_socket", Implemented),
         ],
     },
     Coverage {
@@ -551,7 +746,10 @@ pub const TABLE: &[Coverage] = &[
             ("endpoint", Implemented),
             ("health_status", Implemented),
             ("load_balancing_weight", Only("1")),
-            ("metadata", FOR_OTHERS),
+            (
+                "metadata",
+                Inert("but for `envoy.transport_socket_match`, which is implemented"),
+            ),
         ],
     },
     Coverage {
