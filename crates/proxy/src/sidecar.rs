@@ -6,11 +6,11 @@ use crate::http::client_cert::ClientCert;
 use crate::http::connection_manager::{self, HttpConnection};
 use crate::listener::accept::Accepted;
 use crate::listener::filter_chain::ConnectionFacts;
-use crate::listener::inspect::{self, Refused};
+use crate::listener::inspect::{self, Inspected, Refused};
 use crate::network::tcp_proxy::{self, TcpConnection};
 use crate::observe::flags::Flags;
 use crate::observe::limited;
-use crate::snapshot::{ChainTls, Listener, NetworkFilter};
+use crate::snapshot::{Chain, ChainTls, Listener, NetworkFilter};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::server::Secured;
@@ -19,6 +19,7 @@ use crate::worker::Worker;
 use futures_util::FutureExt;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,36 +62,29 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
     }
 
     // Filter chain: chosen once, by what is known now.
-    let hello = inspected.hello.as_deref();
-    let offered = hello.map(|hello| &hello.alpn[..]).unwrap_or_default();
-    let application_protocols: SmallVec<[&str; 4]> = offered
-        .iter()
-        .map(|name| &**name)
-        .chain(inspected.http)
-        .collect();
-    let facts = ConnectionFacts {
-        destination: destination.address,
-        server_name: hello.map_or("", |hello| &hello.server_name),
-        transport: inspected.transport,
-        application_protocols: &application_protocols,
+    let chain = choose(
+        &listener,
+        &inspected,
         direct_source,
-        source: downstream.0,
-    };
-    let Some(chain) = listener.chains.find(&facts).map(Arc::clone) else {
+        downstream,
+        destination,
+    );
+    let passed = inspected
+        .hello
+        .map(|hello| Rc::new(TlsInfo::passed_through(hello.server_name)));
+    let Some(chain) = chain else {
         worker.stats.inc(listener.series.no_filter_chain_match);
         let mut outcome = worker.record(&listener.log, downstream, destination);
         outcome.flags |= Flags::NR;
         outcome.details = Cow::Borrowed("filter_chain_not_found");
+        outcome.tls = passed;
         return;
     };
 
     // Transport socket: plaintext, or TLS where the chain terminates it.
     let plain = Plain::new(stream, inspected.prefix);
     let (stream, tls) = match &chain.tls {
-        None => {
-            let passed = hello.map(|hello| TlsInfo::passed_through(&hello.server_name));
-            (Stream::Plain(plain), passed.map(Rc::new))
-        }
+        None => (Stream::Plain(plain), passed),
         // Boxed: connections in plaintext do not hold the memory of a handshake.
         Some(tls) => match Box::pin(terminate(worker, tls, plain)).await {
             Ok(secured) => (secured.stream, Some(Rc::new(secured.info))),
@@ -101,8 +95,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                     NetworkFilter::Http(_) => &listener.log,
                 };
                 let mut outcome = worker.record(log, downstream, destination);
-                let passed = hello.map(|hello| TlsInfo::passed_through(&hello.server_name));
-                outcome.tls = passed.map(Rc::new);
+                outcome.tls = passed;
                 outcome.connection_termination.clone_from(&reason);
                 outcome.downstream_transport_failure = Some(Box::new(reason));
                 return;
@@ -148,6 +141,29 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
             tcp_proxy::serve(stream, connection).await;
         }
     }
+}
+
+/// The filter chain of a connection.
+fn choose(
+    listener: &Listener,
+    inspected: &Inspected,
+    direct_source: IpAddr,
+    downstream: Downstream,
+    destination: Destination,
+) -> Option<Arc<Chain>> {
+    let hello = inspected.hello.as_deref();
+    let offered = hello.map(|hello| &hello.alpn[..]).unwrap_or_default();
+    let offered = offered.iter().map(|name| &**name);
+    let application_protocols: SmallVec<[&str; 4]> = offered.chain(inspected.http).collect();
+    let facts = ConnectionFacts {
+        destination: destination.address,
+        server_name: hello.map_or("", |hello| &hello.server_name),
+        transport: inspected.transport,
+        application_protocols: &application_protocols,
+        direct_source,
+        source: downstream.0,
+    };
+    listener.chains.find(&facts).map(Arc::clone)
 }
 
 /// Shake hands with a client and count it.

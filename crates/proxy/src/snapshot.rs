@@ -291,6 +291,12 @@ impl Compiler<'_> {
             if let Some((_, known)) = compiled.iter().find(|(c, _)| Arc::ptr_eq(c, wanted)) {
                 return Ok(Some(Arc::clone(known)));
             }
+            if wanted.validation.is_none() {
+                tracing::warn!(
+                    cluster = %config.name,
+                    "whoever answers for it is believed: its TLS has no trusted_ca"
+                );
+            }
             let made = Arc::new(ClusterTls {
                 client: ClientTls::compile(wanted)?,
                 series: ClusterTlsSeries::new(self.registry, &config.name),

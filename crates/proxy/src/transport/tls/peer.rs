@@ -30,9 +30,9 @@ pub struct TlsInfo {
 
 impl TlsInfo {
     /// What a ClientHello says of a connection that is passed on as it is.
-    pub fn passed_through(server_name: &str) -> Self {
+    pub fn passed_through(server_name: Box<str>) -> Self {
         Self {
-            server_name: server_name.into(),
+            server_name,
             ..Self::default()
         }
     }
