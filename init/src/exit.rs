@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Success = 0,
     Internal = 1,
     Usage = 2,
+    /// `diff` found a difference.
+    Differs = 3,
     Permission = 4,
     KernelLacks = 5,
     Conflict = 6,
@@ -63,6 +65,7 @@ mod tests {
             Exit::Success,
             Exit::Internal,
             Exit::Usage,
+            Exit::Differs,
             Exit::Permission,
             Exit::KernelLacks,
             Exit::Conflict,

@@ -5,6 +5,7 @@
 
 mod backend;
 mod exit;
+mod list;
 mod message;
 mod preflight;
 mod run;

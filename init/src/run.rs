@@ -10,8 +10,9 @@ use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
-use shunt_redirect::error::{ApplyError, RemoveError};
+use shunt_redirect::error::{ApplyError, ListError, RemoveError};
 use shunt_redirect::facts::{FactsError, PodFacts};
+use shunt_redirect::iptables::IptablesError;
 use shunt_redirect::netns::{self, NetnsError};
 use shunt_redirect::nft::render;
 use shunt_redirect::policy::{self, ApplyArgsError, WriteError};
@@ -25,7 +26,7 @@ use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
 use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, LINKERD2_PROXY_INIT, PROXY_INIT, Words};
-use crate::{preflight, termination, verify};
+use crate::{list, preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -64,6 +65,13 @@ enum Verb {
         #[command(subcommand)]
         words: Words,
     },
+    /// Show the rules that are in place, with their counters and the policy fields they come from
+    List,
+    /// Show how the rules in place differ from those that arguments ask for; change nothing
+    Diff {
+        #[command(subcommand)]
+        words: Words,
+    },
     /// Remove what Shunt wrote, and nothing else
     Remove,
     /// Find out whether rules can be written here, and what is missing; changes nothing
@@ -91,6 +99,8 @@ pub(crate) enum Failure {
     Apply(ApplyError),
     Remove(RemoveError),
     Facts(FactsError),
+    List(ListError),
+    Iptables(IptablesError),
     Verify(VerifyError),
     /// The rules are there, but do not do what they should.
     Unproved {
@@ -112,6 +122,8 @@ impl Failure {
             Self::Apply(error) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
             Self::Facts(error) => error.cause().into(),
+            Self::List(error) => error.cause().into(),
+            Self::Iptables(error) => error.cause().into(),
             Self::Verify(error) => error.cause().into(),
             Self::Unproved { .. } => Exit::Unproved,
             Self::Output(_) | Self::Policy(_) => Exit::Internal,
@@ -138,6 +150,8 @@ impl fmt::Display for Failure {
             Self::Apply(error) => error.fmt(f),
             Self::Remove(error) => error.fmt(f),
             Self::Facts(error) => error.fmt(f),
+            Self::List(error) => error.fmt(f),
+            Self::Iptables(error) => error.fmt(f),
             Self::Verify(error) => error.fmt(f),
             Self::Unproved { cause, .. } => f.write_str(cause),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
@@ -168,6 +182,15 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             .request()
             .and_then(|request| carry_out(&request, cli.verify)),
         Verb::Policy { words } => words.request().and_then(|request| print_policy(&request)),
+        Verb::List => list::list(),
+        Verb::Diff { words } => match words
+            .request()
+            .and_then(|request| list::difference(&request))
+        {
+            Ok(true) => return Exit::Differs,
+            Ok(false) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        },
         Verb::Remove => remove(),
         Verb::Preflight { json } => {
             return preflight::run(if json { Form::Json } else { form });

@@ -564,11 +564,7 @@ fn what_the_kernel_lacks_or_refuses_is_told_apart() {
     in_namespace(|| {
         for (injected, code, words) in [
             ("socket:error=EPROTONOSUPPORT:when=1", 5, "no nf_tables"),
-            (
-                "socket:error=EACCES:when=1",
-                7,
-                "cannot open a netlink socket",
-            ),
+            ("socket:error=EACCES:when=1", 9, "forbids netlink sockets"),
             (
                 "socket:error=EMFILE:when=1",
                 7,
@@ -692,5 +688,82 @@ fn a_run_that_cannot_send_any_one_of_its_messages_leaves_all_or_nothing() {
         let refused = refused.count();
         assert!((5..99).contains(&refused), "{refused} messages were sent");
         assert!(ip("-6 -o addr show dev lo").contains("::6/128"));
+    });
+}
+
+#[test]
+fn list_shows_the_rules_with_counters_and_fields_and_diff_what_a_policy_would_change() {
+    in_namespace(|| {
+        nft("list ruleset");
+        ran(Command::new("ip").args(["link", "set", "lo", "up"]));
+        let Ran(code, output, _) = init("list");
+        assert_eq!(code, 0);
+        assert!(output.contains("Shunt has no rules"), "{output}");
+        let asked = format!("istio-iptables {INJECTOR} -o 25");
+        let Ran(code, output, error) = init(&format!("diff {asked}"));
+        assert_eq!((code, error.as_str()), (3, ""));
+        assert!(
+            output.contains("there is none; it would be created with"),
+            "{output}"
+        );
+
+        assert_eq!(init(&asked).0, 0);
+        let Ran(code, output, _) = init(&format!("diff {asked}"));
+        assert_eq!((code, output.as_str()), (0, ""));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let Ran(_, output, _) = init("list");
+        let line = output
+            .lines()
+            .find(|line| line.contains("outbound/loopback-interface"));
+        let line = line.unwrap_or_else(|| panic!("{output}"));
+        assert!(line.trim_start().starts_with("1 packet "), "{line}");
+        assert!(
+            line.contains("oif \"lo\" return") && line.ends_with(']'),
+            "{line}"
+        );
+        assert!(line.contains("outbound.capture"), "{line}");
+        assert!(output.contains("set proxy_uids { 1337 }"), "{output}");
+
+        let Ran(code, output, _) = init(&format!("diff istio-iptables {INJECTOR} -o 26"));
+        assert_eq!(code, 3);
+        assert_eq!(output, "set outbound_exclude_ports +26 -25\n");
+        nft("flush chain inet shunt nat_prerouting");
+        let Ran(code, output, _) = init(&format!("diff {asked}"));
+        assert_eq!(code, 3);
+        assert!(
+            output.starts_with("chain nat_prerouting\n  + 1: "),
+            "{output}"
+        );
+        nft("add rule inet shunt nat_output accept");
+        let Ran(_, output, _) = init("list");
+        assert!(output.contains("what Shunt does not write"), "{output}");
+        let Ran(code, output, _) = init(&format!("diff {asked}"));
+        assert_eq!(code, 3);
+        assert!(output.contains("would be replaced"), "{output}");
+    });
+}
+
+#[test]
+fn list_and_diff_know_the_chains_of_iptables() {
+    in_namespace(|| {
+        let asked = "apply --backend iptables-legacy";
+        let Ran(code, _, error) = init(asked);
+        assert_eq!(code, 0, "{error}");
+        let Ran(code, output, _) = init("list");
+        assert_eq!(code, 0);
+        assert!(output.contains(", IPv4\n*nat\n"), "{output}");
+        assert!(output.contains("--uid-owner 1337"), "{output}");
+        let Ran(code, output, _) = init(&format!("diff {asked}"));
+        assert_eq!((code, output.as_str()), (0, ""));
+        let Ran(code, output, _) = init(&format!("diff {asked} --exclude-outbound-ports 25"));
+        assert_eq!(code, 3, "{output}");
+        assert!(output.starts_with("IPv4: table nat: "), "{output}");
+        let Ran(code, output, _) = init("diff apply --backend nft");
+        assert_eq!(code, 3);
+        assert!(
+            output.contains("of an earlier run would be removed"),
+            "{output}"
+        );
     });
 }

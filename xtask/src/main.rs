@@ -1,4 +1,4 @@
-//! All automation of the project: `cargo xtask setup | test | ci | demo | cluster | bench`.
+//! All automation of the project: `cargo xtask setup | test | ci | demo | cluster | soak | bench`.
 //!
 //! Nothing here is shipped. What a person or a build machine does with this repository is a verb
 //! of this program, so that there is one way of doing it.
@@ -15,6 +15,7 @@ pub mod demo;
 pub mod preflight;
 pub mod report;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod workspace;
 
@@ -42,6 +43,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// Start or end a real Kubernetes of one node to look around in (root)
     Cluster(cluster::ClusterArgs),
+    /// Try random cases for as long as you like (root)
+    Soak(soak::SoakArgs),
     /// Measure against Envoy, HAProxy and iptables (root)
     Bench(bench::BenchArgs),
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Ci => test::static_checks(),
         Verb::Demo(args) => demo::run(args),
         Verb::Cluster(args) => cluster::verb(&args),
+        Verb::Soak(args) => soak::verb(&args),
         Verb::Bench(args) => bench::run(args),
     };
     match outcome {

@@ -1,7 +1,7 @@
 //! The differences that are allowed, each with its reason: `differences.yaml`.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -35,7 +35,7 @@ struct Allowed {
     #[serde(default)]
     shunt: Vec<String>,
     #[serde(skip)]
-    used: Cell<bool>,
+    used: AtomicBool,
 }
 
 impl Allowed {
@@ -95,7 +95,7 @@ impl Differences {
                 });
             }
             if excused {
-                allowed.used.set(true);
+                allowed.used.store(true, Ordering::SeqCst);
             }
         }
         let envoy_only = envoy_only.iter().map(|line| format!("  envoy  {line}"));
@@ -109,7 +109,10 @@ impl Differences {
             let named = |pattern: &String| scenarios.iter().any(|name| matches(pattern, name));
             allowed.scenarios.iter().any(named)
         };
-        let unused = self.allowed.iter().filter(|allowed| !allowed.used.get());
+        let unused = self
+            .allowed
+            .iter()
+            .filter(|allowed| !allowed.used.load(Ordering::SeqCst));
         unused.filter(could).map(|a| a.reason.as_str()).collect()
     }
 

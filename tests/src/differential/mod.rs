@@ -13,10 +13,10 @@ pub mod transcript;
 pub mod wire;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use differences::Differences;
 use scenario::{Group, Scenario};
@@ -26,6 +26,9 @@ use transcript::Transcript;
 /// How often a scenario is run while only its times differ: the machines that run the tests are
 /// shared, and late at times.
 const TRIES: usize = 4;
+
+/// How many scenarios run at once, each between proxies of its own: mostly they wait.
+const LANES: usize = 4;
 
 /// Runs the scenarios of a folder through both proxies; `only` those with this word in the name.
 ///
@@ -42,33 +45,27 @@ pub fn run(folder: &str, only: Option<&str>) -> Result<()> {
         .filter(wanted)
         .map(|scenario| Arc::new(scenario.clone()))
         .collect();
-    let (mut envoy, mut shunt) = both(
-        || Stage::start(Proxy::Envoy, "envoy", &group.bootstrap),
-        || Stage::start(Proxy::Shunt, "shunt", &group.bootstrap),
-    )?;
-    let mut wrong = Vec::new();
-    for scenario in &scenarios {
-        let mut tries = 0;
-        let (different, of_envoy, of_shunt) = loop {
-            tries += 1;
-            let (of_envoy, of_shunt) = both(|| envoy.run(scenario), || shunt.run(scenario))?;
-            let mut different = differences.compare(&scenario.name, &of_envoy, &of_shunt);
-            let ambiguous = of_shunt.ambiguous.iter();
-            different.extend(ambiguous.map(|line| format!("  ambiguous  {line}")));
-            let late = different
+    let wrong = Mutex::new(Vec::new());
+    let lanes: Vec<Vec<Arc<Scenario>>> = (0..LANES)
+        .map(|lane| {
+            scenarios
                 .iter()
-                .all(|line| line.contains(": time ") || line.contains(": end "));
-            if different.is_empty() || !late || tries == TRIES {
-                break (different, of_envoy, of_shunt);
-            }
-        };
-        if only.is_some() {
-            wrong.push(shown(&scenario.name, &of_envoy, &of_shunt));
-        }
-        if !different.is_empty() {
-            wrong.push(format!("{}\n{}", scenario.name, different.join("\n")));
-        }
-    }
+                .skip(lane)
+                .step_by(LANES)
+                .cloned()
+                .collect()
+        })
+        .filter(|scenarios: &Vec<_>| !scenarios.is_empty())
+        .collect();
+    thread::scope(|scope| -> Result<()> {
+        let (bootstrap, differences, wrong) = (&group.bootstrap, &differences, &wrong);
+        let lanes: Vec<_> = lanes
+            .iter()
+            .map(|of| scope.spawn(move || lane(bootstrap, of, differences, only, wrong)))
+            .collect();
+        lanes.into_iter().try_for_each(joined)
+    })?;
+    let mut wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     if only.is_none() {
         let names: BTreeSet<String> = scenarios.iter().map(|s| s.name.clone()).collect();
         let unused = differences.unused(&names);
@@ -81,6 +78,45 @@ pub fn run(folder: &str, only: Option<&str>) -> Result<()> {
         scenarios.len(),
         wrong.join("\n\n")
     );
+    Ok(())
+}
+
+/// Runs scenarios one after the other through a pair of proxies.
+fn lane(
+    bootstrap: &str,
+    scenarios: &[Arc<Scenario>],
+    differences: &Differences,
+    only: Option<&str>,
+    wrong: &Mutex<Vec<String>>,
+) -> Result<()> {
+    let (mut envoy, mut shunt) = both(
+        || Stage::start(Proxy::Envoy, "envoy", bootstrap),
+        || Stage::start(Proxy::Shunt, "shunt", bootstrap),
+    )?;
+    for scenario in scenarios {
+        let mut tries = 0;
+        let (different, of_envoy, of_shunt) = loop {
+            tries += 1;
+            let (of_envoy, of_shunt) = both(|| envoy.run(scenario), || shunt.run(scenario))
+                .with_context(|| scenario.name.clone())?;
+            let mut different = differences.compare(&scenario.name, &of_envoy, &of_shunt);
+            let ambiguous = of_shunt.ambiguous.iter();
+            different.extend(ambiguous.map(|line| format!("  ambiguous  {line}")));
+            let late = different
+                .iter()
+                .all(|line| line.contains(": time ") || line.contains(": end "));
+            if different.is_empty() || !late || tries == TRIES {
+                break (different, of_envoy, of_shunt);
+            }
+        };
+        let mut wrong = wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if only.is_some() {
+            wrong.push(shown(&scenario.name, &of_envoy, &of_shunt));
+        }
+        if !different.is_empty() {
+            wrong.push(format!("{}\n{}", scenario.name, different.join("\n")));
+        }
+    }
     Ok(())
 }
 
@@ -100,9 +136,13 @@ fn both<A: Send, B: Send>(
     thread::scope(|scope| {
         let one = scope.spawn(one);
         let other = other();
-        let one = one
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((one?, other?))
+        Ok((joined(one)?, other?))
     })
+}
+
+/// What a thread came to; its panic goes on.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

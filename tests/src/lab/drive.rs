@@ -137,6 +137,7 @@ impl<'b> Lab<'b> {
                 .collect();
             let served = self.send(&mut clients)?;
             let entries = self.conntrack.list()?;
+            served.streams.iter().for_each(socket::end);
             for client in clients {
                 let Client {
                     trial,
@@ -145,10 +146,12 @@ impl<'b> Lab<'b> {
                     socket,
                     outcome,
                 } = client;
-                drop(socket);
+                socket.iter().for_each(socket::end);
                 let outcome = outcome.unwrap_or_else(|| {
                     let arrived = |(_, from, protocol): &&Seen| {
-                        from.port() == port && *protocol == flow.protocol
+                        from.port() == port
+                            && from.is_ipv4() == flow.to.is_ipv4()
+                            && *protocol == flow.protocol
                     };
                     Outcome::Silent(
                         served

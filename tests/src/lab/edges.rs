@@ -11,7 +11,7 @@ use shunt_redirect::capture::{
 use super::{Owner, Proxy};
 
 /// What a policy tells apart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Edges {
     /// Ports it names, the first and last of each interval.
     pub ports: Vec<u16>,
@@ -29,8 +29,8 @@ pub struct Edges {
     pub tproxy: Option<u32>,
     /// DNS servers it names; some, if it captures queries to any.
     pub resolvers: Vec<IpAddr>,
-    /// Whose queries are not captured.
-    pub proxy: Option<Owner>,
+    /// Whose the proxy's sockets are.
+    pub proxy: Owner,
 }
 
 impl Edges {
@@ -84,7 +84,7 @@ impl Edges {
             mark: proxy.mark.map(Mark::get),
             tproxy: inbound.tproxy().map(|(mark, _)| mark.get()),
             resolvers,
-            proxy: dns.as_ref().map(|_| Proxy::of(config).owner),
+            proxy: Proxy::of(config).owner,
         }
     }
 }

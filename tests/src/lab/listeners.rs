@@ -2,7 +2,10 @@
 //! interface.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -12,6 +15,7 @@ use socket2::Socket;
 
 use super::world::{CATCH_ALL, World, is_the_pods};
 use super::{Owner, Place, Protocol, Trial, socket};
+use crate::DEADLINE;
 use crate::net::Family;
 
 /// The proxy that stands in the pod.
@@ -150,8 +154,7 @@ impl Listeners {
             let (protocol, is_v6, port) = key;
             let family = if is_v6 { Family::V6 } else { Family::V4 };
             let address = SocketAddr::from((family.unspecified(), port));
-            let listen = || Ok(socket::listen(protocol, address, owner, transparent)?);
-            let socket = socket::as_owner(owner, listen)
+            let socket = socket::as_owner(owner, || listen(protocol, address, transparent, owner))
                 .with_context(|| format!("listening on {protocol:?} {address} in the pod"))?;
             let listener = Listener {
                 place: Place::Pod,
@@ -165,6 +168,25 @@ impl Listeners {
             self.in_pod.insert(key, number);
         }
         Ok(())
+    }
+}
+
+/// Listens. A socket that was closed a moment ago may still be held by a program that another
+/// thread is starting, until that has cut itself off from this process.
+fn listen(
+    protocol: Protocol,
+    address: SocketAddr,
+    transparent: bool,
+    owner: Owner,
+) -> Result<Socket> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match socket::listen(protocol, address, owner, transparent) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            outcome => return Ok(outcome?),
+        }
     }
 }
 

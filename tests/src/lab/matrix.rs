@@ -65,10 +65,8 @@ impl Edges {
             .copied()
             .filter(|server| server.is_ipv4() == (family == Family::V4))
             .collect();
-        if let (Some(proxy), false) = (self.proxy, resolvers.is_empty())
-            && rng.u32(..100) < shares.dns_pairs
-        {
-            return dns_pair(proxy, (one_of(rng, &resolvers), 53).into(), rng);
+        if !resolvers.is_empty() && rng.u32(..100) < shares.dns_pairs {
+            return dns_pair(self.proxy, (one_of(rng, &resolvers), 53).into(), rng);
         }
         let flow = match rng.u32(..100) {
             0..60 => self.opened(family, &resolvers, rng),
@@ -77,11 +75,13 @@ impl Edges {
         };
         if flow.protocol == Protocol::Tcp && rng.u32(..100) < 3 {
             // What a port led to before must not lead another flow there.
-            let to = (flow.to.ip(), self.port(rng)).into();
-            let from_proxy = Flow { to, ..flow };
-            return Trial {
-                flows: vec![flow, from_proxy],
-            };
+            let to = SocketAddr::from((flow.to.ip(), self.port(rng)));
+            if to != flow.to {
+                let second = Flow { to, ..flow };
+                return Trial {
+                    flows: vec![flow, second],
+                };
+            }
         }
         flow.into()
     }
@@ -103,7 +103,10 @@ impl Edges {
             && rng.u32(..100) < 12
         {
             // The proxy hands a connection on as its client.
-            owner.mark = Some(mark);
+            owner = Owner {
+                mark: Some(mark),
+                ..self.proxy
+            };
             source = Source::Address(Place::Peer.own_address(family));
             let to = SocketAddr::from((pod_address(family, rng), port));
             return Flow {
@@ -188,7 +191,8 @@ impl Edges {
 
     /// An address behind `eth0`.
     fn before_eth1(&self, family: Family, rng: &mut Rng) -> IpAddr {
-        if let Some(edge) = edge_of(&self.blocks, family, rng).filter(|edge| is_outside(*edge)) {
+        let edge = edge_of(&self.blocks, family, rng);
+        if let Some(edge) = edge.filter(|edge| place_behind(*edge) == Place::Peer) {
             return edge;
         }
         match family {
@@ -204,7 +208,7 @@ impl Edges {
             _ => self.before_eth1(family, rng),
         };
         match edge_of(&self.sources, family, rng) {
-            Some(edge) if from == Place::Peer && is_outside(edge) => edge,
+            Some(edge) if from == Place::Peer && place_behind(edge) == Place::Peer => edge,
             _ => other,
         }
     }
@@ -234,8 +238,8 @@ fn source(to: IpAddr, protocol: Protocol, rng: &mut Rng) -> Source {
         (true, _, 0..18) => Source::Address(family.inbound_source()),
         (true, _, 18..26) => Source::Address(family.loopback()),
         (_, _, 26..36) => Source::Address(Place::Pod.own_address(family)),
-        (_, Protocol::Udp, 36..46) => Source::Port(53),
-        (_, Protocol::Udp, 46..56) => Source::Port(15053),
+        (false, Protocol::Udp, 36..46) => Source::Port(53),
+        (false, Protocol::Udp, 46..56) => Source::Port(15053),
         _ => Source::Any,
     }
 }
@@ -293,6 +297,14 @@ fn edge_of(blocks: &[IpNet], family: Family, rng: &mut Rng) -> Option<IpAddr> {
             Ipv6Addr::from_bits(at.to_bits().wrapping_add_signed(i128::from(by))).into()
         }
     })
+}
+
+/// To whom the pod's routes send packets to an address; to itself also what is not for flows.
+fn place_behind(address: IpAddr) -> Place {
+    match Place::of(address) {
+        place if is_outside(address) => place,
+        _ => Place::Pod,
+    }
 }
 
 /// Whether packets to an address go out by an interface, to somebody who is not a neighbour.

@@ -55,6 +55,23 @@ pub(super) fn open(protocol: Protocol, address: IpAddr, owner: Owner) -> io::Res
     Ok(socket)
 }
 
+/// Ends a connection by a reset. Closing it would do so only later if a program that another thread
+/// is starting holds it too.
+pub(super) fn end(socket: &Socket) {
+    let nowhere = libc::sockaddr {
+        sa_family: 0,
+        sa_data: [0; 14],
+    };
+    // SAFETY: `nowhere` is a `sockaddr` (AF_UNSPEC) that lives through the call, with its size.
+    let _closed = unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            &raw const nowhere,
+            size_of::<libc::sockaddr>() as libc::socklen_t,
+        )
+    };
+}
+
 /// Lets a socket have addresses that its namespace does not own.
 pub(super) fn transparent(socket: &Socket, address: IpAddr) -> io::Result<()> {
     match address {

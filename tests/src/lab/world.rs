@@ -47,6 +47,30 @@ impl Place {
         }
     }
 
+    /// Where the pod's routes send packets to an address.
+    pub fn of(address: IpAddr) -> Self {
+        let far = match address {
+            IpAddr::V4(address) => matches!(address.octets(), [203, 0, 113, _] | [100, 64, 1, _]),
+            IpAddr::V6(address) => {
+                matches!(address.segments(), [0x2001, 0xdb8, 1, ..] | [0xfd64, 1, ..])
+            }
+        };
+        match (is_the_pods(address), far) {
+            (true, _) => Self::Pod,
+            (false, true) => Self::Far,
+            (false, false) => Self::Peer,
+        }
+    }
+
+    /// The pod's interface towards it.
+    pub fn nic(self) -> &'static str {
+        match self {
+            Self::Pod => "lo",
+            Self::Peer => "eth0",
+            Self::Far => "eth1",
+        }
+    }
+
     fn address(self, family: Family, host: u8) -> IpAddr {
         let net = match self {
             Self::Pod | Self::Peer => 0,

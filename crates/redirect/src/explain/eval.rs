@@ -11,61 +11,29 @@
 use std::collections::BTreeSet;
 
 use super::Options;
-use super::fields;
 use super::flow::{Flow, Side};
-use super::model::{Action, Base, Chain, Clause, Dialect, Hook, Kind, Rule, Rules, Tproxy};
-use super::packet::{Finding, Interface, Packet};
-use super::verdict::{Case, Explanation, Fate, Matched, NatNotAsked, RuleStep, Step, Verdict};
+use super::model::{Base, Chain, Hook, Kind, Rules};
+use super::packet::{Interface, Packet};
+use super::rule::Exit;
+use super::trail::{Footprint, Here, Trail};
+use super::verdict::{Case, Explanation, Fate, Matched, NatNotAsked, Step, Verdict};
 
 /// How many ways are followed at once.
 const WAYS: usize = 64;
-/// How many rules are looked at in all.
-const STEPS: usize = 500_000;
-/// How many steps of a way are told, the last ones.
-const SHOWN: usize = 10_000;
-/// How deep chains may call each other. nf_tables allows 16.
-const DEPTH: usize = 64;
 
 /// One of the ways that a packet may take.
 #[derive(Clone, Debug)]
-struct Way {
-    packet: Packet,
-    /// Its last step, in [`Walk::steps`].
-    last: Option<usize>,
-}
-
-/// A step, and the one before it. Ways that fork have the same beginning.
-struct Trodden<'a> {
-    step: Footprint<'a>,
-    before: Option<usize>,
-}
-
-/// What a step is made of.
-#[derive(Clone, Copy)]
-enum Footprint<'a> {
-    Rule(Here<'a>, Matched),
-    Policy(&'a Chain),
-    NatNotAsked(Hook, NatNotAsked),
-    DeliveredByMark(u32),
-    ArrivesOnLoopback,
-}
-
-/// How a way leaves a rule or chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
-    /// On to the next rule.
-    Next,
-    /// Back to the caller.
-    Return,
-    /// Out of the base chain.
-    Accept,
+pub(super) struct Way {
+    pub(super) packet: Packet,
+    /// Its last step in the trail.
+    pub(super) last: Option<usize>,
 }
 
 /// The ways through a chain, by how they leave it.
 #[derive(Debug, Default)]
-struct Left {
-    returned: Vec<Way>,
-    accepted: Vec<Way>,
+pub(super) struct Left {
+    pub(super) returned: Vec<Way>,
+    pub(super) accepted: Vec<Way>,
 }
 
 pub(super) fn explain(rules: &Rules, flow: &Flow, options: Options) -> Explanation {
@@ -76,24 +44,24 @@ pub(super) fn explain(rules: &Rules, flow: &Flow, options: Options) -> Explanati
         doubts: BTreeSet::new(),
         ends: 0,
         visits: 0,
-        steps: Vec::new(),
+        trail: Trail::default(),
         exhaustive: true,
     };
     walk.start(flow);
     walk.explanation()
 }
 
-struct Walk<'a> {
-    rules: &'a Rules,
-    options: Options,
+pub(super) struct Walk<'a> {
+    pub(super) rules: &'a Rules,
+    pub(super) options: Options,
     ended: Vec<Case>,
-    doubts: BTreeSet<String>,
+    pub(super) doubts: BTreeSet<String>,
     /// How many ways have ended.
-    ends: usize,
+    pub(super) ends: usize,
     /// How many rules were looked at.
-    visits: usize,
-    steps: Vec<Trodden<'a>>,
-    exhaustive: bool,
+    pub(super) visits: usize,
+    trail: Trail<'a>,
+    pub(super) exhaustive: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -232,7 +200,8 @@ impl<'a> Walk<'a> {
             match skip {
                 None => inside.push(way),
                 Some(why) => {
-                    if let Some(why) = why {
+                    // That an empty chain is not asked is not worth a word.
+                    if let Some(why) = why.filter(|_| !chain.rules.is_empty()) {
                         self.not_asked(&mut way, base.hook, why);
                     }
                     through.push(way);
@@ -252,7 +221,7 @@ impl<'a> Walk<'a> {
         self.merged(through)
     }
 
-    fn chain(&mut self, chain: &'a Chain, mut ways: Vec<Way>, depth: usize) -> Left {
+    pub(super) fn chain(&mut self, chain: &'a Chain, mut ways: Vec<Way>, depth: usize) -> Left {
         let mut left = Left::default();
         for (index, rule) in chain.rules.iter().enumerate() {
             let here = Here {
@@ -282,206 +251,25 @@ impl<'a> Walk<'a> {
         left
     }
 
-    /// One rule for one way. Where it forks, the case in which the rule does not match comes first.
-    fn rule(&mut self, here: Here<'a>, way: Way) -> Vec<(Way, Exit)> {
-        self.visits += 1;
-        if self.visits > STEPS {
-            self.exhaustive = false;
-            self.end(way, Some(Fate::Unknown));
-            return Vec::new();
-        }
-        let mut exits = Vec::new();
-        let mut doubts = Vec::new();
-        let ends = self.ends;
-        let matched = self.clauses(here, way, &mut exits, &mut doubts);
-        if let Some((way, exit)) = matched {
-            exits.push((way, exit));
-        }
-        // A doubt that changes nothing is none.
-        let alike = self.ends == ends
-            && exits
-                .iter()
-                .all(|(way, exit)| way.packet == exits[0].0.packet && *exit == exits[0].1);
-        if alike {
-            exits.truncate(1);
-        } else {
-            self.doubts.extend(doubts);
-        }
-        exits
-    }
-
-    /// The way on which every test holds; ways that leave before are put into `exits`.
-    fn clauses(
-        &mut self,
-        here: Here<'a>,
-        mut way: Way,
-        exits: &mut Vec<(Way, Exit)>,
-        doubts: &mut Vec<String>,
-    ) -> Option<(Way, Exit)> {
-        let mut matched = Matched::Yes;
-        let mut told = false;
-        for clause in &here.rule.clauses {
-            let action = match clause {
-                Clause::Act(action) => action,
-                Clause::Test(condition) => {
-                    match way.packet.finds(condition, here.chain.dialect) {
-                        Finding::Yes => {}
-                        Finding::No | Finding::Absent => {
-                            if self.options.all_rules && !told {
-                                self.step(&mut way, Footprint::Rule(here, Matched::No));
-                            }
-                            exits.push((way, Exit::Next));
-                            return None;
-                        }
-                        Finding::Unknown(what) => {
-                            doubts.push(format!("{what}: {here}"));
-                            exits.push((way.clone(), Exit::Next));
-                            matched = Matched::Perhaps;
-                        }
-                    }
-                    continue;
-                }
-            };
-            if !told {
-                self.step(&mut way, Footprint::Rule(here, matched));
-                told = true;
-            }
-            match self.act(here, action, way, exits, doubts) {
-                Done::GoOn(on) => way = on,
-                Done::Left(way, exit) => return Some((way, exit)),
-                Done::Gone => return None,
-            }
-        }
-        if !told {
-            self.step(&mut way, Footprint::Rule(here, matched));
-        }
-        Some((way, Exit::Next))
-    }
-
-    fn act(
-        &mut self,
-        here: Here<'a>,
-        action: &Action,
-        mut way: Way,
-        exits: &mut Vec<(Way, Exit)>,
-        doubts: &mut Vec<String>,
-    ) -> Done {
-        let packet = &mut way.packet;
-        match action {
-            Action::Nothing => {}
-            Action::Accept => return Done::Left(way, Exit::Accept),
-            Action::Return => return Done::Left(way, Exit::Return),
-            Action::Drop => return self.gone(way, Fate::Dropped),
-            Action::Reject => return self.gone(way, Fate::Rejected),
-            Action::Jump(target) => return self.call(here, *target, Exit::Next, way, exits),
-            Action::Goto(target) => return self.call(here, *target, Exit::Return, way, exits),
-            Action::SetMark(value) => {
-                if packet.set_mark(value).is_err() && here.chain.dialect == Dialect::Nft {
-                    return Done::Left(way, Exit::Next);
-                }
-            }
-            Action::SetConnectionMark(value) => {
-                if packet.set_connection_mark(value).is_err() && here.chain.dialect == Dialect::Nft
-                {
-                    return Done::Left(way, Exit::Next);
-                }
-            }
-            Action::Zone(zone) => packet.set_zone(*zone),
-            Action::NoTrack => packet.leave_untracked(),
-            Action::Redirect(ports) => {
-                packet.redirect(*ports);
-                return Done::Left(way, Exit::Accept);
-            }
-            Action::DestinationNat(to) => {
-                packet.translate_destination(*to);
-                return Done::Left(way, Exit::Accept);
-            }
-            Action::SourceNat(to) => {
-                packet.translate_source(*to);
-                return Done::Left(way, Exit::Accept);
-            }
-            Action::Tproxy(to) => return self.tproxy(to, way),
-            Action::Unknown(what) => {
-                doubts.push(format!("{what}: {here}"));
-                exits.push((way.clone(), Exit::Next));
-                return self.gone(way, Fate::Unknown);
-            }
-        }
-        Done::GoOn(way)
-    }
-
-    fn tproxy(&mut self, to: &Tproxy, mut way: Way) -> Done {
-        let found = self.options.listener && way.packet.hand_over(to.port);
-        match to.xtables {
-            Some((value, mask)) if found => {
-                way.packet.mark = way.packet.mark.map(|mark| (mark & !mask) ^ value);
-                Done::Left(way, Exit::Accept)
-            }
-            Some(_) => self.gone(way, Fate::Dropped),
-            None if found => Done::GoOn(way),
-            None => Done::Left(way, Exit::Next),
-        }
-    }
-
-    /// Through another chain; what returns from it goes on as `back` says.
-    fn call(
-        &mut self,
-        here: Here<'a>,
-        target: usize,
-        back: Exit,
-        way: Way,
-        exits: &mut Vec<(Way, Exit)>,
-    ) -> Done {
-        let rules = self.rules;
-        let Some(target) = rules.chains.get(target).filter(|_| here.depth < DEPTH) else {
-            self.doubts
-                .insert(format!("chains that call each other without end: {here}"));
-            return self.gone(way, Fate::Unknown);
-        };
-        let left = self.chain(target, vec![way], here.depth + 1);
-        let accepted = left.accepted.into_iter().map(|way| (way, Exit::Accept));
-        exits.extend(left.returned.into_iter().map(|way| (way, back)));
-        exits.extend(accepted);
-        Done::Gone
-    }
-
-    fn gone(&mut self, way: Way, fate: Fate) -> Done {
-        self.end(way, Some(fate));
-        Done::Gone
-    }
-
-    fn end(&mut self, way: Way, fate: Option<Fate>) {
+    pub(super) fn end(&mut self, way: Way, fate: Option<Fate>) {
         self.ends += 1;
         let outcome = way.packet.outcome(fate);
         if self.ended.iter().all(|case| case.outcome != outcome) {
-            let trace = self.trace(way.last);
+            let trace = self.trail.told(way.last);
             self.ended.push(Case { outcome, trace });
         }
     }
 
-    fn step(&mut self, way: &mut Way, step: Footprint<'a>) {
-        let before = way.last.replace(self.steps.len());
-        self.steps.push(Trodden { step, before });
+    pub(super) fn step(&mut self, way: &mut Way, step: Footprint<'a>) {
+        way.last = Some(self.trail.push(step, way.last));
     }
 
     /// Tells once of all NAT chains at a hook.
     fn not_asked(&mut self, way: &mut Way, hook: Hook, why: NatNotAsked) {
-        let last = way.last.map(|last| self.steps[last].step);
+        let last = self.trail.last(way.last);
         if !matches!(last, Some(Footprint::NatNotAsked(told, _)) if told == hook) {
             self.step(way, Footprint::NatNotAsked(hook, why));
         }
-    }
-
-    /// The steps up to this one.
-    fn trace(&self, last: Option<usize>) -> Vec<Step> {
-        let next = |at: &usize| self.steps[*at].before;
-        let steps = std::iter::successors(last, next);
-        let mut trace: Vec<_> = steps
-            .take(SHOWN)
-            .map(|at| self.steps[at].step.told())
-            .collect();
-        trace.reverse();
-        trace
     }
 
     /// Ways with equal packets are one.
@@ -529,66 +317,6 @@ impl<'a> Walk<'a> {
                 exhaustive: self.exhaustive,
             },
         }
-    }
-}
-
-/// What became of a way in an action.
-enum Done {
-    /// On to the rule's next step.
-    GoOn(Way),
-    /// It leaves the rule.
-    Left(Way, Exit),
-    /// It has ended, or was sent on already.
-    Gone,
-}
-
-/// Where a way is.
-#[derive(Clone, Copy)]
-struct Here<'a> {
-    chain: &'a Chain,
-    rule: &'a Rule,
-    number: usize,
-    depth: usize,
-}
-
-impl Footprint<'_> {
-    fn told(self) -> Step {
-        match self {
-            Self::Rule(here, matched) => here.step(matched),
-            Self::Policy(chain) => Step::Policy {
-                table: chain.table.clone(),
-                chain: chain.name.clone(),
-            },
-            Self::NatNotAsked(hook, why) => Step::NatNotAsked(hook, why),
-            Self::DeliveredByMark(mark) => Step::DeliveredByMark(mark),
-            Self::ArrivesOnLoopback => Step::ArrivesOnLoopback,
-        }
-    }
-}
-
-impl Here<'_> {
-    fn step(&self, matched: Matched) -> Step {
-        let label = &self.rule.label;
-        Step::Rule(RuleStep {
-            table: self.chain.table.clone(),
-            chain: self.chain.name.clone(),
-            number: self.number,
-            comment: label.comment.clone(),
-            text: label.text.clone(),
-            matched,
-            field: label.comment.as_deref().and_then(fields::of),
-        })
-    }
-}
-
-impl std::fmt::Display for Here<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Chain { table, name, .. } = self.chain;
-        write!(
-            f,
-            "{table} {name} rule {}: {}",
-            self.number, self.rule.label.text
-        )
     }
 }
 

@@ -238,6 +238,8 @@ static OWNERS: Field = field("outbound.ownerGroups").istio("ISTIO_OUTBOUND_OWNER
 #[cfg(test)]
 mod tests {
     use super::of;
+    use crate::CaptureConfig;
+    use crate::capture::{CgroupPath, DNS_PROXY, Dns, DnsServers, InboundMode, TPROXY_MARK};
 
     /// The values of all constants of `shunt_abi::rule`, from its source: a key added there must
     /// get a field here.
@@ -248,13 +250,38 @@ mod tests {
             .collect()
     }
 
+    /// A policy file in which every field stands.
+    fn policy_file() -> String {
+        let mut config = CaptureConfig {
+            dns: Some(Dns {
+                port: DNS_PROXY,
+                servers: DnsServers::All,
+            }),
+            ..CaptureConfig::default()
+        };
+        config.inbound.mode = InboundMode::Tproxy {
+            mark: TPROXY_MARK,
+            table: 133,
+        };
+        config.proxy.mark = Some(TPROXY_MARK);
+        config.proxy.cgroup = CgroupPath::new("pods/proxy");
+        crate::policy::write(&config).unwrap()
+    }
+
     #[test]
-    fn every_rule_comes_from_a_field() {
+    fn every_rule_comes_from_a_field_of_policy_files() {
         let keys = keys();
         assert!(keys.len() > 70, "{keys:?}");
+        let policy = policy_file();
         for key in keys {
             let field = of(key).unwrap_or_else(|| panic!("{key} has no field"));
             assert_eq!(of(&format!("{key}:eth0")), Some(field));
+            for step in field.policy.split('.') {
+                assert!(
+                    policy.contains(&format!(" {step}:")),
+                    "{key}: {step}\n{policy}"
+                );
+            }
         }
         assert_eq!(of("outbound/no-such-rule"), None);
     }

@@ -10,6 +10,7 @@ mod boundary;
 mod counter_example;
 mod eval;
 pub mod fields;
+mod finding;
 mod flow;
 mod from_ruleset;
 mod iptables;
@@ -17,7 +18,9 @@ mod live;
 mod model;
 mod nft_json;
 mod packet;
+mod rule;
 mod text;
+mod trail;
 mod verdict;
 
 pub use counter_example::counter_example;

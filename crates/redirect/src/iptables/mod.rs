@@ -8,6 +8,7 @@
 mod apply;
 mod detect;
 mod error;
+mod list;
 mod program;
 pub mod render;
 mod script;
@@ -18,6 +19,7 @@ mod turn;
 pub(crate) use apply::{ClearError, Cleared, apply, clear, compare};
 pub(crate) use detect::Tools;
 pub use error::IptablesError;
+pub use list::{Listed, list};
 pub use state::State;
 
 /// Which of iptables' two kernel interfaces.

@@ -9,6 +9,7 @@ mod neighbours;
 mod rehearsal;
 
 use crate::error::{Cause, KernelError, Object};
+use crate::iptables::Tools;
 use crate::nft::socket::NetlinkSocket;
 use crate::nft::{Nft, Table};
 use crate::routing::Route;
@@ -21,6 +22,16 @@ pub struct Preflight {
 }
 
 impl Preflight {
+    /// What the kernel lacks is no hindrance where there is another way.
+    fn instead(&mut self, way: &str) {
+        for finding in &mut self.findings {
+            if finding.state == State::Missing(Cause::KernelLacks) {
+                finding.state = State::Note;
+                finding.text = format!("{}; {way}", finding.text);
+            }
+        }
+    }
+
     /// The cause of the first thing that is missing; `None` if a run would go well.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
@@ -93,7 +104,13 @@ pub fn preflight() -> Preflight {
     findings.push(environment::security_module());
     findings.extend(environment::programs());
     findings.extend(neighbours::findings());
-    Preflight { findings }
+    let mut found = Preflight { findings };
+    if found.cause() == Some(Cause::KernelLacks)
+        && let Ok(tools) = Tools::choose()
+    {
+        found.instead(&format!("iptables is used instead ({})", tools.flavour));
+    }
+    found
 }
 
 /// Both kinds of sockets that a run needs.

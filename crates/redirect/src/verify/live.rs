@@ -243,7 +243,7 @@ impl<'a> Watch<'a> {
         if expected == 0 {
             return Ok(None);
         }
-        let found = match zone::of(&probe.flow.ends)? {
+        let found = match zone::of(&probe.flow.ends, expected)? {
             zone::Found::Zone(zone) if zone == expected => return Ok(None),
             zone::Found::Zone(zone) => format!("it is in zone {zone}"),
             zone::Found::Nowhere => "conntrack does not know it".to_owned(),

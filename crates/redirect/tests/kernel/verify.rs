@@ -27,7 +27,7 @@ fn the_default_policy_is_proved_by_packets_and_nothing_is_left() {
              is decided on by it: other rules come first",
         ];
         assert_eq!(not_live(&report), expected);
-        assert_eq!(report.count(), [22, 2, 0, 0]);
+        assert_eq!(report.count(), [23, 2, 0, 0]);
         let counters = without_counts(&everything());
         assert_eq!(counters, without_counts(&before));
     });
@@ -72,7 +72,7 @@ fn every_rule_of_tproxy_dns_and_drop_invalid_is_proved_by_packets() {
             "--redirect-dns",
             "--capture-all-dns",
         ];
-        assert_eq!(proved(&arguments), (58 + 2, vec![]));
+        assert_eq!(proved(&arguments), (61, vec!["policy-routing".to_owned()]));
     });
 }
 
@@ -108,7 +108,7 @@ fn rules_for_interfaces_are_read_back_and_all_others_proved_by_packets() {
         ];
         assert_eq!(
             (live, &read_back[..]),
-            (27, &expected.map(str::to_owned)[..])
+            (28, &expected.map(str::to_owned)[..])
         );
     });
 }

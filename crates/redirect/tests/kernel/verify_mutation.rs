@@ -271,11 +271,16 @@ fn check(name: &str, arguments: &[&str]) {
         let plan = apply(&policy(arguments)).unwrap().plan;
         let survivors = survivors(&plan);
         let documented = documented();
-        for line in survivors.lines().skip(1) {
-            let key = line.split(' ').next().unwrap_or_default();
-            let key = key.split(':').next().unwrap_or_default();
-            assert!(documented.contains(key), "not documented: {line}");
-        }
+        let key = |line: &str| {
+            let key = line.split([' ', ':']).next().unwrap_or_default();
+            key.to_owned()
+        };
+        let undocumented: Vec<&str> = survivors
+            .lines()
+            .skip(1)
+            .filter(|line| !documented.contains(&key(line)))
+            .collect();
+        assert!(undocumented.is_empty(), "{undocumented:#?}");
         insta::with_settings!({ description => arguments.join(" "), omit_expression => true }, {
             insta::assert_snapshot!(name, survivors);
         });

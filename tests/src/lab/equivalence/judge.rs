@@ -13,7 +13,7 @@ use shunt_redirect::capture::InboundMode;
 use shunt_redirect::{CaptureConfig, PodFacts, plan};
 
 use super::predict::Paper;
-use super::{Engine, Totals, policy};
+use super::{Engine, Settings, Totals, policy};
 use crate::lab::matrix::Shares;
 use crate::lab::{Bench, Edges, Lab, Observation, PATIENCE, Protocol, Proxy, Trial};
 use crate::net::Family;
@@ -25,10 +25,7 @@ const NAMESERVERS: [IpAddr; 2] = [
 ];
 
 /// With which a disagreement is looked at again: long enough for any machine.
-const LONG_PATIENCE: Duration = Duration::from_secs(1);
-
-/// How often a smaller policy is tried.
-const SHRINKING: usize = 80;
+const LONG_PATIENCE: Duration = Duration::from_millis(600);
 
 /// A lab for each engine.
 pub struct Judge<'b> {
@@ -65,7 +62,7 @@ impl<'b> Judge<'b> {
     }
 
     /// The policy and the flows of this number.
-    pub(super) fn case(&mut self, seed: u64, flows: usize) -> Result<Case> {
+    pub(super) fn case(&mut self, seed: u64, settings: &Settings) -> Result<Case> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -75,14 +72,15 @@ impl<'b> Judge<'b> {
             .map_err(|reason| anyhow::anyhow!("making a policy: {reason}"))?;
         let policy = tree.current();
         let edges = Edges::of(&policy, &NAMESERVERS);
-        let trials = edges.trials(flows, Shares::default(), &mut Rng::with_seed(seed));
+        let trials = edges.trials(settings.flows, Shares::default(), &mut Rng::with_seed(seed));
         let said = self.ask(&policy, &trials)?;
         let totals = totals(&policy, &trials, &said);
         let mut disagreement = None;
-        for suspect in suspects(&trials, &said) {
-            if let Some(said) = self.again(&policy, suspect)? {
-                let trial = suspect.clone();
-                disagreement = Some(self.shrink(seed, &mut tree, trial, said)?);
+        // Together first: most of what a busy machine was too slow for then agrees.
+        for suspect in self.still_suspect(&policy, suspects(&trials, &said))? {
+            if let Some(said) = self.again(&policy, &suspect)? {
+                disagreement =
+                    Some(self.shrink(seed, settings.shrinking, &mut tree, suspect, said)?);
                 break;
             }
         }
@@ -119,6 +117,21 @@ impl<'b> Judge<'b> {
         Ok(said)
     }
 
+    /// Asks for the suspects once more, with time enough: those on which there is no agreement yet.
+    fn still_suspect(
+        &mut self,
+        policy: &CaptureConfig,
+        suspects: Vec<Trial>,
+    ) -> Result<Vec<Trial>> {
+        if suspects.is_empty() {
+            return Ok(suspects);
+        }
+        self.set_patience(LONG_PATIENCE);
+        let said = self.ask(policy, &suspects);
+        self.set_patience(PATIENCE);
+        Ok(self::suspects(&suspects, &said?))
+    }
+
     /// Asks for one trial alone, with time enough: what was said, if they still do not agree.
     fn again(
         &mut self,
@@ -129,8 +142,7 @@ impl<'b> Judge<'b> {
         let said = self.ask(policy, std::slice::from_ref(trial));
         self.set_patience(PATIENCE);
         let said = said?;
-        let alone = suspects(std::slice::from_ref(trial), &said).next();
-        if alone.is_none() {
+        if suspects(std::slice::from_ref(trial), &said).is_empty() {
             return Ok(None);
         }
         let said = said.into_iter();
@@ -150,31 +162,25 @@ impl<'b> Judge<'b> {
     fn shrink(
         &mut self,
         seed: u64,
+        times: usize,
         tree: &mut impl ValueTree<Value = CaptureConfig>,
         trial: Trial,
         said: Vec<(String, Vec<Observation>)>,
     ) -> Result<Disagreement> {
         let mut smallest = (tree.current(), said);
-        for _ in 0..SHRINKING {
-            if !tree.simplify() {
+        let mut more = tree.simplify();
+        for _ in 0..times {
+            if !more {
                 break;
             }
-            loop {
-                let policy = tree.current();
-                if let Some(said) = self.again(&policy, &trial)? {
+            let policy = tree.current();
+            more = match self.again(&policy, &trial)? {
+                Some(said) => {
                     smallest = (policy, said);
-                    break;
+                    tree.simplify()
                 }
-                if !tree.complicate() {
-                    let (policy, said) = smallest;
-                    return Ok(Disagreement {
-                        seed,
-                        policy,
-                        trial,
-                        said,
-                    });
-                }
-            }
+                None => tree.complicate(),
+            };
         }
         let (policy, said) = smallest;
         Ok(Disagreement {
@@ -187,20 +193,17 @@ impl<'b> Judge<'b> {
 }
 
 /// The trials to which not all said the same.
-fn suspects<'t>(
-    trials: &'t [Trial],
-    said: &[(String, Vec<Vec<Observation>>)],
-) -> impl Iterator<Item = &'t Trial> {
+fn suspects(trials: &[Trial], said: &[(String, Vec<Vec<Observation>>)]) -> Vec<Trial> {
     let agreed = |at: usize| {
         let mut all = said.iter().map(|(_, seen)| &seen[at]);
         let first = all.next();
         all.all(|other| first.is_none_or(|first| agree(&trials[at], first, other)))
     };
-    let suspects: Vec<bool> = (0..trials.len()).map(|at| !agreed(at)).collect();
-    trials
-        .iter()
-        .zip(suspects)
-        .filter_map(|(trial, suspect)| suspect.then_some(trial))
+    let numbered = trials.iter().enumerate();
+    numbered
+        .filter(|(at, _)| !agreed(*at))
+        .map(|(_, trial)| trial.clone())
+        .collect()
 }
 
 /// Whether two said the same of a trial. After a connection from its port, another one that leads

@@ -34,6 +34,8 @@ pub struct Settings {
     pub workers: usize,
     /// What is compared, beside the evaluator.
     pub engines: Vec<Engine>,
+    /// How many smaller policies are tried once a case disagrees.
+    pub shrinking: usize,
 }
 
 /// What was tried.
@@ -75,7 +77,7 @@ pub fn run(settings: &Settings, progress: impl Fn(&Totals) + Sync) -> Result<Tot
                 }
                 let seed = settings.seed.wrapping_add(case);
                 let outcome = judge
-                    .case(seed, settings.flows)
+                    .case(seed, settings)
                     .with_context(|| format!("case {seed}"))
                     .inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 if let Some(disagreement) = outcome.disagreement {

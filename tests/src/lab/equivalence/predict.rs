@@ -109,12 +109,21 @@ impl Paper {
             }
         );
         let answer = self.ask(&answer)?;
-        if forwarded && self.tproxy.is_some() && answer.mark == self.tproxy {
+        let by_mark = self.tproxy.is_some() && answer.mark == self.tproxy;
+        if flow.from == Place::Pod && !is_the_pods(source) && !by_mark {
+            // It goes to the client whose address the proxy took.
+            return Ok(Outcome::Silent(None));
+        }
+        if forwarded && by_mark {
             // Policy routing takes it for this machine's, which knows of no such connection.
             return Ok(Outcome::Silent(None));
         }
         let translated = matches!(fate, Fate::Redirected { .. });
         if answer.zone != first.zone {
+            if translated {
+                // Its source is not translated back, so the client does not know it.
+                return Ok(Outcome::Silent(Some(arrival)));
+            }
             if !entries.iter().any(|entry| entry.track.zone == answer.zone) {
                 entries.push(Entry {
                     track: Track {
@@ -123,10 +132,6 @@ impl Paper {
                     },
                     fate: Fate::Passes,
                 });
-            }
-            if translated {
-                // Its source is not translated back, so the client does not know it.
-                return Ok(Outcome::Silent(Some(arrival)));
             }
         }
         match answer.fate {
@@ -142,14 +147,14 @@ impl Paper {
                 interface: match flow.owner.mark {
                     // Policy routing takes it for this machine's.
                     Some(mark) if self.tproxy == Some(mark) => "lo",
-                    _ => nic_to(to),
+                    _ => Place::of(to).nic(),
                 }
                 .to_owned(),
                 sender: sender(flow.owner),
             },
             Place::Peer | Place::Far => Side::Arrives {
-                interface: nic_of(flow.from).to_owned(),
-                forwarded_by: (!is_the_pods(to)).then(|| nic_to(to).to_owned()),
+                interface: flow.from.nic().to_owned(),
+                forwarded_by: (!is_the_pods(to)).then(|| Place::of(to).nic().to_owned()),
             },
         };
         packet(flow, side, client, flow.to, flow.owner.mark, State::New)
@@ -165,16 +170,16 @@ impl Paper {
         };
         let side = match (arrival.place, flow.from) {
             (Place::Pod, _) => Side::Sent {
-                interface: nic_to(client.ip()).to_owned(),
+                interface: Place::of(client.ip()).nic().to_owned(),
                 sender: sender(owner),
             },
             (from, Place::Pod) => Side::Arrives {
-                interface: nic_of(from).to_owned(),
+                interface: from.nic().to_owned(),
                 forwarded_by: None,
             },
             (from, to) => Side::Arrives {
-                interface: nic_of(from).to_owned(),
-                forwarded_by: Some(nic_of(to).to_owned()),
+                interface: from.nic().to_owned(),
+                forwarded_by: Some(to.nic().to_owned()),
             },
         };
         let mark = match arrival.place {
@@ -212,7 +217,7 @@ impl Paper {
             Fate::Dropped => return Ok(None),
             Fate::Passes => match is_the_pods(flow.to.ip()) {
                 true => (Place::Pod, flow.to.port(), flow.to),
-                false => (place_of(nic_to(flow.to.ip())), 0, flow.to),
+                false => (Place::of(flow.to.ip()), 0, flow.to),
             },
             Fate::Tproxy { port } => (Place::Pod, *port, flow.to),
             Fate::Redirected {
@@ -272,29 +277,6 @@ fn sender(owner: Owner) -> Sender {
     }
 }
 
-/// By what the pod's routes send packets to an address.
-fn nic_to(address: IpAddr) -> &'static str {
-    let by_eth1 = match address {
-        IpAddr::V4(address) => matches!(address.octets(), [203, 0, 113, _] | [100, 64, 1, _]),
-        IpAddr::V6(address) => {
-            matches!(address.segments(), [0x2001, 0xdb8, 1, ..] | [0xfd64, 1, ..])
-        }
-    };
-    match (is_the_pods(address), by_eth1) {
-        (true, _) => "lo",
-        (false, true) => "eth1",
-        (false, false) => "eth0",
-    }
-}
-
-fn nic_of(place: Place) -> &'static str {
-    match place {
-        Place::Pod => "lo",
-        Place::Peer => "eth0",
-        Place::Far => "eth1",
-    }
-}
-
 fn place_of(nic: &str) -> Place {
     match nic {
         "eth0" => Place::Peer,
@@ -310,10 +292,10 @@ fn chosen_source(from: Place, to: IpAddr) -> IpAddr {
     } else {
         crate::net::Family::V6
     };
-    match (from, nic_to(to)) {
-        (Place::Pod, "lo") if to.is_loopback() => family.loopback(),
-        (Place::Pod, "lo") => to,
-        (Place::Pod, nic) => place_of(nic).pod_address(family),
+    match (from, Place::of(to)) {
+        (Place::Pod, Place::Pod) if to.is_loopback() => family.loopback(),
+        (Place::Pod, Place::Pod) => to,
+        (Place::Pod, place) => place.pod_address(family),
         (outside, _) => outside.own_address(family),
     }
 }
