@@ -37,7 +37,7 @@ const PORTS: std::ops::Range<u16> = 20_000..60_000;
 
 /// How long nothing may happen before the flows that are left are given up. Everything is on this
 /// machine: a packet that is not dropped arrives while the call that sent it is running.
-pub const PATIENCE: Duration = Duration::from_millis(300);
+pub const PATIENCE: Duration = Duration::from_millis(160);
 
 /// One look for events.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -277,7 +277,8 @@ impl Served {
             },
             Protocol::Udp => loop {
                 let datagram = match socket::receive(&listener.socket) {
-                    Ok(Some(datagram)) => datagram,
+                    Ok(Some(datagram)) if datagram.is_request => datagram,
+                    Ok(Some(_)) => continue,
                     Ok(None) => return Ok(()),
                     Err(error) => return Err(error).context("receiving"),
                 };
@@ -346,7 +347,7 @@ fn start(client: &Client) -> Result<Result<Socket, Errno>> {
             _ => {}
         }
         if flow.protocol == Protocol::Udp {
-            socket.send(&[0; 4])?;
+            socket.send(&socket::REQUEST)?;
         }
         Ok(socket)
     };

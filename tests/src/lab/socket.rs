@@ -129,7 +129,13 @@ pub(super) struct Datagram {
     pub(super) from: SocketAddr,
     /// Its destination; the port is known on transparent sockets, else 0.
     pub(super) to: SocketAddr,
+    /// Whether a client sent it. An answer that came to a server must not be answered: two servers
+    /// would go on for ever.
+    pub(super) is_request: bool,
 }
+
+/// What a client sends; answers have another length.
+pub(super) const REQUEST: [u8; 1] = [0];
 
 /// The next datagram, if there is one: where it came from and went.
 pub(super) fn receive(socket: &Socket) -> io::Result<Option<Datagram>> {
@@ -168,11 +174,16 @@ pub(super) fn receive(socket: &Socket) -> io::Result<Option<Datagram>> {
             _ => {}
         }
     }
+    let is_request = message.bytes == REQUEST.len();
     let from = message.address.as_ref().and_then(socket_address);
     let (Some(from), Some(to)) = (from, to) else {
         return Err(io::Error::other("a datagram without addresses"));
     };
-    Ok(Some(Datagram { from, to }))
+    Ok(Some(Datagram {
+        from,
+        to,
+        is_request,
+    }))
 }
 
 fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {

@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 
 use shunt_redirect::CaptureConfig;
+use shunt_redirect::capture::{InboundCapture, Port};
 use shunt_tests::lab::world::is_the_pods;
-use shunt_tests::lab::{Flow, Observation, Place, Protocol};
+use shunt_tests::lab::{Flow, Observation, Outcome, Place, Protocol};
 
 use crate::flags::FlagSet;
 
@@ -57,8 +58,47 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         explains: |case| {
             case.policy.inbound.tproxy().map(|(mark, _)| mark.get()) == case.flow.owner.mark
                 && case.is_proxys_call_to_its_pod()
+                && (case.ends_at_inbound_port(case.istio)
+                    || matches!(case.istio.outcome, Outcome::Silent(_)))
+                && case.ends_where_it_was_sent(case.ours)
+        },
+    },
+    Difference {
+        id: "no-dns-zones-without-capture",
+        explains: |case| {
+            let excluded = case.policy.outbound.exclude_ports.contains(53);
+            case.policy.dns.is_some() && excluded && case.istio.outcome == case.ours.outcome
+        },
+    },
+    Difference {
+        id: "tproxy-self-calls-follow-the-inbound-ports",
+        explains: |case| {
+            case.policy.inbound.tproxy().is_some()
+                && case.is_proxys_call_to_its_pod()
+                && !case.captures_inbound(case.flow.to.port())
                 && case.ends_at_inbound_port(case.istio)
                 && case.ends_where_it_was_sent(case.ours)
+        },
+    },
+    Difference {
+        id: "tproxy-tunnel-port",
+        explains: |case| {
+            let tunnel = case.policy.inbound.tunnel.map(Port::get);
+            case.policy.inbound.tproxy().is_some()
+                && tunnel == Some(case.flow.to.port())
+                && case.ends_at_inbound_port(case.istio)
+                && (case.ends_where_it_was_sent(case.ours) || case.is_forwarded())
+        },
+    },
+    Difference {
+        id: "tproxy-rerouted-interfaces",
+        explains: |case| {
+            let nic = case.flow.from.nic();
+            let mut reroute = case.policy.interfaces.reroute.iter();
+            case.policy.inbound.tproxy().is_some()
+                && case.flow.from != Place::Pod
+                && reroute.any(|interface| interface.matches(nic))
+                && !case.ends_at_inbound_port(case.ours)
         },
     },
     Difference {
@@ -94,9 +134,26 @@ impl Case<'_> {
             && (identity.uids.contains(&owner.uid) || identity.gids.contains(&owner.gid))
     }
 
+    /// Whether it only goes through the pod. Its answer is lost with TPROXY, Istio's too.
+    fn is_forwarded(&self) -> bool {
+        self.flow.from != Place::Pod && !is_the_pods(self.flow.to.ip())
+    }
+
+    fn captures_inbound(&self, port: u16) -> bool {
+        let inbound = &self.policy.inbound;
+        let listed = match &inbound.capture {
+            InboundCapture::Nothing => false,
+            InboundCapture::All => true,
+            InboundCapture::Only(ports) => ports.contains(port),
+        };
+        listed && !inbound.exclude_ports.contains(port)
+    }
+
     /// Whether the client is who Istio's rules name first.
     fn is_first_uid(&self) -> bool {
-        self.flags.first_uid() == Some(self.flow.owner.uid)
+        let uids = &self.policy.proxy.uids;
+        let first = self.flags.first_uid().or(uids.first().copied());
+        first == Some(self.flow.owner.uid)
     }
 
     fn ends_at_inbound_port(&self, seen: &Observation) -> bool {

@@ -58,7 +58,7 @@ const CHOICES: &[Choice] = &[
     Choice("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", 20, &["127.0.0.0/8", "127.0.0.0/30", "127.0.0.1/32"]),
     Choice("ISTIO_OUTBOUND_OWNER_GROUPS", 15, &["1000", "2000,1000", "*", "3"]),
     Choice("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", 15, &["1000", "2000,2001"]),
-    Choice("ENVOY_USER", 5, &["2102"]),
+    Choice("ENVOY_USER", 5, &["daemon"]),
     Choice("ISTIO_META_DNS_CAPTURE", 5, &["true", "false"]),
     Choice("INVALID_DROP", 5, &["true"]),
     Choice("ISTIO_DUAL_STACK", 10, &["true"]),
@@ -146,15 +146,10 @@ impl FlagSet {
         found.is_some_and(|setting| setting.value.is_none_or(|value| value == "true"))
     }
 
-    /// The user id that Istio's rules name first.
+    /// The user id that Istio's rules name first, if the command line names it.
     pub(crate) fn first_uid(&self) -> Option<u32> {
-        let value = |name| {
-            let found = self.0.iter().find(|setting| setting.name == name);
-            found.and_then(|setting| setting.value)
-        };
-        let uids = value("-u")
-            .or_else(|| value("ENVOY_USER"))
-            .unwrap_or("1337");
+        let found = self.0.iter().find(|setting| setting.name == "-u");
+        let uids = found.and_then(|setting| setting.value)?;
         uids.split(',').next()?.parse().ok()
     }
 
@@ -169,7 +164,7 @@ impl FlagSet {
             found.map(|(_, value)| (*value).to_owned())
         };
         IstioArgs::from_arg_matches(&matches)?
-            .parse(environment, &Accounts::in_folder("/nowhere"))
+            .parse(environment, &Accounts::default())
             .map(|request| request.config)
             .with_context(|| format!("reading {self}"))
     }

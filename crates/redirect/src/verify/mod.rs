@@ -31,7 +31,7 @@ use crate::iptables::{self, IptablesError};
 use crate::nft::Nft;
 use crate::plan::Plan;
 use crate::routing::Route;
-use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset};
+use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
 use decide::{Outcome, Way};
 use flows::{Ability, Probe};
 use live::{Counting, Watch, Wrong};
@@ -221,7 +221,11 @@ impl Live {
             own: sockets::whoami(),
             any_owner: self.any_owner,
         };
-        let mut watch = Watch::new(&stage, counting, PATIENCE)?;
+        let zones = rules.chains.iter().flat_map(|chain| &chain.rules);
+        let zones = zones
+            .into_iter()
+            .any(|rule| matches!(rule.verdict, Verdict::Zone(_)));
+        let mut watch = Watch::new(&stage, counting, zones, PATIENCE)?;
         let probes = |listening, only: Option<&str>| {
             let mut probes = flows::probes(rules, &stage.places, &local, ability, listening);
             if let Some(only) = only {

@@ -13,6 +13,7 @@ mod continuity;
 mod explain;
 mod golden;
 mod iptables;
+mod preflight;
 mod random;
 mod support;
 mod verify;
