@@ -83,7 +83,10 @@ fn verification_sends_nothing_out_of_the_pod_and_leaves_nothing_in_it() -> Resul
     let netns = cluster.netns("quiet")?;
     let links = netns.command("ip").args(["-brief", "link"]).finish()?;
     let links = links.success()?.stdout;
-    let names: Vec<_> = links.lines().filter_map(|line| line.split(['@', ' ']).next()).collect();
+    let names: Vec<_> = links
+        .lines()
+        .filter_map(|line| line.split(['@', ' ']).next())
+        .collect();
     ensure!(names == ["lo", "eth0"], "{links}");
     let ip = cluster.pod_ip("quiet")?.to_string();
     expect_nothing_else(&netns.traces()?, &ip)?;
@@ -106,7 +109,11 @@ fn verification_sends_nothing_out_of_the_pod_and_leaves_nothing_in_it() -> Resul
 /// Passes if a pod has the addresses, routes and policies that its network plugin gives it, and the
 /// rules of one table.
 fn expect_nothing_else(traces: &Traces, ip: &str) -> Result<()> {
-    let tables: Vec<_> = traces.rules.lines().filter(|line| line.starts_with("table")).collect();
+    let tables: Vec<_> = traces
+        .rules
+        .lines()
+        .filter(|line| line.starts_with("table"))
+        .collect();
     ensure!(tables == ["table inet shunt {"], "{}", traces.rules);
     let ours = |word: &str| {
         let address = word.split('/').next().unwrap_or_default();
