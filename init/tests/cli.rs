@@ -74,11 +74,11 @@ fn it_tells_version_commit_and_schema() {
 }
 
 #[test]
-fn help_promises_to_read_the_rules_back_and_no_more() {
+fn help_tells_that_the_rules_are_proved() {
     let Ran(code, output, _) = init("--help");
     assert_eq!(code, 0);
-    assert!(output.contains("reads them back"), "{output}");
-    assert!(!output.contains("prove"), "{output}");
+    assert!(output.contains("proves them"), "{output}");
+    assert!(output.contains("--verify"), "{output}");
 }
 
 #[test]

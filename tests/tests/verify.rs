@@ -55,7 +55,7 @@ fn with_the_injectors_capabilities_every_rule_but_the_proxys_is_proved_live() ->
         "live       inbound TCP is captured IPv6 (inbound/capture)",
         "live       excluded inbound ports pass IPv4 (inbound/exclude-ports)",
         "live       the tunnel port passes IPv6 (inbound/tunnel-port)",
-        "verified: 15 legs live by ",
+        ": 15 legs live by ",
     ] {
         ensure!(run.stdout.contains(line), "no `{line}` in {run}");
     }
@@ -89,7 +89,7 @@ fn a_foreign_rule_that_takes_connections_away_is_found_by_packets_alone() -> Res
     let pod = net.pod("pod").build()?;
     pod.load_rules(
         "table ip other { chain c { type nat hook output priority -150; \
-         tcp dport != 15001 redirect to :9; }; }",
+         ip daddr 198.51.100.0/24 tcp dport != 15001 redirect to :9; }; }",
     )?;
     let run = init_as(&pod, CAPABILITIES, &with(&["--verify"]))?;
     assert_eq!(run.status.code(), Some(126), "{run}");
