@@ -48,7 +48,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             case.policy.dns.is_some()
                 && case.flow.to.port() == 53
                 && case.is_proxys_call_to_its_pod()
-                && !case.policy.proxy.uids.contains(&case.flow.owner.uid)
+                && (case.policy.inbound.tproxy().is_some()
+                    || !case.policy.proxy.uids.contains(&case.flow.owner.uid))
                 && case.ends_at_inbound_port(case.istio)
                 && case.ends_where_it_was_sent(case.ours)
         },
