@@ -10,11 +10,17 @@ pub(crate) enum Exit {
     Success = 0,
     Internal = 1,
     Usage = 2,
-    Unsupported = 3,
+    /// `diff` found a difference.
+    Differs = 3,
     Permission = 4,
     KernelLacks = 5,
     Conflict = 6,
     KernelRefused = 7,
+    ProgramMissing = 8,
+    Forbidden = 9,
+    UserNamespace = 10,
+    /// Istio's repair controller knows this number.
+    Unproved = 126,
 }
 
 impl Exit {
@@ -27,10 +33,13 @@ impl From<Cause> for Exit {
     fn from(cause: Cause) -> Self {
         match cause {
             Cause::Permission => Self::Permission,
+            Cause::Forbidden => Self::Forbidden,
+            Cause::UserNamespace => Self::UserNamespace,
             Cause::KernelLacks => Self::KernelLacks,
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
             Cause::Missing => Self::Usage,
+            Cause::ProgramMissing => Self::ProgramMissing,
             Cause::Internal => Self::Internal,
         }
     }
@@ -56,11 +65,15 @@ mod tests {
             Exit::Success,
             Exit::Internal,
             Exit::Usage,
-            Exit::Unsupported,
+            Exit::Differs,
             Exit::Permission,
             Exit::KernelLacks,
             Exit::Conflict,
             Exit::KernelRefused,
+            Exit::ProgramMissing,
+            Exit::Forbidden,
+            Exit::UserNamespace,
+            Exit::Unproved,
         ]
         .map(|exit| (exit.code(), format!("{exit:?}")));
         let program: Vec<_> = program

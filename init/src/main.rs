@@ -3,9 +3,15 @@
 //! Only wiring: the policy is read by `shunt_redirect::compat`, carried out by `shunt_redirect`.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod exit;
+mod list;
 mod message;
+mod preflight;
 mod run;
+mod termination;
+mod verify;
+mod words;
 
 use std::process::ExitCode;
 

@@ -24,6 +24,8 @@ pub(crate) enum Level {
 pub(crate) struct Message {
     level: Level,
     text: String,
+    /// What the text says, for machines.
+    fields: serde_json::Value,
 }
 
 impl Message {
@@ -43,7 +45,14 @@ impl Message {
         Self {
             level,
             text: text.into(),
+            fields: json!({}),
         }
+    }
+
+    /// Adds what machines read of it: an object.
+    pub(crate) fn with(mut self, fields: serde_json::Value) -> Self {
+        self.fields = fields;
+        self
     }
 
     /// Says it. A closed output changes nothing: what is done is done, even if nobody hears of it.
@@ -63,7 +72,12 @@ impl Message {
             Level::Error => "error",
         };
         match (form, self.level) {
-            (Form::Json, _) => format!("{}\n", json!({ "level": level, "message": text })),
+            (Form::Json, _) => {
+                let mut object = self.fields.clone();
+                object["level"] = json!(level);
+                object["message"] = json!(text);
+                format!("{object}\n")
+            }
             (Form::Text, Level::Info) => format!("{text}\n"),
             (Form::Text, Level::Warn) => format!("shunt-init: warning: {text}\n"),
             (Form::Text, Level::Error) => format!("shunt-init: {text}\n"),

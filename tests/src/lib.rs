@@ -31,16 +31,20 @@
 //! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
 //! | [`sidecar`] | runs `shunt-agent sidecar` in a pod, asks its admin interface |
 //! | [`scene`] | a pod in the mesh and a peer outside it, as most tests need them |
+//! | [`lab`] | hundreds of flows at once through a pod, and who answered each |
 //! | [`expect`] | polling, metrics, access-log records, byte streams with a checksum |
 //! | [`programs`] | finds and builds `shunt-init` and `shunt-agent` |
 //! | [`peers`] | the programs of others: which versions, where they are |
 //! | [`cluster`] | a real Kubernetes of one node, with real pods |
+//! | [`differential`] | the same traffic through Envoy and through Shunt, compared |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
 
 pub mod client;
 pub mod cluster;
+pub mod differential;
 pub mod expect;
 pub mod init;
+pub mod lab;
 pub mod net;
 pub mod oracle;
 pub mod peers;

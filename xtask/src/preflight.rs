@@ -1,4 +1,4 @@
-//! What the namespace tests need from the machine, found out by trying it.
+//! What the namespace and cluster tests need from the machine, found out by trying it.
 //!
 //! Every probe runs in a network namespace that ends with the probe's thread; nothing of the
 //! machine's own network is touched. Version strings are not asked: a kernel may have a feature
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use nix::sched::{CloneFlags, unshare};
+use shunt_tests::cluster::Cluster;
 
 use crate::workspace::shown;
 
@@ -72,6 +73,38 @@ const PROBES: &[Probe] = &[
         what: "trace a program (ptrace)",
         remedy: "CAP_SYS_PTRACE, and a seccomp profile that allows ptrace (a container: --privileged)",
         attempt: || run_quiet(Command::new("strace").args(["-f", "-o", "/dev/null", "true"])),
+    },
+    Probe {
+        what: "make a process namespace with a /proc of its own",
+        remedy: "a kernel with CONFIG_PID_NS (a container: --privileged)",
+        attempt: || {
+            let words = "--mount --propagation private --pid --fork --mount-proc true";
+            run_quiet(Command::new("unshare").args(words.split(' ')))
+        },
+    },
+    Probe {
+        what: "make a user namespace",
+        remedy: "a kernel with CONFIG_USER_NS, and user.max_user_namespaces above 0",
+        attempt: || run_quiet(Command::new("unshare").args(["--user", "--map-root-user", "true"])),
+    },
+    Probe {
+        what: "mount an overlay",
+        remedy: "a kernel with CONFIG_OVERLAY_FS (`modprobe overlay` on the host)",
+        attempt: || {
+            run_quiet(Command::new("unshare").args([
+                "--mount",
+                "sh",
+                "-ec",
+                "mount -t tmpfs none /mnt; cd /mnt; mkdir lower upper work all; \
+                 mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work none all",
+            ]))
+        },
+    },
+    Probe {
+        what: "make cgroups in every mounted hierarchy",
+        remedy: "mount /sys/fs/cgroup writable, and nothing over /sys (a container: --privileged \
+                 --cgroupns=host)",
+        attempt: Cluster::expect_possible,
     },
 ];
 

@@ -38,10 +38,12 @@ pub fn everything() -> Result<()> {
             "shunt-init",
             "--package",
             "shunt-agent",
+            "--package",
+            "shunt-tests",
         ]))
     });
     if built {
-        report.step("unit, in-process and namespace tests", || {
+        report.step("unit, in-process, namespace and cluster tests", || {
             run(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))
         });
     }

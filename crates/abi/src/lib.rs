@@ -25,6 +25,20 @@ pub mod port {
     pub const READINESS: u16 = 15021;
     /// Istio's port for the proxy's own metrics.
     pub const METRICS: u16 = 15090;
+    /// Istio's port for the proof of its rules; nobody listens there.
+    pub const PROBE: u16 = 15002;
+    /// Captured inbound connections arrive here in a pod of Linkerd's.
+    pub const LINKERD_INBOUND: u16 = 4143;
+    /// Captured outbound connections arrive here in a pod of Linkerd's.
+    pub const LINKERD_OUTBOUND: u16 = 4140;
+    /// Through which Linkerd's control plane taps its proxy.
+    pub const LINKERD_CONTROL: u16 = 4190;
+    /// Admin and metrics of Linkerd's proxy.
+    pub const LINKERD_ADMIN: u16 = 4191;
+    /// Galera's replication, which Linkerd's chart lets pass: the server speaks first.
+    pub const GALERA: u16 = 4567;
+    /// Galera's incremental state transfer, likewise.
+    pub const GALERA_STATE: u16 = 4568;
 }
 
 /// Who the proxy is, as the redirect rules see it.
@@ -58,6 +72,12 @@ pub mod policy_route {
     /// Origin ("S") that tells Shunt's rule and route from others (`FRA_PROTOCOL`,
     /// `rtm_protocol`).
     pub const PROTOCOL: u8 = 0x53;
+    /// While rules are verified: the table ("ShPr") in which what the probes send finds their
+    /// link, and nothing else.
+    pub const PROBE_TABLE: u32 = 0x5368_5072;
+    /// Preference of the rules that lead there, by source address: after [`PREFERENCE`], as the
+    /// main table, and before that.
+    pub const PROBE_PREFERENCE: u32 = 31_338;
 }
 
 /// Addresses with a meaning of their own.
@@ -85,6 +105,37 @@ pub mod lo {
 pub mod name {
     /// The nf_tables table in family `inet`.
     pub const NFT_TABLE: &str = "shunt";
+
+    /// Chains of the iptables backend, in tables that others use too.
+    pub mod iptables {
+        /// What all of them begin with. A chain of such a name in `raw`, `mangle` or `nat` is
+        /// Shunt's, whatever it holds.
+        pub const PREFIX: &str = "SHUNT_";
+        /// Jumped to from `PREROUTING`.
+        pub const PREROUTING: &str = "SHUNT_PREROUTING";
+        /// Jumped to from `OUTPUT`.
+        pub const OUTPUT: &str = "SHUNT_OUTPUT";
+        /// Gives packets a mark, whose number follows, and ends the chain that went to it.
+        pub const MARK: &str = "SHUNT_MARK_";
+        /// Gives packets their connection's mark, and ends the chain that went to it.
+        pub const RESTORE_MARK: &str = "SHUNT_RESTORE_MARK";
+        /// Gives connections their packet's mark, and ends the chain that went to it.
+        pub const SAVE_MARK: &str = "SHUNT_SAVE_MARK";
+        /// Puts packets into a conntrack zone, whose number follows, and ends the chain that went
+        /// to it.
+        pub const ZONE: &str = "SHUNT_ZONE_";
+        /// What the comment of each rule begins with; its key follows.
+        pub const COMMENT: &str = "shunt:";
+        /// Key of the rules that jump to Shunt's chains; after it stands
+        /// [`SCHEMA_VERSION`](crate::SCHEMA_VERSION).
+        pub const JUMP: &str = "jump schema=";
+    }
+    /// Where probes come in and go out while rules are verified: a link that leads nowhere.
+    pub const PROBE_LINK: &str = "shunt-probe";
+    /// The far end of [`PROBE_LINK`], where what leaves is seen and what arrives is made.
+    pub const PROBE_FAR_END: &str = "shunt-probe-far";
+    /// Abstract Unix socket that whoever verifies holds: one at a time in a network namespace.
+    pub const PROBE_LOCK: &str = "shunt-verify";
 
     /// Chains of [`NFT_TABLE`], named as the hooks they stand on, in a packet's order.
     pub mod chain {

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub enum Kick {
     /// Nothing moved for longer than its timeout allows.
     Idle,
+    /// A head is not whole though `request_headers_timeout` is over.
+    SlowHead,
     /// The drain time is over.
     DrainEnd,
 }
@@ -27,6 +29,14 @@ pub struct Tracked {
     /// Timeout within a request.
     stream_idle_timeout: Option<Duration>,
     in_request: Cell<bool>,
+    /// Timeout from the first byte of a head to its last.
+    head_timeout: Cell<Option<Duration>>,
+    /// Since when a head is on its way.
+    head_since: Cell<Option<Instant>>,
+    served: Cell<u64>,
+    /// How many requests somebody waits for.
+    awaited: Cell<u64>,
+    unread: Cell<bool>,
     kick: Cell<Option<Kick>>,
     broken: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -44,10 +54,26 @@ impl Tracked {
             idle_timeout,
             stream_idle_timeout,
             in_request: Cell::new(false),
+            head_timeout: Cell::new(None),
+            head_since: Cell::new(None),
+            served: Cell::new(0),
+            awaited: Cell::new(u64::MAX),
+            unread: Cell::new(false),
             kick: Cell::new(None),
             broken: Cell::new(false),
             waker: RefCell::new(None),
         })
+    }
+
+    /// The shorter of its timeouts.
+    pub fn shortest_timeout(&self) -> Duration {
+        let head = self.head_timeout.get();
+        let timeouts = [self.idle_timeout, self.stream_idle_timeout, head];
+        timeouts
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Duration::MAX)
     }
 
     /// A byte moved.
@@ -59,6 +85,49 @@ impl Tracked {
     pub fn set_in_request(&self, in_request: bool, now: Instant) {
         self.in_request.set(in_request);
         self.touch(now);
+        if !in_request {
+            self.served.set(self.served.get() + 1);
+            if self.served.get() == self.awaited.get() {
+                self.wake();
+            }
+        }
+    }
+
+    /// Whether so many requests have been served; else the connection's task looks again once they
+    /// have.
+    pub fn await_served(&self, requests: u64) -> bool {
+        self.awaited.set(requests);
+        self.served.get() >= requests
+    }
+
+    /// Give each head this much time, from its first byte to its last.
+    pub fn limit_heads(&self, timeout: Option<Duration>) {
+        self.head_timeout.set(timeout);
+    }
+
+    /// Bytes came, after which a head is on its way or not.
+    pub fn set_in_head(&self, in_head: bool, now: Instant) {
+        self.touch(now);
+        if !in_head {
+            self.head_since.set(None);
+        } else if self.head_since.get().is_none() {
+            self.head_since.set(Some(now));
+        }
+    }
+
+    /// Whether a head is on its way.
+    pub fn in_head(&self) -> bool {
+        self.head_since.get().is_some()
+    }
+
+    /// The client was answered before it had sent all of its request.
+    pub fn leave_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// Whether the client may still be sending what nobody will read.
+    pub fn is_unread(&self) -> bool {
+        self.unread.get()
     }
 
     /// Whether a request is being served.
@@ -105,9 +174,22 @@ impl Tracked {
         self.wake();
     }
 
-    /// Kick the connection if it was still for too long.
+    /// Its idle request was answered in whole: it may serve another.
+    pub fn forgive_idle(&self) {
+        if self.kick.get() == Some(Kick::Idle) {
+            self.kick.set(None);
+        }
+    }
+
+    /// Kick the connection if it was still for too long, or a head is late.
     pub fn check_idle(&self, now: Instant) {
-        let timeout = if self.in_request.get() {
+        let head_since = self.head_since.get().filter(|_| !self.in_request.get());
+        if let (Some(since), Some(timeout)) = (head_since, self.head_timeout.get())
+            && now.saturating_duration_since(since) >= timeout
+        {
+            return self.kick(Kick::SlowHead);
+        }
+        let timeout = if self.in_request.get() || head_since.is_some() {
             self.stream_idle_timeout
         } else {
             self.idle_timeout
@@ -145,6 +227,24 @@ mod tests {
         tracked.set_in_request(true, t0);
         tracked.check_idle(t0 + 4 * SECOND);
         assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 5 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn a_head_that_is_on_its_way_has_its_own_time_and_counts_as_a_stream() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, Some(SECOND), Some(5 * SECOND));
+        tracked.limit_heads(Some(3 * SECOND));
+        tracked.set_in_head(true, t0);
+        tracked.set_in_head(true, t0 + 2 * SECOND);
+        tracked.check_idle(t0 + 2 * SECOND);
+        assert_eq!(tracked.kicked(), None, "neither idle nor late");
+        tracked.check_idle(t0 + 3 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::SlowHead));
+
+        let tracked = Tracked::new(t0, Some(SECOND), Some(5 * SECOND));
+        tracked.set_in_head(true, t0);
         tracked.check_idle(t0 + 5 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
     }

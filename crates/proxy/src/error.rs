@@ -15,14 +15,16 @@ pub enum Failure {
         /// `RESPONSE_CODE_DETAILS`.
         details: &'static str,
     },
-    /// Downstream, head: a transfer coding that could not be passed on.
-    TransferCoding,
+    /// Downstream, head: it does not say to whom it goes.
+    MissingHost,
     /// Downstream, body: it ended before it was complete.
     DownstreamEnded,
     /// Downstream, head: HTTP/1.0, which is not accepted.
     Http10,
-    /// Downstream, head: an upgrade or CONNECT that is not configured.
+    /// Downstream, head: an upgrade that is not configured.
     UpgradeFailed,
+    /// Downstream, head: a CONNECT, for which no route can be configured.
+    ConnectRefused,
     /// No virtual host or no route of it matches.
     RouteNotFound,
     /// The route names a cluster that does not exist.
@@ -81,11 +83,11 @@ impl Failure {
             Self::BadRequest { details } => {
                 reply(StatusCode::BAD_REQUEST, Flags::DPE, details, "Bad Request")
             }
-            Self::TransferCoding => reply(
-                StatusCode::NOT_IMPLEMENTED,
+            Self::MissingHost => reply(
+                StatusCode::BAD_REQUEST,
                 Flags::DPE,
-                "http1.unsupported_transfer_encoding",
-                "Not Implemented",
+                "missing_host_header",
+                "",
             ),
             Self::DownstreamEnded => reply(
                 StatusCode::BAD_REQUEST,
@@ -97,12 +99,14 @@ impl Failure {
                 StatusCode::UPGRADE_REQUIRED,
                 Flags::empty(),
                 "low_version",
-                "",
+                "Upgrade Required",
             ),
             Self::UpgradeFailed => {
                 reply(StatusCode::FORBIDDEN, Flags::empty(), "upgrade_failed", "")
             }
-            Self::RouteNotFound => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", ""),
+            Self::RouteNotFound | Self::ConnectRefused => {
+                reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "")
+            }
             Self::ClusterNotFound { status } => reply(*status, Flags::NC, "cluster_not_found", ""),
             Self::NoHealthyUpstream => reply(
                 unavailable,
@@ -119,9 +123,9 @@ impl Failure {
             Self::ConnectFailure { .. } => reply(
                 unavailable,
                 Flags::UF,
-                "upstream_reset_before_response_started{connection_failure}",
+                "upstream_reset_before_response_started{remote_connection_failure}",
                 "upstream connect error or disconnect/reset before headers. reset reason: \
-                 connection failure",
+                 remote connection failure",
             ),
             Self::ConnectTimeout => reply(
                 unavailable,
@@ -159,6 +163,18 @@ impl Failure {
                 reply(status, Flags::SI, "stream_idle_timeout", "stream timeout")
             }
         }
+    }
+
+    /// Whether the downstream connection is not to be trusted with another request.
+    pub fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::BadRequest { .. }
+                | Self::MissingHost
+                | Self::Http10
+                | Self::UpgradeFailed
+                | Self::ConnectRefused
+        )
     }
 
     /// `UPSTREAM_TRANSPORT_FAILURE_REASON`, empty where there is none.

@@ -109,6 +109,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
     match &chain.filter {
         NetworkFilter::Http(http) => {
             let tracked = Tracked::new(now, http.idle_timeout, http.stream_idle_timeout);
+            tracked.limit_heads(http.request_headers_timeout);
             let _tracking = worker.track(&tracked);
             let chain = Arc::clone(http);
             let io = Io::downstream(stream, Rc::clone(&tracked));

@@ -145,6 +145,10 @@ pub struct HttpChain {
     pub idle_timeout: Option<Duration>,
     /// A request without a byte for this long is reset.
     pub stream_idle_timeout: Option<Duration>,
+    /// Timeout from the first byte of a head to its last.
+    pub request_headers_timeout: Option<Duration>,
+    /// How long a client may take to read an answer that came before it had sent all.
+    pub delayed_close_timeout: Option<Duration>,
     /// The `server` header.
     pub server_name: HeaderValue,
     /// What to do with it.
@@ -157,6 +161,17 @@ pub struct HttpChain {
     pub forward_client_cert: ForwardClientCert,
     /// What is told in it of the client's certificate.
     pub client_cert_details: ClientCertDetails,
+}
+
+impl HttpChain {
+    /// Whether its router leaves out `x-envoy-*` headers of our making.
+    pub fn suppresses_envoy_headers(&self) -> bool {
+        self.filters.iter().any(|filter| match filter {
+            HttpFilter::Router {
+                suppress_envoy_headers,
+            } => *suppress_envoy_headers,
+        })
+    }
 }
 
 /// A compiled TCP proxy.
@@ -396,6 +411,8 @@ impl Compiler<'_> {
             series: HttpSeries::new(self.registry, &config.stat_prefix),
             idle_timeout: config.idle_timeout,
             stream_idle_timeout: config.stream_idle_timeout,
+            request_headers_timeout: config.request_headers_timeout,
+            delayed_close_timeout: config.delayed_close_timeout,
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
                 Invalid::new(format!(
                     "server_name `{}` is not a header value",

@@ -83,7 +83,17 @@ pub struct Worker {
     routes: RefCell<View<RouteTable>>,
     connections: RefCell<HashMap<u64, Rc<Tracked>>>,
     next_connection: Cell<u64>,
+    /// The shortest idle timeout of any connection so far.
+    shortest_timeout: Cell<Duration>,
 }
+
+/// How often a worker flushes its access log and looks for what timed out, unless a timeout is so
+/// short that this would be late.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The shortest tick, and how much of a timeout one may take: a connection idles that much longer.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+const TICKS_IN_A_TIMEOUT: u32 = 10;
 
 impl Deref for Worker {
     type Target = Recorder;
@@ -108,6 +118,7 @@ impl Worker {
             routes: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
+            shortest_timeout: Cell::new(Duration::MAX),
             process,
         })
     }
@@ -167,11 +178,18 @@ impl Worker {
     pub fn track(self: &Rc<Self>, tracked: &Rc<Tracked>) -> TrackGuard {
         let id = self.next_connection.get();
         self.next_connection.set(id.wrapping_add(1));
+        let shortest = self.shortest_timeout.get().min(tracked.shortest_timeout());
+        self.shortest_timeout.set(shortest);
         self.connections.borrow_mut().insert(id, Rc::clone(tracked));
         TrackGuard {
             worker: Rc::clone(self),
             id,
         }
+    }
+
+    /// How long to wait for the next [`Worker::tick`].
+    pub(crate) fn tick_interval(&self) -> Duration {
+        (self.shortest_timeout.get() / TICKS_IN_A_TIMEOUT).clamp(SHORTEST_TICK, TICK)
     }
 
     /// Flush the access log and end what timed out; called every now and then.

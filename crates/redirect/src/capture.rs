@@ -404,11 +404,8 @@ pub(crate) const TUNNEL: Port = well_known(port::TUNNEL);
 pub(crate) const DNS_PROXY: Port = well_known(port::DNS_PROXY);
 /// Default of [`CaptureConfig::loopback_v4`].
 pub(crate) const LOOPBACK_V4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 32);
-/// Istio's TPROXY.
-pub(crate) const TPROXY: InboundMode = InboundMode::Tproxy {
-    mark: TPROXY_MARK,
-    table: policy_route::TABLE,
-};
+/// Default of [`InboundMode::Tproxy::table`].
+pub(crate) const TPROXY_TABLE: u32 = policy_route::TABLE;
 /// Default of [`InboundMode::Tproxy::mark`].
 pub(crate) const TPROXY_MARK: Mark = match NonZeroU32::new(mark::TPROXY) {
     Some(mark) => mark,
@@ -419,7 +416,7 @@ pub(crate) const TPROXY_MARK: Mark = match NonZeroU32::new(mark::TPROXY) {
     clippy::panic,
     reason = "evaluated only in constants: a zero fails the build"
 )]
-const fn well_known(port: u16) -> Port {
+pub(crate) const fn well_known(port: u16) -> Port {
     match Port::new(port) {
         Some(port) => port,
         None => panic!("a well-known port is zero"),

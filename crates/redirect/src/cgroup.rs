@@ -58,10 +58,11 @@ fn search(folder: &Path, id: u64, level: u32) -> Option<PathBuf> {
     None
 }
 
-/// Where the tree is mounted.
+/// Where the tree is mounted, as the calling thread sees it. A mount may be covered by another.
 fn root() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(mount_point)
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").ok()?;
+    let mut roots = mounts.lines().filter_map(mount_point);
+    roots.find(|root| root.join("cgroup.controllers").is_file())
 }
 
 /// The mount point in a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)), if a cgroup2 tree

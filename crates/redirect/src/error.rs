@@ -8,12 +8,20 @@ use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, name};
 
 use crate::facts::Missing;
+pub use crate::iptables::IptablesError;
+use crate::preflight::capability;
 
 /// Why an operation failed, as a caller needs to tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The process may not change the network namespace.
+    /// The process may not change the network namespace: it has not the capability.
     Permission,
+    /// It has the capability, and yet may not make a netlink socket: seccomp or a security module
+    /// forbids it.
+    Forbidden,
+    /// It has the capability, but in another user namespace than the one that the network namespace
+    /// belongs to.
+    UserNamespace,
     /// The kernel (or a module of it) cannot do what is asked.
     KernelLacks,
     /// A table of our name belongs to someone else, or to a newer Shunt.
@@ -22,6 +30,8 @@ pub enum Cause {
     KernelRefused,
     /// Something that the policy names is not in the pod.
     Missing,
+    /// A program that the iptables backend needs is not there.
+    ProgramMissing,
     /// Something that should be impossible.
     Internal,
 }
@@ -35,7 +45,7 @@ pub struct Malformed(pub(crate) &'static str);
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A netlink socket cannot be used.
-    #[error("{operation}: {source}{}", hint(*class, source.raw_os_error().map(Errno::from_raw)))]
+    #[error("{operation}: {source}{}", hint(socket_cause(source), *class, source.raw_os_error().map(Errno::from_raw)))]
     Socket {
         /// What was being done.
         operation: &'static str,
@@ -45,7 +55,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// The kernel answered with an error.
-    #[error("cannot {operation}: {errno}{}{}", said(text.as_deref()), hint(*object, Some(*errno)))]
+    #[error("cannot {operation}: {errno}{}{}", said(text.as_deref()), hint(cause(*object, *errno, net_admin()), *object, Some(*errno)))]
     Refused {
         /// What was being done to which object, to be read after "cannot".
         operation: String,
@@ -119,6 +129,13 @@ pub enum Conflict {
     },
 }
 
+impl Conflict {
+    /// Whether it is ours, of a newer Shunt.
+    pub(crate) fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. })
+    }
+}
+
 /// Writing a policy failed. Nothing of it is active, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -131,6 +148,17 @@ pub enum ApplyError {
     /// The kernel did not do it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// iptables did not do it.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+    /// Neither backend can do it.
+    #[error("{nft}; and iptables, which would do instead, does not work either: {iptables}")]
+    NoBackend {
+        /// Why nf_tables cannot.
+        nft: Box<Self>,
+        /// Why iptables cannot.
+        iptables: Box<Self>,
+    },
 }
 
 /// Removing the rules failed.
@@ -142,6 +170,9 @@ pub enum RemoveError {
     /// The kernel did not do it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// iptables did not do it.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
 }
 
 /// Reading the rules failed.
@@ -170,6 +201,8 @@ pub enum Object {
     Address,
     /// A policy rule or a route.
     Route,
+    /// A network interface.
+    Link,
 }
 
 impl KernelError {
@@ -177,10 +210,8 @@ impl KernelError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Socket { class, source, .. } => {
-                cause(*class, source.raw_os_error().map(Errno::from_raw))
-            }
-            Self::Refused { object, errno, .. } => cause(*object, Some(*errno)),
+            Self::Socket { source, .. } => socket_cause(source),
+            Self::Refused { object, errno, .. } => cause(*object, *errno, net_admin()),
             Self::NoComments => Cause::KernelLacks,
             Self::Busy { .. } => Cause::KernelRefused,
             Self::Malformed { .. } | Self::NotAsWritten { .. } => Cause::Internal,
@@ -188,21 +219,28 @@ impl KernelError {
     }
 }
 
-macro_rules! cause_of {
-    ($($error:ty),+) => {$(
-        impl $error {
-            /// Why it failed.
-            #[must_use]
-            pub fn cause(&self) -> Cause {
-                match self {
-                    Self::Conflict(_) => Cause::Conflict,
-                    Self::Kernel(error) => error.cause(),
-                }
-            }
+impl ListError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Conflict(_) => Cause::Conflict,
+            Self::Kernel(error) => error.cause(),
         }
-    )+};
+    }
 }
-cause_of!(RemoveError, ListError);
+
+impl RemoveError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Conflict(_) => Cause::Conflict,
+            Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+        }
+    }
+}
 
 impl ApplyError {
     /// Why it failed.
@@ -212,23 +250,42 @@ impl ApplyError {
             Self::Missing(_) => Cause::Missing,
             Self::Conflict(_) => Cause::Conflict,
             Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+            Self::NoBackend { nft, .. } => nft.cause(),
         }
     }
 }
 
-fn cause(object: Object, errno: Option<Errno>) -> Cause {
+/// What an error that the kernel answers with means, to a process that has CAP_NET_ADMIN or not.
+fn cause(object: Object, errno: Errno, net_admin: bool) -> Cause {
     use Errno::{EAFNOSUPPORT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT};
     match (object, errno) {
-        (_, Some(EPERM)) => Cause::Permission,
-        (_, Some(EAFNOSUPPORT | EPROTONOSUPPORT | EOPNOTSUPP | ENOSYS)) => Cause::KernelLacks,
-        (Object::Tables, Some(EINVAL)) => Cause::KernelLacks,
-        (Object::Chain | Object::Set | Object::Rule, Some(ENOENT)) => Cause::KernelLacks,
+        (_, EPERM) if net_admin => Cause::UserNamespace,
+        (_, EPERM) => Cause::Permission,
+        (_, EAFNOSUPPORT | EPROTONOSUPPORT | EOPNOTSUPP | ENOSYS) => Cause::KernelLacks,
+        (Object::Tables, EINVAL) => Cause::KernelLacks,
+        (Object::Chain | Object::Set | Object::Rule, ENOENT) => Cause::KernelLacks,
         _ => Cause::KernelRefused,
     }
 }
 
+/// A netlink socket takes no capability, and every kernel has the calls for it: where one is
+/// refused, it is not the kernel's own doing.
+fn socket_cause(source: &io::Error) -> Cause {
+    use Errno::{EACCES, EAFNOSUPPORT, EINVAL, ENOSYS, EPERM, EPROTONOSUPPORT};
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(EPERM | EACCES | ENOSYS) => Cause::Forbidden,
+        Some(EAFNOSUPPORT | EPROTONOSUPPORT | EINVAL) => Cause::KernelLacks,
+        _ => Cause::KernelRefused,
+    }
+}
+
+fn net_admin() -> bool {
+    capability::effective().is_some_and(|held| held.has(capability::NET_ADMIN))
+}
+
 /// The usual reason for an errno, and the remedy.
-fn hint(object: Object, errno: Option<Errno>) -> &'static str {
+fn hint(cause: Cause, object: Object, errno: Option<Errno>) -> &'static str {
     match errno {
         Some(Errno::EMFILE) => {
             return ". This process may open no more files: raise its limit of open files \
@@ -240,11 +297,20 @@ fn hint(object: Object, errno: Option<Errno>) -> &'static str {
         }
         _ => {}
     }
-    match (cause(object, errno), object) {
+    match (cause, object) {
         (Cause::Permission, _) => {
             ". CAP_NET_ADMIN over this network namespace is missing: run as root with \
-             `securityContext.capabilities.add: [NET_ADMIN]`, and check that no seccomp or \
-             SELinux policy forbids netlink sockets"
+             `securityContext.capabilities.add: [NET_ADMIN]`"
+        }
+        (Cause::Forbidden, _) => {
+            ". No capability is needed for this: a seccomp profile, SELinux or AppArmor forbids \
+             netlink sockets. Allow socket(AF_NETLINK) in it (`seccompProfile: RuntimeDefault` \
+             does)"
+        }
+        (Cause::UserNamespace, _) => {
+            ". This process has CAP_NET_ADMIN, but in another user namespace than the one that \
+             this network namespace belongs to: enter that one too (`nsenter --user --net`), or \
+             run in the pod itself"
         }
         (Cause::KernelLacks, Object::Tables) => {
             ". The kernel has no nf_tables: it needs CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET \
@@ -267,6 +333,9 @@ fn hint(object: Object, errno: Option<Errno>) -> &'static str {
             ". The kernel has no policy routing: TPROXY needs CONFIG_IP_MULTIPLE_TABLES, and \
              CONFIG_IPV6_MULTIPLE_TABLES where IPv6 is captured; use REDIRECT"
         }
+        (Cause::KernelLacks, Object::Link) => {
+            ". The kernel has no veth pairs (`modprobe veth` on the node)"
+        }
         _ => "",
     }
 }
@@ -282,18 +351,11 @@ mod tests {
 
     use nix::errno::Errno;
 
-    use super::{Cause, KernelError, Object};
+    use super::{Cause, KernelError, Object, cause, hint};
 
     #[test]
     fn an_errno_is_explained_by_what_it_was_about() {
-        for (object, errno, cause, hint) in [
-            (Object::Tables, Errno::EPERM, Cause::Permission, "NET_ADMIN"),
-            (
-                Object::Address,
-                Errno::EPERM,
-                Cause::Permission,
-                "NET_ADMIN",
-            ),
+        for (object, errno, expected, words) in [
             (
                 Object::Tables,
                 Errno::EINVAL,
@@ -345,17 +407,31 @@ mod tests {
                 errno,
                 text: Some("no, thanks".to_owned()),
             };
-            assert_eq!(error.cause(), cause, "{error}");
+            assert_eq!(error.cause(), expected, "{error}");
             let text = error.to_string();
             assert!(text.starts_with("cannot do it: "), "{text}");
             assert!(text.contains("(kernel: no, thanks)"), "{text}");
-            assert!(text.contains(hint), "{text}");
+            assert!(text.contains(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_permitted_is_explained_by_whether_the_capability_is_there() {
+        for (capable, expected, words) in [
+            (false, Cause::Permission, "NET_ADMIN"),
+            (true, Cause::UserNamespace, "nsenter --user --net"),
+        ] {
+            for object in [Object::Tables, Object::Address, Object::Link] {
+                let found = cause(object, Errno::EPERM, capable);
+                assert_eq!(found, expected);
+                assert!(hint(found, object, Some(Errno::EPERM)).contains(words));
+            }
         }
     }
 
     #[test]
     fn a_socket_that_cannot_be_had_is_explained_too() {
-        for (errno, cause, hint) in [
+        for (errno, expected, words) in [
             (
                 number(Errno::EPROTONOSUPPORT),
                 Cause::KernelLacks,
@@ -366,7 +442,9 @@ mod tests {
                 Cause::KernelLacks,
                 "no nf_tables",
             ),
-            (number(Errno::EPERM), Cause::Permission, "seccomp"),
+            (number(Errno::EPERM), Cause::Forbidden, "seccomp"),
+            (number(Errno::EACCES), Cause::Forbidden, "AppArmor"),
+            (number(Errno::ENOSYS), Cause::Forbidden, "seccomp"),
             (number(Errno::EMFILE), Cause::KernelRefused, "ulimit -n"),
             (number(Errno::ENFILE), Cause::KernelRefused, "fs.file-max"),
         ] {
@@ -375,8 +453,8 @@ mod tests {
                 class: Object::Tables,
                 source: io::Error::from_raw_os_error(errno),
             };
-            assert_eq!(error.cause(), cause, "{error}");
-            assert!(error.to_string().contains(hint), "{error}");
+            assert_eq!(error.cause(), expected, "{error}");
+            assert!(error.to_string().contains(words), "{error}");
         }
     }
 

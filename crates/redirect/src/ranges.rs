@@ -95,6 +95,15 @@ pub fn v6_block(block: &ipnet::Ipv6Net) -> (u128, u128) {
     )
 }
 
+/// An address as `inet_ntop` prints it: Rust does not write the end of a block below `::/96` as
+/// IPv4, as tools do.
+pub(crate) fn v6_text(address: Ipv6Addr) -> String {
+    match u32::try_from(address.to_bits()) {
+        Ok(low) if low > 0xffff => format!("::{}", Ipv4Addr::from_bits(low)),
+        _ => address.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Ranges;

@@ -1,6 +1,6 @@
 //! `kubectl`, called as the administrator through the forwarded port.
 
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Kubectl {
     home: Home,
-    program: std::path::PathBuf,
+    program: PathBuf,
 }
 
 impl Kubectl {
@@ -121,25 +121,8 @@ impl Kubectl {
         })?
     }
 
-    /// The command line by which a person does the same.
-    pub fn shown(&self) -> String {
-        format!(
-            "KUBECONFIG={} {}",
-            self.home.kubeconfig().display(),
-            self.program.display()
-        )
-    }
-
-    /// Runs it with the caller's own terminal.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn with_terminal(&self, args: &[&str]) -> Result<std::process::ExitStatus> {
-        Command::new(&self.program)
-            .env("KUBECONFIG", self.home.kubeconfig())
-            .args(args)
-            .stdin(Stdio::inherit())
-            .status()
-            .context("running kubectl")
+    /// Where the program is.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 }

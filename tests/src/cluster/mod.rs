@@ -101,6 +101,8 @@ impl Cluster {
     pub fn keep(kind: &str, show: impl FnMut(&str)) -> Result<Self> {
         let mut guard = guard_command(kind, word::KEEP)?
             .stdin(Stdio::null())
+            // Why it does not start it says on its output; later nobody is there to read.
+            .stderr(Stdio::null())
             .spawn()
             .context("starting a cluster's guard")?;
         let home = follow(&mut guard, show)?;
@@ -117,6 +119,17 @@ impl Cluster {
             home: home.clone(),
             guard: None,
         })
+    }
+
+    /// Passes if this machine lets a cluster have cgroups of its own.
+    ///
+    /// # Errors
+    /// It does not; the path is in the error.
+    pub fn expect_possible() -> Result<()> {
+        let home = Home::create("probe")?;
+        let made = node::cgroup::make(home.name());
+        let removed = home.remove();
+        made.and(removed)
     }
 
     /// Ends all kept clusters of a kind and removes what dead ones left; says how many lived.
@@ -225,6 +238,7 @@ fn guard_command(kind: &str, until: &str) -> Result<Command> {
 fn follow(guard: &mut Child, mut show: impl FnMut(&str)) -> Result<Home> {
     let stdout = guard.stdout.take().context("the guard has no output")?;
     let mut home = None;
+    let mut why = String::new();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("reading what the guard says")?;
         if let Some(folder) = line.strip_prefix(say::HOME) {
@@ -233,8 +247,11 @@ fn follow(guard: &mut Child, mut show: impl FnMut(&str)) -> Result<Home> {
             show(step);
         } else if line == say::READY {
             return home.context("the guard named no folder");
+        } else {
+            why.push_str(&line);
+            why.push('\n');
         }
     }
     let status = guard.wait().context("waiting for the guard")?;
-    bail!("the cluster did not start ({status}); its guard said why on standard error")
+    bail!("the cluster did not start ({status}):\n{why}")
 }

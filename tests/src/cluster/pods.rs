@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Cluster;
+use super::node::{NODE, NODE_ADDRESS};
 use crate::net::{Namespace, Pod};
 use crate::process::Finished;
 
@@ -142,6 +143,27 @@ impl Cluster {
             report.push_str(&format!("\nlog of {container}:\n{said}"));
         }
         report
+    }
+
+    /// The node as if it were a pod: a server started on it is reached by pods at its address.
+    ///
+    /// # Errors
+    /// The cluster has ended.
+    pub fn node(&self) -> Result<Pod> {
+        let guard = self.home.guard().context("the cluster has ended")?;
+        let mut children = String::new();
+        let threads = format!("/proc/{guard}/task");
+        for thread in fs::read_dir(&threads).with_context(|| format!("reading {threads}"))? {
+            // A thread may end meanwhile; the one with the child does not.
+            let path = thread?.path().join("children");
+            children.push_str(&fs::read_to_string(path).unwrap_or_default());
+        }
+        let init = children
+            .trim()
+            .parse()
+            .with_context(|| format!("the guard has not one child but these: `{children}`"))?;
+        let namespace = Namespace::of_process(init, NODE)?;
+        Ok(Pod::at(NODE, namespace, NODE_ADDRESS))
     }
 
     /// A pod's network namespace with the harness's own means: clients, rules, metrics, programs

@@ -55,10 +55,18 @@ impl Namespace {
             fd: Arc::new(fd),
             label: label.into(),
         };
-        namespace.sysctl("net/ipv6/conf/all/accept_dad", "0")?;
-        namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
-        namespace.rtnl()?.up("lo")?;
+        namespace.set_up()?;
         Ok(namespace)
+    }
+
+    /// Does for a namespace that somebody else made what [`Namespace::new`] does for its own.
+    ///
+    /// # Errors
+    /// Not root.
+    pub fn set_up(&self) -> Result<()> {
+        self.sysctl("net/ipv6/conf/all/accept_dad", "0")?;
+        self.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+        self.rtnl()?.up("lo")
     }
 
     /// The namespace of the calling thread.

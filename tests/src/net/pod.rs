@@ -35,6 +35,7 @@ pub struct PodBuilder {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     disable_ipv6: bool,
+    namespace: Option<Namespace>,
 }
 
 impl PodBuilder {
@@ -46,7 +47,14 @@ impl PodBuilder {
             v4: Some(v4),
             v6: Some(v6),
             disable_ipv6: false,
+            namespace: None,
         }
+    }
+
+    /// Makes a pod of a namespace that is there already, with nothing in it.
+    pub fn inside(mut self, namespace: Namespace) -> Self {
+        self.namespace = Some(namespace);
+        self
     }
 
     /// Sets the IPv4 address.
@@ -89,9 +97,13 @@ impl PodBuilder {
             v4,
             v6,
             disable_ipv6,
+            namespace,
         } = self;
         let make = || -> Result<Namespace> {
-            let namespace = Namespace::new(&name)?;
+            let namespace = match namespace {
+                Some(namespace) => namespace,
+                None => Namespace::new(&name)?,
+            };
             if disable_ipv6 {
                 namespace.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
                 namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;

@@ -66,6 +66,11 @@ impl Command {
         }
     }
 
+    /// A program to be started in a network namespace that is no pod's.
+    pub fn inside(namespace: Namespace, program: impl AsRef<OsStr>) -> Self {
+        Self::new(program.as_ref(), namespace)
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());

@@ -7,7 +7,7 @@ use shunt_tests::expect::eventually::poll;
 use crate::{POD, cluster, get, named, replaced};
 
 /// What is different: the program, and whom the probe asks.
-fn manifest(name: &str) -> Result<String> {
+pub(crate) fn manifest(name: &str) -> Result<String> {
     let pod = named(POD, "app", name)?;
     let pod = replaced(
         &pod,
@@ -29,7 +29,6 @@ fn manifest(name: &str) -> Result<String> {
 #[test]
 fn envoy_as_the_sidecar_behind_our_rules_gets_both_directions() -> Result<()> {
     let cluster = cluster()?;
-    cluster.apply(&manifest("envoy")?)?;
     let pod = cluster.wait_ready("envoy")?;
     let client = cluster.pod_ip("client")?;
 

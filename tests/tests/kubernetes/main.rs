@@ -2,18 +2,19 @@
 //! first of them and ends with this process; each has pods of its own.
 
 mod envoy;
+mod inits;
 mod lifecycle;
 mod mesh;
 mod native_sidecar;
 mod restart;
 mod user_namespace;
+mod verified;
 
 use std::sync::OnceLock;
-use std::time::Instant;
 
 use anyhow::{Context, Error, Result, ensure};
 use serde_json::Value;
-use shunt_tests::cluster::{Cluster, PodState};
+use shunt_tests::cluster::Cluster;
 use shunt_tests::expect::access_log::AccessRecord;
 use shunt_tests::expect::eventually::poll;
 use shunt_tests::{DEADLINE, programs};
@@ -22,7 +23,11 @@ const POD: &str = include_str!("../../data/kubernetes/pod.yaml");
 const CLIENT: &str = include_str!("../../data/kubernetes/client.yaml");
 const BOOTSTRAP: &str = include_str!("../../data/kubernetes/bootstrap.yaml");
 
-/// The cluster, with the images, the sidecars' configuration and the pod `client` in it.
+/// The pods in the mesh, one for each module or test that changes its pod.
+const PODS: [&str; 4] = ["mesh", "again", "sandbox", "crash"];
+
+/// The cluster, with the images, the sidecars' configuration and the pods in it. All pods are
+/// asked for at once, so that they start while the first tests run.
 fn cluster() -> Result<&'static Cluster> {
     static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
     CLUSTER
@@ -33,26 +38,21 @@ fn cluster() -> Result<&'static Cluster> {
 
 fn furnished() -> Result<Cluster> {
     let images = [programs::shunt_image()?, programs::envoy_image()?];
-    let begun = Instant::now();
     let cluster = Cluster::start()?;
-    let started = begun.elapsed();
     for image in &images {
         cluster.import_image(image)?;
     }
     cluster.apply(BOOTSTRAP)?;
     cluster.apply(CLIENT)?;
+    for name in PODS {
+        cluster.apply(&named(POD, "app", name)?)?;
+    }
+    cluster.apply(&envoy::manifest("envoy")?)?;
     cluster.wait_ready("client")?;
-    println!(
-        "the cluster started in {started:.1?}, furnished after {:.1?}",
-        begun.elapsed()
-    );
+    for manifest in native_sidecar::manifests(&cluster)? {
+        cluster.apply(&manifest)?;
+    }
     Ok(cluster)
-}
-
-/// A pod in the mesh called `name`, ready.
-fn mesh_pod(cluster: &Cluster, name: &str) -> Result<PodState> {
-    cluster.apply(&named(POD, "app", name)?)?;
-    cluster.wait_ready(name)
 }
 
 /// A manifest of the tree with the pod under another name.

@@ -4,12 +4,12 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cluster, expect_captured, mesh_pod};
+use crate::{cluster, expect_captured, get, records};
 
 #[test]
 fn both_directions_of_a_pod_go_through_its_sidecar() -> Result<()> {
     let cluster = cluster()?;
-    mesh_pod(cluster, "mesh")?;
+    cluster.wait_ready("mesh")?;
     expect_captured(cluster, "mesh", "once")?;
 
     // The same by the sidecar's counters. The probes of the kubelet go to the application's port
@@ -22,11 +22,25 @@ fn both_directions_of_a_pod_go_through_its_sidecar() -> Result<()> {
 }
 
 #[test]
+fn a_server_beside_the_pods_is_reached_through_the_sidecar() -> Result<()> {
+    let cluster = cluster()?;
+    cluster.wait_ready("mesh")?;
+    let node = cluster.node()?;
+    let server = node.http_app("beside", 0)?;
+    let to = node.v4(server.port()).to_string();
+    let seen = get(cluster, ("mesh", "app"), &to, "/beside")?;
+    ensure!(seen["server"] == "beside", "{seen}");
+    let records = records(cluster, "mesh", |record| record.get("upstream_host") == to)?;
+    ensure!(records.len() == 1, "{records:?}");
+    Ok(())
+}
+
+#[test]
 fn no_container_that_stays_has_any_privilege() -> Result<()> {
     let cluster = cluster()?;
-    mesh_pod(cluster, "least")?;
+    cluster.wait_ready("mesh")?;
     for (container, uid) in [("app", 1000), ("sidecar", 1337)] {
-        let processes = cluster.processes("least", container)?;
+        let processes = cluster.processes("mesh", container)?;
         let pid = processes.first().context("no process")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |name: &str| {
@@ -48,7 +62,7 @@ fn no_container_that_stays_has_any_privilege() -> Result<()> {
 #[test]
 fn the_init_container_needs_only_net_admin_and_net_raw() -> Result<()> {
     let cluster = cluster()?;
-    let pod = mesh_pod(cluster, "init")?;
+    let pod = cluster.wait_ready("mesh")?;
     // As admitted: the API server adds nothing, and `shunt-init` ended with success.
     let init = pod.json.pointer("/spec/initContainers/0/securityContext");
     let init = init.context("the init container has no security context")?;

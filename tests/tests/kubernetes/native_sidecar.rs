@@ -1,16 +1,24 @@
 //! The sidecar as an init container that stays.
 
 use anyhow::{Result, ensure};
+use shunt_tests::cluster::Cluster;
 
-use crate::{cluster, expect_captured, records};
+use crate::{cluster, expect_captured, named, records};
 
 const MANIFEST: &str = include_str!("../../data/kubernetes/native-sidecar.yaml");
+
+/// The pods of this module.
+pub(crate) fn manifests(cluster: &Cluster) -> Result<[String; 2]> {
+    let client = cluster.pod_ip("client")?;
+    let native = MANIFEST.replace("$CLIENT", &client.to_string());
+    let crash = named(&native, "native", "native-crash")?;
+    Ok([native, crash])
+}
 
 #[test]
 fn an_init_container_before_a_native_sidecar_is_refused_and_one_after_it_is_served() -> Result<()> {
     let cluster = cluster()?;
     let client = cluster.pod_ip("client")?;
-    cluster.apply(&MANIFEST.replace("$CLIENT", &client.to_string()))?;
     cluster.wait_ready("native")?;
 
     // Nobody listens on the port to which the rules send it: refused at once, never let past.
@@ -34,9 +42,6 @@ fn an_init_container_before_a_native_sidecar_is_refused_and_one_after_it_is_serv
 #[test]
 fn a_native_sidecar_that_was_killed_is_started_again() -> Result<()> {
     let cluster = cluster()?;
-    let client = cluster.pod_ip("client")?;
-    let manifest = MANIFEST.replace("$CLIENT", &client.to_string());
-    cluster.apply(&crate::named(&manifest, "native", "native-crash")?)?;
     cluster.wait_ready("native-crash")?;
     cluster.kill_container("native-crash", "sidecar")?;
     cluster.wait_until("native-crash", "its sidecar was started again", |pod| {

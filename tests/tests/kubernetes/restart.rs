@@ -3,17 +3,18 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::{cluster, expect_captured, mesh_pod, rules};
+use crate::{POD, cluster, expect_captured, named, rules};
 
 #[test]
 fn a_recreated_pod_has_the_same_rules_and_works() -> Result<()> {
     let cluster = cluster()?;
-    mesh_pod(cluster, "again")?;
+    cluster.wait_ready("again")?;
     let before = rules(cluster, "again")?;
     ensure!(before.contains("table inet shunt"), "no rules: {before}");
     cluster.delete("again", 0)?;
 
-    mesh_pod(cluster, "again")?;
+    cluster.apply(&named(POD, "app", "again")?)?;
+    cluster.wait_ready("again")?;
     ensure!(rules(cluster, "again")? == before);
     expect_captured(cluster, "again", "recreated")
 }
@@ -21,7 +22,7 @@ fn a_recreated_pod_has_the_same_rules_and_works() -> Result<()> {
 #[test]
 fn a_pod_whose_sandbox_died_gets_its_rules_again() -> Result<()> {
     let cluster = cluster()?;
-    let first = mesh_pod(cluster, "sandbox")?;
+    let first = cluster.wait_ready("sandbox")?;
     let before = rules(cluster, "sandbox")?;
     let died = cluster.sandbox("sandbox")?;
     let inits = init_runs(&first.json);
@@ -42,7 +43,7 @@ fn a_pod_whose_sandbox_died_gets_its_rules_again() -> Result<()> {
 #[test]
 fn a_sidecar_that_was_killed_comes_back_behind_the_same_rules() -> Result<()> {
     let cluster = cluster()?;
-    mesh_pod(cluster, "crash")?;
+    cluster.wait_ready("crash")?;
     let before = rules(cluster, "crash")?;
     cluster.kill_container("crash", "sidecar")?;
     cluster.wait_until("crash", "its sidecar was started again", |pod| {

@@ -3,12 +3,14 @@
 use crate::addr::Destination;
 use crate::addr::Downstream;
 use crate::connection::{Kick, Tracked};
-use crate::error::Failure;
+use crate::error::{Failure, Reply};
 use crate::http::MAX_HEAD_BYTES;
 use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
 use crate::http::filters::router::Router;
+use crate::http::guard::Refusal;
+use crate::http::guarded::GuardedIo;
 use crate::http::headers::{self, Upgrade};
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
@@ -20,14 +22,15 @@ use crate::transport::tls::TlsInfo;
 use crate::worker::Worker;
 use http::header::{CONNECTION, EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -81,11 +84,10 @@ pub async fn serve(io: Io, connection: Rc<HttpConnection>) {
     worker.stats.inc(series.cx_total);
     worker.stats.gauge_add(series.cx_active, 1);
     let service = service_fn(|request| handle(Rc::clone(&connection), request));
-    let mut served = pin!(
-        http1::Builder::new()
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(io, service)
-    );
+    let io = GuardedIo::new(io, Rc::clone(&tracked), Rc::clone(&worker));
+    let mut served = http1::Builder::new()
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(io, service);
     let ended = poll_fn(|cx| {
         worker.clock.tick();
         tracked.register(cx.waker());
@@ -96,35 +98,42 @@ pub async fn serve(io: Io, connection: Rc<HttpConnection>) {
                 return Poll::Ready(Ok(()));
             }
             (Some(_), false) => {
-                served.as_mut().graceful_shutdown();
-                // Pending: a part of a head has come, and the rest never did.
-                return Poll::Ready(match served.as_mut().poll(cx) {
+                Pin::new(&mut served).graceful_shutdown();
+                // Pending: what is left of the last answer cannot be written.
+                return Poll::Ready(match Pin::new(&mut served).poll(cx) {
                     Poll::Ready(ended) => ended,
                     Poll::Pending => Ok(()),
                 });
             }
             // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle), true) | (None, _) => {}
+            (Some(Kick::Idle | Kick::SlowHead), true) | (None, _) => {}
         }
-        served.as_mut().poll(cx)
+        Pin::new(&mut served).poll(cx)
     })
     .await;
     worker.stats.gauge_add(series.cx_active, -1);
-    if let Err(error) = ended
+    let mut io = served.into_parts().io;
+    let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
+        Some(Kick::SlowHead) => Some(Refusal::SlowHead),
+        Some(Kick::Idle) => Some(Refusal::IdleHead),
+        Some(Kick::DrainEnd) | None => io.refused_head(),
+    };
+    if let Some(refusal) = refused.filter(|_| !tracked.is_broken()) {
+        let answer = refuse(&connection, refusal);
+        let _gone = io.write_all(&answer).await;
+        tracked.leave_unread();
+    } else if let Err(error) = ended
         && error.is_parse()
     {
-        worker.stats.inc(series.cx_protocol_error);
-        let status = if error.is_parse_too_large() {
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-        } else {
-            StatusCode::BAD_REQUEST
-        };
-        malformed(&connection, status);
+        // The guard is stricter than the codec, so this is for what neither foresaw.
+        refuse(&connection, Refusal::Malformed);
     }
+    let linger = connection.chain.delayed_close_timeout;
+    io.finish(linger.filter(|_| tracked.is_unread())).await;
 }
 
-/// The record of bytes that were no request; the codec has answered already.
-fn malformed(connection: &Rc<HttpConnection>, status: StatusCode) {
+/// The record of bytes that are no request, and what they are answered with.
+fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
     let HttpConnection {
         worker,
         chain,
@@ -133,11 +142,33 @@ fn malformed(connection: &Rc<HttpConnection>, status: StatusCode) {
         tls,
         ..
     } = &**connection;
+    let Reply {
+        status,
+        flags,
+        details,
+        body,
+    } = refusal.reply();
+    if flags.contains(Flags::DPE) {
+        worker.stats.inc(chain.series.cx_protocol_error);
+    }
     let mut outcome = worker.record(&chain.log, *downstream, *destination);
     outcome.tls.clone_from(tls);
-    outcome.flags |= Flags::DPE;
+    outcome.flags |= flags;
     outcome.status = Some(status);
-    outcome.details = Cow::Borrowed("http1.codec_error");
+    outcome.details = Cow::Borrowed(details);
+    outcome.bytes_sent = body.len() as u64;
+    let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
+    if !body.is_empty() {
+        answer.push_str("content-type: text/plain\r\n");
+    }
+    let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+    answer.push_str(&format!("date: {date}\r\n"));
+    let mut answer = answer.into_bytes();
+    if chain.server_header != ServerHeader::PassThrough {
+        answer.extend([b"server: ", chain.server_name.as_bytes(), b"\r\n"].concat());
+    }
+    answer.extend([b"connection: close\r\n\r\n", body.as_bytes()].concat());
+    answer
 }
 
 /// Serve one request: check, edit, route, filter, answer.
@@ -156,52 +187,44 @@ fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
     if request.version() < Version::HTTP_11 {
         return Err(Failure::Http10);
     }
-    let upgrade = headers::requested_upgrade(request.headers());
-    if *request.method() == Method::CONNECT || upgrade == Upgrade::Other {
+    if *request.method() == Method::CONNECT {
+        return Err(Failure::ConnectRefused);
+    }
+    if headers::requested_upgrade(request.headers()) == Upgrade::Other {
         return Err(Failure::UpgradeFailed);
     }
-    if headers::has_unknown_transfer_coding(request.headers()) {
-        return Err(Failure::TransferCoding);
-    }
+    headers::check_connection(request.headers())?;
+    let bad_request = |details| Failure::BadRequest { details };
     let mut hosts = request.headers().get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if host.to_str().is_ok() => {}
-        (Some(_), None) => {
-            return Err(Failure::BadRequest {
-                details: "http1.invalid_host",
-            });
-        }
-        (Some(_), Some(_)) => {
-            return Err(Failure::BadRequest {
-                details: "http1.duplicate_host",
-            });
-        }
-        (None, _) => {
-            return Err(Failure::BadRequest {
-                details: "missing_host_header",
-            });
-        }
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad_request("http1.duplicate_host"));
     }
     // RFC 9112 §3.2.2: the authority of an absolute form replaces the host.
     if let Some(authority) = request.uri().authority() {
-        let host =
-            HeaderValue::from_str(authority.as_str()).map_err(|_bad| Failure::BadRequest {
-                details: "http1.invalid_host",
-            })?;
+        let authority = authority.as_str();
+        let (_user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let host = HeaderValue::from_str(host);
+        let host = host.map_err(|_bad| bad_request("http1.invalid_host"))?;
         let path = request.uri().path_and_query().cloned();
         let path = match path {
             Some(path) if path.as_str().starts_with('/') => path,
             // RFC 9112 §3.2.1: an empty path is `/`, also before a query.
             Some(query) => {
-                let path = PathAndQuery::try_from(format!("/{query}"));
+                let path = PathAndQuery::try_from(format!("/{}", query.as_str()));
                 path.unwrap_or_else(|_bad| PathAndQuery::from_static("/"))
             }
             None => PathAndQuery::from_static("/"),
         };
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
+        return Ok(());
     }
-    Ok(())
+    match host {
+        None => Err(Failure::MissingHost),
+        Some(host) if headers::is_authority(host) => Ok(()),
+        Some(_) => Err(bad_request("http1.invalid_host")),
+    }
 }
 
 fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
@@ -262,6 +285,9 @@ impl Stream {
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
         admit(request)?;
         self.edit(request.headers_mut());
+        if matches!(request.body(), RequestBody::Empty) {
+            headers::announce_no_body(request);
+        }
 
         // Route: the table of now, for the whole of this request.
         let chain = Arc::clone(&self.connection.chain);
@@ -306,14 +332,20 @@ impl Stream {
     fn edit(&self, map: &mut HeaderMap) {
         headers::strip_hop_by_hop(map);
         // Answered here: the codec says 100 when the body is first asked for.
-        map.remove(EXPECT);
-        self.connection.client_cert.apply(map);
-        if self.connection.chain.use_remote_address {
-            headers::append_forwarded_for(map, self.connection.downstream.0.ip());
+        if map.get(EXPECT).is_some_and(|expect| {
+            let expect = expect.as_bytes();
+            expect.eq_ignore_ascii_case(b"100-continue")
+        }) {
+            map.remove(EXPECT);
         }
-        if !map.contains_key(headers::X_FORWARDED_PROTO) {
-            let scheme = HeaderValue::from_static(self.connection.scheme());
+        self.connection.client_cert.apply(map);
+        let scheme = HeaderValue::from_static(self.connection.scheme());
+        if self.connection.chain.use_remote_address {
+            headers::begin_the_way(map, self.connection.downstream.0.ip());
             map.insert(headers::X_FORWARDED_PROTO, scheme);
+        } else {
+            map.remove(headers::X_ENVOY_INTERNAL);
+            map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
         }
     }
 
@@ -321,9 +353,21 @@ impl Stream {
     fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
         let outcome = &mut self.outcome;
         outcome.flags.remove(Flags::DC);
+        let tracked = &self.connection.tracked;
+        let mut closing = false;
+        match &self.upload {
+            // What the client has yet to send will not be waited for.
+            Some(upload) if !upload.complete.get() => {
+                closing = true;
+                tracked.leave_unread();
+            }
+            _ => tracked.forgive_idle(),
+        }
         if let Some(upload) = &self.upload {
             outcome.bytes_received = upload.bytes.get();
         }
+        let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
+        closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload);
         // Whatever the upstream spoke: in HTTP/1.0 an answer without a length could only end with
         // the connection, as one that broke off does.
@@ -336,7 +380,17 @@ impl Stream {
                 head.headers.insert(SERVER, chain.server_name.clone());
             }
         }
-        let closing = self.connection.tracked.kicked().is_some();
+        if overloaded && !chain.suppresses_envoy_headers() {
+            let overloaded = HeaderValue::from_static("true");
+            head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
+        }
+        // The reason is the status's own; what the upstream called it is not passed on.
+        head.extensions.remove::<ReasonPhrase>();
+        if head.status.canonical_reason().is_none() {
+            head.extensions
+                .insert(ReasonPhrase::from_static(b"Unknown"));
+        }
+        closing |= self.connection.tracked.kicked().is_some();
         if closing || self.connection.worker.process.drain.is_draining() {
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));

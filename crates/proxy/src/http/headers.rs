@@ -1,8 +1,11 @@
 //! What a proxy changes in a head: hop-by-hop headers, forwarding headers, request ids.
 
+use crate::error::Failure;
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
+use http::{Method, Request};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,16 +28,90 @@ pub const X_ENVOY_EXPECTED_RQ_TIMEOUT_MS: HeaderName =
 pub const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName =
     HeaderName::from_static("x-envoy-upstream-service-time");
 
+/// `x-envoy-internal`.
+pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+/// `x-envoy-external-address`.
+const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+/// `x-envoy-overloaded`.
+pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
+
+/// What only a proxy of the same mesh may ask for (Envoy, `cleanInternalHeaders`).
+const INTERNAL: [HeaderName; 15] = [
+    X_ENVOY_INTERNAL,
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+];
+
 /// `x-forwarded-client-cert`.
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-/// Whether the body is coded in a way that the codec does not undo: any transfer coding but
-/// `chunked`, once. Forwarding such a body would lose the name of its coding.
-pub fn has_unknown_transfer_coding(headers: &HeaderMap) -> bool {
+/// Whether the body of a response can be passed on: coded by nothing but `chunked`, once, since
+/// the name of another coding would be lost; and framed once, since the next reader might take the
+/// other framing.
+pub fn is_framed_soundly(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let first = codings.next();
-    codings.next().is_some()
-        || first.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    match (codings.next(), codings.next()) {
+        (None, _) => lengths <= 1,
+        (Some(coding), None) => lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether a value may be an authority: host and port, no path and no blank (Envoy,
+/// `HeaderUtility::authorityIsValid`).
+pub fn is_authority(value: &HeaderValue) -> bool {
+    let allowed =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=@[]_~".contains(byte);
+    value.as_bytes().iter().all(allowed)
+}
+
+/// Refuse a `connection` header that would take away what a proxy of the way has said of the
+/// client, or the host (Envoy, `Utility::sanitizeConnectionHeader`).
+///
+/// # Errors
+/// It names one of them.
+pub fn check_connection(headers: &HeaderMap) -> Result<(), Failure> {
+    if !headers.contains_key(CONNECTION) {
+        return Ok(());
+    }
+    for token in connection_tokens(headers) {
+        if token.eq_ignore_ascii_case("host") {
+            return Err(Failure::MissingHost);
+        }
+        let forwarding = token
+            .get(..12)
+            .is_some_and(|start| start.eq_ignore_ascii_case("x-forwarded-"));
+        if forwarding {
+            return Err(Failure::BadRequest {
+                details: "http1.connection_header_rejected",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Say that a request has no body where its method is one that usually has (RFC 9110 §8.6).
+pub fn announce_no_body<B>(request: &mut Request<B>) {
+    let usual = matches!(
+        *request.method(),
+        Method::POST | Method::PUT | Method::PATCH | Method::OPTIONS
+    );
+    if usual && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(CONTENT_LENGTH, 0.into());
+    }
 }
 
 /// What the `upgrade` header of a request asks for.
@@ -98,16 +175,29 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-    if headers
-        .get(TE)
-        .is_some_and(|te| !te.as_bytes().eq_ignore_ascii_case(b"trailers"))
-    {
-        headers.remove(TE);
+    if let Some(te) = headers.remove(TE) {
+        let codings = te.as_bytes().split(|byte| *byte == b',');
+        let trailers = |coding: &[u8]| coding.trim_ascii().eq_ignore_ascii_case(b"trailers");
+        if codings.into_iter().any(trailers) {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// What the first proxy of a request's way says and takes away (`use_remote_address`): the peer is
+/// the client, and a client is believed nothing.
+pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr) {
+    for name in &INTERNAL {
+        headers.remove(name);
+    }
+    append_forwarded_for(headers, peer);
+    if let Ok(address) = HeaderValue::from_str(&peer.to_string()) {
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS, address);
     }
 }
 
 /// Append an address to `x-forwarded-for`.
-pub fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
+fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     let joined = match headers.get(X_FORWARDED_FOR).map(HeaderValue::as_bytes) {
         Some(earlier) => [earlier, b",", peer.to_string().as_bytes()].concat(),
         None => peer.to_string().into_bytes(),
@@ -164,18 +254,39 @@ mod tests {
     }
 
     #[test]
-    fn only_chunked_alone_is_a_known_transfer_coding() {
-        for (value, unknown) in [
-            ("chunked", false),
-            ("Chunked", false),
-            ("gzip, chunked", true),
-            ("identity", true),
-            ("chunked, chunked", true),
+    fn a_response_is_framed_soundly_by_one_length_or_by_chunks_alone() {
+        for (pairs, sound) in [
+            (&[][..], true),
+            (&[("content-length", "1")][..], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+            (&[("transfer-encoding", "chunked, chunked")], false),
         ] {
-            let map = headers(&[("transfer-encoding", value)]);
-            assert_eq!(has_unknown_transfer_coding(&map), unknown, "{value}");
+            assert_eq!(is_framed_soundly(&headers(pairs)), sound, "{pairs:?}");
         }
-        assert!(!has_unknown_transfer_coding(&HeaderMap::new()));
+        let mut both = headers(&[("transfer-encoding", "chunked"), ("content-length", "1")]);
+        assert!(!is_framed_soundly(&both));
+        both.remove(TRANSFER_ENCODING);
+        both.append(CONTENT_LENGTH, HeaderValue::from_static("1"));
+        assert!(!is_framed_soundly(&both));
+    }
+
+    #[test]
+    fn the_first_proxy_believes_a_client_nothing() {
+        let mut map = headers(&[
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-internal", "true"),
+            ("x-envoy-external-address", "1.2.3.4"),
+            ("x-own", "kept"),
+        ]);
+        begin_the_way(&mut map, "10.0.0.2".parse().unwrap());
+        let expected = headers(&[
+            ("x-envoy-external-address", "10.0.0.2"),
+            ("x-own", "kept"),
+            ("x-forwarded-for", "10.0.0.2"),
+        ]);
+        assert_eq!(map, expected);
     }
 
     #[test]
@@ -187,9 +298,16 @@ mod tests {
 
     #[test]
     fn te_trailers_stays() {
-        let mut map = headers(&[("te", "trailers")]);
-        strip_hop_by_hop(&mut map);
-        assert_eq!(map, headers(&[("te", "trailers")]));
+        for (te, kept) in [
+            ("trailers", true),
+            ("gzip;q=0.5, Trailers", true),
+            ("gzip", false),
+        ] {
+            let mut map = headers(&[("te", te)]);
+            strip_hop_by_hop(&mut map);
+            let expected = headers(&[("te", "trailers")][..usize::from(kept)]);
+            assert_eq!(map, expected, "{te}");
+        }
     }
 
     #[test]

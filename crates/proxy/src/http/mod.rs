@@ -5,6 +5,8 @@ pub mod body;
 pub mod client_cert;
 pub mod connection_manager;
 pub mod filters;
+pub mod guard;
+pub mod guarded;
 pub mod headers;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec

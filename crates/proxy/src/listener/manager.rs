@@ -8,10 +8,6 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
-
-/// How often a worker flushes its access log and looks for what timed out.
-const TICK: Duration = Duration::from_millis(250);
 
 /// How long a worker waits for what it cut at the end of the drain.
 const CUT_TIME: Duration = Duration::from_secs(1);
@@ -31,12 +27,10 @@ pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>)
         }
     }
     let mut phase = worker.process.drain.subscribe();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-            _ = tick.tick() => worker.tick(),
+            () = tokio::time::sleep(worker.tick_interval()) => worker.tick(),
         }
     }
     let cut = worker.kick_all();

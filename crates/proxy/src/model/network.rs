@@ -62,6 +62,13 @@ pub struct HttpConnectionManager {
     /// `stream_idle_timeout`: a request without a byte for this long is reset; Envoy's default is
     /// 5 min, `None` = never (0 in the configuration).
     pub stream_idle_timeout: Option<Duration>,
+    /// `request_headers_timeout`: a head must be whole this long after its first byte; `None` =
+    /// no limit, as in Envoy by default (0 in the configuration).
+    pub request_headers_timeout: Option<Duration>,
+    /// `delayed_close_timeout`: how long a client that is answered before it has sent all may take
+    /// to read the answer and close; Envoy's default is 1 s, `None` = closed at once (0 in the
+    /// configuration).
+    pub delayed_close_timeout: Option<Duration>,
     /// `server_name`, default `envoy`.
     pub server_name: Name,
     /// `server_header_transformation`.

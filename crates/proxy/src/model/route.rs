@@ -84,7 +84,7 @@ pub enum HeaderMatch {
     Path,
     /// `:scheme`.
     Scheme,
-    /// An ordinary header; several lines of it count as one, joined by commas.
+    /// An ordinary header; of several lines of it any one may match.
     Name(HeaderName),
 }
 

@@ -82,7 +82,8 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
         .add(connection.chain.series.tx_bytes, outcome.bytes_sent);
     match ended {
         Ended::Both => {}
-        Ended::Kicked(Kick::Idle) => {
+        // A stream of bytes has no heads that could be late.
+        Ended::Kicked(Kick::Idle | Kick::SlowHead) => {
             outcome.connection_termination = Cow::Borrowed("idle_timeout");
         }
         Ended::Kicked(Kick::DrainEnd) => {

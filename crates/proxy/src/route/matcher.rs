@@ -2,8 +2,6 @@
 
 use super::RequestHead;
 use crate::model::{HeaderMatch, HeaderMatcher, PathMatch, RouteMatch, StringMatch};
-use http::HeaderMap;
-use http::header::HeaderName;
 use std::borrow::Cow;
 
 /// Whether all parts of the match hold. `path` is the request's, by [`path_only`].
@@ -40,39 +38,31 @@ fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
 /// | missing, `treat_missing_header_as_empty` | as if there | as an empty value, turned round by `invert` |
 ///
 /// So "must not be x" does not hold for a request without the header, unless a missing header is
-/// treated as empty (Envoy, `HeaderUtility::matchHeaders`). Several lines of a header are joined by
-/// `,` without a space, as in Envoy.
+/// treated as empty (Envoy, `HeaderUtility::matchHeaders`). Of several lines of a header any one
+/// may match, and with `invert` none may: joined, a second line would hide the first.
 fn header_matches(matcher: &HeaderMatcher, head: &RequestHead<'_>) -> bool {
-    let value = header_value(&matcher.name, head)
-        .or_else(|| matcher.treat_missing_as_empty.then_some(Cow::Borrowed(b"")));
-    match (&matcher.value, value) {
-        (None, value) => value.is_some() != matcher.invert,
-        (Some(_), None) => false,
-        (Some(wanted), Some(value)) => string_matches(wanted, &value) != matcher.invert,
-    }
-}
-
-fn header_value<'r>(name: &HeaderMatch, head: &RequestHead<'r>) -> Option<Cow<'r, [u8]>> {
-    let pseudo = match name {
+    let Some(wanted) = &matcher.value else {
+        let there = match &matcher.name {
+            HeaderMatch::Name(name) => head.headers.contains_key(name),
+            _ => true,
+        };
+        return (there || matcher.treat_missing_as_empty) != matcher.invert;
+    };
+    let pseudo = match &matcher.name {
         HeaderMatch::Method => head.method.as_str(),
         HeaderMatch::Authority => head.authority,
         HeaderMatch::Path => head.path,
         HeaderMatch::Scheme => head.scheme,
-        HeaderMatch::Name(name) => return joined_lines(head.headers, name),
+        HeaderMatch::Name(name) => {
+            let mut lines = head.headers.get_all(name).iter().peekable();
+            if lines.peek().is_none() {
+                return matcher.treat_missing_as_empty
+                    && string_matches(wanted, b"") != matcher.invert;
+            }
+            return lines.any(|line| string_matches(wanted, line.as_bytes())) != matcher.invert;
+        }
     };
-    Some(Cow::Borrowed(pseudo.as_bytes()))
-}
-
-/// All lines of a header as one; allocates only where there are several.
-fn joined_lines<'r>(headers: &'r HeaderMap, name: &HeaderName) -> Option<Cow<'r, [u8]>> {
-    let mut lines = headers.get_all(name).iter();
-    let mut joined = Cow::Borrowed(lines.next()?.as_bytes());
-    for line in lines {
-        let joined = joined.to_mut();
-        joined.push(b',');
-        joined.extend_from_slice(line.as_bytes());
-    }
-    Some(joined)
+    string_matches(wanted, pseudo.as_bytes()) != matcher.invert
 }
 
 /// Whether a value is as wanted. Values are bytes: one that is not UTF-8 can still begin, end and

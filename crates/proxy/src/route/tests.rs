@@ -285,11 +285,16 @@ fn missing_headers_match_as_in_envoy() {
 }
 
 #[test]
-fn several_lines_of_a_header_are_one_value_joined_by_commas() {
+fn of_several_lines_of_a_header_any_may_match_and_inverted_none() {
     let lines: &[(&str, &[u8])] = &[("x-canary", b"a"), ("other", b"c"), ("x-canary", b"b")];
-    assert!(headers_match(&[header(Some(exact("a,b")))], lines));
-    assert!(!headers_match(&[header(Some(exact("a")))], lines));
-    assert!(!headers_match(&[header(Some(exact("a, b")))], lines));
+    assert!(headers_match(&[header(Some(exact("a")))], lines));
+    assert!(headers_match(&[header(Some(exact("b")))], lines));
+    assert!(!headers_match(&[header(Some(exact("a,b")))], lines));
+    for (value, expected) in [("a", false), ("b", false), ("c", true)] {
+        let mut inverted = header(Some(exact(value)));
+        inverted.invert = true;
+        assert_eq!(headers_match(&[inverted], lines), expected, "{value}");
+    }
 }
 
 #[test]

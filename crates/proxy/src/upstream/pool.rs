@@ -190,6 +190,8 @@ impl Pool {
         place.open = Some(open);
         let handshake = http1::Builder::new()
             .max_buf_size(crate::http::MAX_HEAD_BYTES)
+            // Old servers fold headers (RFC 9112 §5.2): a proxy joins the lines.
+            .allow_obsolete_multiline_headers_in_responses(true)
             .handshake::<_, RequestBody>(Io::upstream(stream))
             .await;
         let (sender, connection) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;

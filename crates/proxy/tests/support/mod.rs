@@ -226,6 +226,8 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         access_log: vec![log],
         idle_timeout: None,
         stream_idle_timeout: None,
+        request_headers_timeout: None,
+        delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,

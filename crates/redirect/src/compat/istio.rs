@@ -1,61 +1,52 @@
 //! Istio's way of asking for capture: the flags and environment of `istio-iptables`.
 //!
-//! Every flag of the original is known. What Shunt does is done, what it does not do yet is
-//! refused unless its value means "off"; nothing is ignored in silence. Precedence is the
-//! original's: a flag's own variable, then its additional one, then the command line.
+//! Every flag and variable of the original is followed. Those by which it is told how to write its
+//! rules (`--reconcile`, `--force-apply`, `--cni-mode`) change nothing here, because what they ask
+//! for always holds. Precedence is the original's: a flag's own variable, then its additional one,
+//! then the command line.
 
 mod flags;
+mod owners;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
-use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::builder::{Arg, ArgAction};
 use clap::{ArgMatches, Command};
+use shunt_abi::port as port_of;
 
 use self::flags::{
-    CLEANUP_ONLY, DRY_RUN, DUAL_STACK, ENVOY_PORT, FLAGS, Flag, INBOUND_CAPTURE_PORT,
-    INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS, LOG_AS_JSON, MODE, NOT_YET,
-    OUTBOUND_PORTS, OUTBOUND_PORTS_EXCLUDE, PROXY_GID, PROXY_UID, SERVICE_CIDR,
-    SERVICE_EXCLUDE_CIDR, VARIABLES,
+    BACKEND, CAPTURE_ALL_DNS, CLEANUP_ONLY, CNI_MODE, DROP_INVALID, DRY_RUN, DRY_RUN_FILE,
+    DUAL_STACK, ENVOY_PORT, EXCLUDE_INTERFACES, FLAGS, FORCE_APPLY, FORCE_IPTABLES_BINARY,
+    INBOUND_CAPTURE_PORT, INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS,
+    LOOPBACK_CIDR, MODE, NATIVE_NFTABLES, NETWORK_NAMESPACE, OUTBOUND_PORTS,
+    OUTBOUND_PORTS_EXCLUDE, PROBE_PORT, PROBE_TIMEOUT, RECONCILE, REDIRECT_DNS, REROUTE_INTERFACES,
+    RUN_VALIDATION, SERVICE_CIDR, SERVICE_EXCLUDE_CIDR, SKIP_RULE_APPLY, TPROXY_MARK, TPROXY_TABLE,
+    VARIABLES,
 };
-use super::values::{Reason, boolean, cidrs, ids, port, ports, quoted};
+use super::accounts::Accounts;
+use super::arguments::{ArgumentError, Given, LOG_AS_JSON, Values, augment};
+use super::duration::go_duration;
+use super::request::{Action, Request, Validation};
+use super::values::{
+    Reason, backend, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table,
+};
+use crate::backend::BackendChoice;
 use crate::capture::{
-    CaptureConfig, INBOUND, Inbound, InboundCapture, Ipv6Mode, OUTBOUND, Outbound, OutboundCapture,
-    Ports, ProxyIdentity, TUNNEL,
+    self, CaptureConfig, DNS_PROXY, Dns, DnsServers, INBOUND, Inbound, InboundCapture, InboundMode,
+    Interfaces, Ipv6Mode, LOOPBACK_V4, OUTBOUND, Outbound, OutboundCapture, Port, Ports, TUNNEL,
 };
+use crate::field::{Field, Vocabulary};
+use crate::validate::Invalid;
 
 /// The arguments as given, nothing looked at yet. A part of any clap command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IstioArgs(Vec<(&'static str, String)>);
+pub struct IstioArgs(Given);
 
 impl clap::Args for IstioArgs {
     fn augment_args(command: Command) -> Command {
-        FLAGS.iter().fold(command, |command, flag| {
-            let mut arg = Arg::new(flag.long)
-                .long(flag.long)
-                .short(flag.short)
-                .action(ArgAction::Set)
-                .help(flag.help)
-                .value_name("VALUE")
-                // Our own parser names the flag and the range. All hyphens would be too much: after
-                // an unquoted empty variable, `-i -b 80` would take `-b` for a value.
-                .allow_negative_numbers(true);
-            if let Some((values, _)) = flag.only {
-                arg = arg
-                    .help_heading(NOT_SUPPORTED)
-                    .help(refused(flag.help, values));
-            }
-            if flag.switch {
-                arg = arg
-                    .num_args(0..=1)
-                    .require_equals(true)
-                    .default_missing_value("true")
-                    .value_name("BOOL");
-            }
-            command.arg(arg)
-        })
+        augment(command, FLAGS)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -63,21 +54,9 @@ impl clap::Args for IstioArgs {
     }
 }
 
-/// Heading in the help, above flags that are known only to be refused by name.
-const NOT_SUPPORTED: &str = "Not supported yet (refused, but for values that change nothing)";
-
-/// The help of a flag that is followed only where it changes nothing.
-fn refused(help: &str, values: &[&str]) -> String {
-    format!("Not supported yet: {help} [accepted: {}]", quoted(values))
-}
-
 impl clap::FromArgMatches for IstioArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = FLAGS.iter().filter_map(|flag| {
-            let value = matches.get_one::<String>(flag.long)?;
-            Some((flag.long, value.clone()))
-        });
-        Ok(Self(given.collect()))
+        Ok(Self(Given::of(matches, FLAGS)))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -86,324 +65,297 @@ impl clap::FromArgMatches for IstioArgs {
     }
 }
 
-/// What was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The policy.
-    pub config: CaptureConfig,
-    /// What to do with it.
-    pub action: Action,
-}
-
-impl Request {
-    /// What was asked for, but is seldom meant: Istio's defaults let every connection pass the
-    /// mesh by. Nothing where rules are removed.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<&'static str> {
-        if self.action == Action::Remove {
-            return Vec::new();
-        }
-        let outbound = self.config.outbound.captures_nothing().then_some(
-            "captures nothing outbound (no -i, no -q): every connection that the pod opens passes \
-             the proxy by; `-i '*'` captures all of them",
-        );
-        let inbound = self.config.inbound.captures_nothing().then_some(
-            "captures nothing inbound (no -b): every connection that arrives passes the proxy by; \
-             `-b '*'` captures all of them",
-        );
-        outbound.into_iter().chain(inbound).collect()
-    }
-}
-
-/// What to do with a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Write the rules.
-    Apply,
-    /// Print the rules.
-    Print,
-    /// Remove whatever rules there are.
-    Remove,
-}
-
-/// An argument that cannot be followed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{origin} {reason}")]
-pub struct ArgumentError {
-    /// Where the value came from, with the value.
-    origin: String,
-    /// What is wrong, and the remedy.
-    reason: Reason,
-}
-
-impl ArgumentError {
-    /// Whether the argument is right in Istio, but not done by Shunt yet.
-    #[must_use]
-    pub fn is_unsupported(&self) -> bool {
-        matches!(self.reason, Reason::Unsupported { .. })
-    }
-}
-
-/// Whether messages are wanted as JSON (`--log_as_json`). Looks at the bare command line, because
-/// a message about a wrong argument should have the right form too.
-#[must_use]
-pub fn log_as_json(arguments: &[OsString]) -> bool {
-    arguments
-        .iter()
-        .filter_map(|argument| {
-            argument
-                .to_str()?
-                .strip_prefix("--")?
-                .strip_prefix(LOG_AS_JSON)
-        })
-        .any(|rest| match rest.strip_prefix('=') {
-            Some(value) => boolean(value) == Ok(true),
-            None => rest.is_empty(),
-        })
-}
-
 impl IstioArgs {
-    /// Reads the arguments, and where none is given the environment.
+    /// Reads the arguments, and where none is given the environment; names of users and groups are
+    /// those of `accounts`.
     ///
     /// # Errors
-    /// The first value that is wrong or not supported, by name and with a remedy.
+    /// The first value that is wrong, by name and with a remedy.
     pub fn parse(
         &self,
         environment: impl Fn(&str) -> Option<String>,
+        accounts: &Accounts,
     ) -> Result<Request, ArgumentError> {
-        let values = self.resolve(&environment)?;
-        let uids = values
-            .list(PROXY_UID, ids)?
-            .unwrap_or_else(|| CaptureConfig::default().proxy.uids);
-        let gids = values.list(PROXY_GID, ids)?.unwrap_or_else(|| uids.clone());
+        let values = self.0.resolve(FLAGS, VARIABLES, &environment);
         let config = CaptureConfig {
-            proxy: ProxyIdentity {
-                uids,
-                gids,
-                ..CaptureConfig::default().proxy
-            },
+            proxy: values.proxy(accounts)?,
             inbound: values.inbound()?,
-            outbound: values.outbound()?,
-            ipv6: values.ipv6()?,
-            ..CaptureConfig::default()
-        };
-        if config.inbound.port == config.outbound.port {
-            let error = Reason::SamePort {
-                flag: "--envoy-port",
-            };
-            return Err(values.error(INBOUND_CAPTURE_PORT, error));
-        }
-        // Followed by whoever writes the messages, but wrong here.
-        values.switch(LOG_AS_JSON)?;
-        let action = match (values.switch(CLEANUP_ONLY)?, values.switch(DRY_RUN)?) {
-            (true, true) => return Err(values.error(CLEANUP_ONLY, Reason::NotWithDryRun)),
-            (true, false) => Action::Remove,
-            (false, true) => Action::Print,
-            (false, false) => Action::Apply,
-        };
-        Ok(Request { config, action })
-    }
-
-    /// Settles where each value comes from, and refuses what is not supported.
-    fn resolve(
-        &self,
-        environment: &impl Fn(&str) -> Option<String>,
-    ) -> Result<Values<'_>, ArgumentError> {
-        for (name, neutral, instead) in VARIABLES {
-            let value = environment(name).filter(|value| !value.is_empty());
-            if let Some(value) = value.filter(|value| !neutral.contains(&value.as_str())) {
-                return Err(ArgumentError {
-                    origin: format!("{name}={value}"),
-                    reason: Reason::Unsupported {
-                        values: neutral,
-                        instead,
-                    },
-                });
-            }
-        }
-        let variable = |name: &str| {
-            // As in the original, an empty variable is none.
-            let value = environment(name).filter(|value| !value.is_empty())?;
-            Some((Origin::Variable(name.to_owned()), value))
-        };
-        let mut values = Vec::new();
-        for flag in FLAGS {
-            let given = self.0.iter().find(|(long, _)| *long == flag.long);
-            let own = flag
-                .own_variable
-                .then(|| flag.long.to_uppercase().replace('-', "_"));
-            let found = given
-                .map(|(_, value)| (Origin::Flag(flag), value.clone()))
-                .or_else(|| flag.additional_variable.and_then(variable))
-                .or_else(|| own.and_then(|own| variable(&own)));
-            let Some((origin, text)) = found else {
-                continue;
-            };
-            let value = Value {
-                flag: flag.long,
-                origin,
-                text,
-            };
-            if let Some((allowed, instead)) = flag.only {
-                let off = flag.switch && !value.read(boolean)?;
-                if !off && !allowed.contains(&value.text.as_str()) {
-                    return Err(value.error(Reason::Unsupported {
-                        values: allowed,
-                        instead,
-                    }));
-                }
-            }
-            values.push(value);
-        }
-        Ok(Values(values))
-    }
-}
-
-/// Where a value comes from.
-#[derive(Clone, Debug)]
-enum Origin<'a> {
-    Flag(&'a Flag),
-    Variable(String),
-}
-
-/// A flag's value, not read yet.
-#[derive(Debug)]
-struct Value<'a> {
-    flag: &'static str,
-    origin: Origin<'a>,
-    text: String,
-}
-
-impl Value<'_> {
-    fn read<T>(&self, parse: impl Fn(&str) -> Result<T, Reason>) -> Result<T, ArgumentError> {
-        parse(&self.text).map_err(|reason| self.error(reason))
-    }
-
-    fn error(&self, reason: Reason) -> ArgumentError {
-        ArgumentError {
-            origin: self.to_string(),
-            reason,
-        }
-    }
-}
-
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::Flag(Flag {
-                long,
-                short: Some(short),
-                ..
-            }) => write!(f, "-{short} '{}' (--{long})", self.text),
-            Origin::Flag(flag) => write!(f, "--{}={}", flag.long, self.text),
-            Origin::Variable(name) => write!(f, "{name}={}", self.text),
-        }
-    }
-}
-
-/// All values that were given.
-struct Values<'a>(Vec<Value<'a>>);
-
-impl Values<'_> {
-    fn get(&self, flag: &str) -> Option<&Value<'_>> {
-        self.0.iter().find(|value| value.flag == flag)
-    }
-
-    /// A value that may be a list; `None` if not given or empty.
-    fn list<T>(
-        &self,
-        flag: &str,
-        parse: impl Fn(&str) -> Result<T, Reason>,
-    ) -> Result<Option<T>, ArgumentError> {
-        self.get(flag)
-            .filter(|value| !value.text.is_empty())
-            .map(|value| value.read(parse))
-            .transpose()
-    }
-
-    fn switch(&self, flag: &str) -> Result<bool, ArgumentError> {
-        let value = self.get(flag).map(|value| value.read(boolean));
-        Ok(value.transpose()?.unwrap_or(false))
-    }
-
-    fn error(&self, flag: &str, reason: Reason) -> ArgumentError {
-        match self.get(flag) {
-            Some(value) => value.error(reason),
-            None => ArgumentError {
-                origin: format!("--{flag} by default"),
-                reason,
+            outbound: Outbound {
+                owners: values.owner_groups(accounts)?,
+                ..values.outbound()?
             },
+            dns: values.dns()?,
+            interfaces: Interfaces {
+                exclude: values
+                    .read(EXCLUDE_INTERFACES, interfaces)?
+                    .unwrap_or_default(),
+                reroute: values
+                    .read(REROUTE_INTERFACES, interfaces)?
+                    .unwrap_or_default(),
+            },
+            loopback_v4: values.read(LOOPBACK_CIDR, loopback)?.unwrap_or(LOOPBACK_V4),
+            drop_invalid: values.switch(DROP_INVALID)?,
+            ipv6: values.ipv6()?,
+        };
+        if let Err(invalid) = config.validate() {
+            return Err(values.invalid(invalid));
         }
+        // What these ask for always holds, or is whoever's who writes the messages. A value that is
+        // no value is wrong all the same.
+        for switch in [LOG_AS_JSON, RECONCILE, FORCE_APPLY] {
+            values.switch(switch)?;
+        }
+        let action = values.action()?;
+        Ok(Request {
+            validation: values.validation(&action)?,
+            backend: values.backend()?,
+            network_namespace: values
+                .filled(NETWORK_NAMESPACE)
+                .map(|value| PathBuf::from(&value.text)),
+            notes: values.notes(&config)?,
+            ..Request::new(config, action, Vocabulary::Istio)
+        })
     }
+}
 
+impl Values {
     fn inbound(&self) -> Result<Inbound, ArgumentError> {
-        if let Some(mode) = self.get(MODE) {
-            mode.read(interception_mode)?;
-        }
-        let exclude = self.list(LOCAL_EXCLUDE_PORTS, ports)?.unwrap_or_default();
+        let exclude = self.read(LOCAL_EXCLUDE_PORTS, port_list)?;
         let (capture, exclude_ports) = match self.get(INBOUND_PORTS) {
-            Some(value) if value.text == "*" => (InboundCapture::All, exclude),
+            Some(value) if value.text == "*" => (InboundCapture::All, exclude.unwrap_or_default()),
             _ => (
-                self.list(INBOUND_PORTS, ports)?
+                self.read(INBOUND_PORTS, port_list)?
                     .map_or(InboundCapture::Nothing, InboundCapture::Only),
                 Ports::default(),
             ),
         };
+        let mark = self.read(TPROXY_MARK, mark)?;
+        let table = self.read(TPROXY_TABLE, table)?;
+        let mode = match self.read(MODE, interception_mode)? {
+            Some(Mode::Tproxy) => InboundMode::Tproxy {
+                mark: mark.unwrap_or(capture::TPROXY_MARK),
+                table: table.unwrap_or(capture::TPROXY_TABLE),
+            },
+            Some(Mode::Redirect) | None => InboundMode::Redirect,
+        };
         Ok(Inbound {
-            port: self.list(INBOUND_CAPTURE_PORT, port)?.unwrap_or(INBOUND),
-            tunnel: Some(self.list(INBOUND_TUNNEL_PORT, port)?.unwrap_or(TUNNEL)),
+            port: self.read(INBOUND_CAPTURE_PORT, port)?.unwrap_or(INBOUND),
+            tunnel: Some(self.read(INBOUND_TUNNEL_PORT, port)?.unwrap_or(TUNNEL)),
+            mode,
             capture,
             exclude_ports,
-            ..CaptureConfig::default().inbound
+            exclude_sources: Vec::new(),
         })
     }
 
     fn outbound(&self) -> Result<Outbound, ArgumentError> {
         let capture = match self.get(SERVICE_CIDR) {
             Some(value) if value.text == "*" => OutboundCapture::All,
-            _ => OutboundCapture::Only(self.list(SERVICE_CIDR, cidrs)?.unwrap_or_default()),
+            _ => OutboundCapture::Only(self.read(SERVICE_CIDR, cidrs)?.unwrap_or_default()),
         };
         Ok(Outbound {
-            port: self.list(ENVOY_PORT, port)?.unwrap_or(OUTBOUND),
+            port: self.read(ENVOY_PORT, port)?.unwrap_or(OUTBOUND),
             capture,
-            exclude_cidrs: self.list(SERVICE_EXCLUDE_CIDR, cidrs)?.unwrap_or_default(),
-            include_ports: self.list(OUTBOUND_PORTS, ports)?.unwrap_or_default(),
+            exclude_cidrs: self.read(SERVICE_EXCLUDE_CIDR, cidrs)?.unwrap_or_default(),
+            include_ports: self.read(OUTBOUND_PORTS, port_list)?.unwrap_or_default(),
             exclude_ports: self
-                .list(OUTBOUND_PORTS_EXCLUDE, ports)?
+                .read(OUTBOUND_PORTS_EXCLUDE, port_list)?
                 .unwrap_or_default(),
-            ..CaptureConfig::default().outbound
+            owners: capture::OwnerGroups::default(),
         })
     }
 
-    fn ipv6(&self) -> Result<Ipv6Mode, ArgumentError> {
-        let mode = match self.get(IPV6) {
-            Some(value) => value.read(ipv6_mode)?,
-            None => Ipv6Mode::default(),
+    fn dns(&self) -> Result<Option<Dns>, ArgumentError> {
+        let servers = if self.switch(CAPTURE_ALL_DNS)? {
+            DnsServers::All
+        } else {
+            DnsServers::ResolvConf
         };
+        let port = DNS_PROXY;
+        Ok(self.switch(REDIRECT_DNS)?.then_some(Dns { port, servers }))
+    }
+
+    fn ipv6(&self) -> Result<Ipv6Mode, ArgumentError> {
+        let mode = self.read(IPV6, ipv6_mode)?.unwrap_or_default();
         // Istio's "dual stack" is what auto does.
         match (mode, self.switch(DUAL_STACK)?) {
             (Ipv6Mode::Istio, true) => Ok(Ipv6Mode::Auto),
             _ => Ok(mode),
         }
     }
-}
 
-fn interception_mode(text: &str) -> Result<(), Reason> {
-    match text {
-        "" | "REDIRECT" => Ok(()),
-        "TPROXY" => Err(Reason::Unsupported {
-            values: &["REDIRECT"],
-            instead: NOT_YET,
-        }),
-        _ => Err(Reason::NotOneOf(&["REDIRECT"])),
+    fn action(&self) -> Result<Action, ArgumentError> {
+        let print = self.switch(DRY_RUN)?;
+        let remove = self.switch(CLEANUP_ONLY)?;
+        let leave = self.switch(SKIP_RULE_APPLY)?;
+        match (print, remove, leave) {
+            (true, true, _) => Err(self.error(CLEANUP_ONLY, Reason::NotWith("--dry-run"))),
+            (true, _, true) => Err(self.error(SKIP_RULE_APPLY, Reason::NotWith("--dry-run"))),
+            (_, true, true) => Err(self.error(SKIP_RULE_APPLY, Reason::NotWith("--cleanup-only"))),
+            (true, false, false) => Ok(Action::Print {
+                file: self
+                    .filled(DRY_RUN_FILE)
+                    .map(|value| PathBuf::from(&value.text)),
+            }),
+            (false, true, false) => Ok(Action::Remove),
+            (false, false, true) => Ok(Action::Leave),
+            (false, false, false) => Ok(Action::Apply),
+        }
+    }
+
+    fn validation(&self, action: &Action) -> Result<Option<Validation>, ArgumentError> {
+        let probe_port = self.read(PROBE_PORT, port)?.unwrap_or(PROBE);
+        let timeout = self.read(PROBE_TIMEOUT, timeout)?.unwrap_or(TIMEOUT);
+        if !self.switch(RUN_VALIDATION)? {
+            return Ok(None);
+        }
+        let without_rules = match action {
+            Action::Print { .. } => Some("--dry-run"),
+            Action::Remove => Some("--cleanup-only"),
+            Action::Apply | Action::Leave => None,
+        };
+        match without_rules {
+            Some(other) => Err(self.error(RUN_VALIDATION, Reason::NotWith(other))),
+            None => Ok(Some(Validation {
+                probe_port,
+                timeout,
+            })),
+        }
+    }
+
+    fn backend(&self) -> Result<BackendChoice, ArgumentError> {
+        let native = self.switch(NATIVE_NFTABLES)?;
+        let binary = self.read(FORCE_IPTABLES_BINARY, iptables_binary)?;
+        if native && binary.is_some() {
+            let with = Reason::NotWith("--native-nftables");
+            return Err(self.error(FORCE_IPTABLES_BINARY, with));
+        }
+        let asked = binary.or_else(|| native.then_some(BackendChoice::Nft));
+        match (self.read(BACKEND, backend)?, asked) {
+            (Some(one), Some(other)) if one != other => {
+                let with = if native {
+                    "--native-nftables"
+                } else {
+                    "--force-iptables-binary"
+                };
+                Err(self.error(BACKEND, Reason::NotWith(with)))
+            }
+            (given, asked) => Ok(given.or(asked).unwrap_or_default()),
+        }
+    }
+
+    /// What has no effect, or another than may be meant.
+    fn notes(&self, config: &CaptureConfig) -> Result<Vec<String>, ArgumentError> {
+        let mut notes = Vec::new();
+        let mut unless = |effective: bool, name: &str, why: &str| {
+            if let Some(value) = self.filled(name)
+                && !effective
+            {
+                notes.push(format!("{value} has no effect: {why}"));
+            }
+        };
+        unless(
+            config.inbound.capture == InboundCapture::All,
+            LOCAL_EXCLUDE_PORTS,
+            "excluded inbound ports count only when all others are captured (-b '*'); leave it \
+             out, or capture all",
+        );
+        unless(
+            config.dns.is_some() || !self.switch(CAPTURE_ALL_DNS)?,
+            CAPTURE_ALL_DNS,
+            "DNS is captured only with --redirect-dns; add that",
+        );
+        for flag in [TPROXY_MARK, TPROXY_TABLE] {
+            unless(
+                config.inbound.mode != InboundMode::Redirect,
+                flag,
+                "it counts only with -m TPROXY; leave it out, or use that mode",
+            );
+        }
+        self.owner_notes(&mut notes);
+        let elsewhere = self.switch(CNI_MODE)? || self.filled(NETWORK_NAMESPACE).is_some();
+        let from_file = config
+            .dns
+            .as_ref()
+            .is_some_and(|dns| dns.servers == DnsServers::ResolvConf);
+        if elsewhere && from_file {
+            notes.push(
+                "the DNS servers are those of the /etc/resolv.conf that is seen here, which may be \
+                 the node's and not the pod's; with --capture-all-dns queries to any server are \
+                 captured"
+                    .to_owned(),
+            );
+        }
+        Ok(notes)
+    }
+
+    /// A contradiction, at the flag or variable that it is about.
+    fn invalid(&self, invalid: Invalid) -> ArgumentError {
+        // The DNS proxy's port is no flag's.
+        let invalid = match invalid {
+            Invalid::SamePort {
+                one: Field::DnsPort,
+                other,
+                port,
+            } => Invalid::SamePort {
+                one: other,
+                other: Field::DnsPort,
+                port,
+            },
+            invalid => invalid,
+        };
+        let name = match invalid.field() {
+            Field::InboundPort => INBOUND_CAPTURE_PORT,
+            Field::TunnelPort => INBOUND_TUNNEL_PORT,
+            Field::TproxyMark => TPROXY_MARK,
+            Field::TproxyTable => TPROXY_TABLE,
+            Field::Loopback => LOOPBACK_CIDR,
+            field => field.name(Vocabulary::Istio).trim_start_matches('-'),
+        };
+        self.error(name, Reason::Invalid(invalid, Vocabulary::Istio))
     }
 }
 
-fn ipv6_mode(text: &str) -> Result<Ipv6Mode, Reason> {
+/// Port of Istio's proof by default.
+const PROBE: Port = capture::well_known(port_of::PROBE);
+/// Its time limit by default.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How inbound connections are captured.
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    Redirect,
+    Tproxy,
+}
+
+fn interception_mode(text: &str) -> Result<Mode, Reason> {
     match text {
-        "auto" => Ok(Ipv6Mode::Auto),
-        "istio" => Ok(Ipv6Mode::Istio),
-        "off" => Ok(Ipv6Mode::Off),
-        _ => Err(Reason::NotOneOf(&["auto", "istio", "off"])),
+        "REDIRECT" => Ok(Mode::Redirect),
+        "TPROXY" => Ok(Mode::Tproxy),
+        "NONE" => Err(Reason::Is(
+            "means that no rules are written at all: do not run this, or use REDIRECT or TPROXY"
+                .into(),
+        )),
+        _ => Err(Reason::NotOneOf(&["REDIRECT", "TPROXY"])),
     }
+}
+
+fn port_list(text: &str) -> Result<Ports, Reason> {
+    ports(text, ':')
+}
+
+fn iptables_binary(text: &str) -> Result<BackendChoice, Reason> {
+    match text {
+        "legacy" => Ok(BackendChoice::IptablesLegacy),
+        "nft" => Ok(BackendChoice::IptablesNft),
+        _ => Err(Reason::NotOneOf(&["legacy", "nft"])),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, Reason> {
+    go_duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| {
+            Reason::Is("is not a duration above zero, like 5s, 1m30s or 300ms: give one".into())
+        })
 }

@@ -15,6 +15,11 @@ const HEADER: usize = 4;
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }

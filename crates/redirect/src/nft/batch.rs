@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::attr::{Head, Writer};
 use super::socket::{NetlinkSocket, Reply};
-use super::uapi::{BATCH_GENID, NFPROTO_INET, flag, msg};
+use super::uapi::{BATCH_GENID, NFPROTO_INET, flag, msg, table as table_abi};
 use crate::error::{KernelError, Object};
 
 /// What one message of a batch does, to be read after "cannot".
@@ -21,6 +21,8 @@ struct Operation {
 pub(crate) struct Batch {
     writer: Writer,
     operations: Vec<Operation>,
+    /// Where the last message that changes something begins.
+    last: usize,
 }
 
 /// How a transaction ended without an error.
@@ -38,6 +40,7 @@ impl Batch {
         let mut batch = Self {
             writer: Writer::default(),
             operations: Vec::new(),
+            last: 0,
         };
         let text = "begin a transaction".to_owned();
         batch.frame(msg::BATCH_BEGIN, Object::Tables, text, |attributes| {
@@ -46,9 +49,21 @@ impl Batch {
         batch
     }
 
-    /// Appends a message. `text` says what it does.
+    /// Appends a message about family inet. `text` says what it does.
     pub(crate) fn push(
         &mut self,
+        kind: u16,
+        flags: u16,
+        what: (Object, String),
+        body: impl FnOnce(&mut Writer),
+    ) {
+        self.push_in(NFPROTO_INET, kind, flags, what, body);
+    }
+
+    /// The same about any family.
+    pub(crate) fn push_in(
+        &mut self,
+        family: u8,
         kind: u16,
         flags: u16,
         (object, text): (Object, String),
@@ -56,31 +71,61 @@ impl Batch {
     ) {
         let head = Head {
             kind,
-            flags: flag::REQUEST | flag::ACK | flags,
+            flags: flag::REQUEST | flags,
             sequence: self.next(),
-            family: NFPROTO_INET,
+            family,
             resource: 0,
         };
         self.operations.push(Operation { object, text });
+        self.last = self.writer.len();
         self.writer.message(&head, body);
     }
 
-    /// Sends it all.
-    pub(crate) fn commit(mut self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
+    /// Sends it with one message more, which the kernel must refuse: it looks at every message, and
+    /// then undoes all.
+    pub(crate) fn rehearse(mut self, socket: &mut NetlinkSocket) -> Result<(), KernelError> {
+        let impossible = self.next();
+        let what = (Object::Tables, "end the rehearsal".to_owned());
+        self.push(msg::DELTABLE, 0, what, |table| {
+            table.string(table_abi::NAME, NO_TABLE);
+        });
+        match self.commit_with(socket, Some(impossible))? {
+            // Somebody changed the rules meanwhile; the next look will tell.
+            Outcome::Stale | Outcome::Committed => Ok(()),
+        }
+    }
+
+    /// Sends it all. One acknowledgement is asked for: the kernel gives it when all is active, and
+    /// one for each message could be more than the socket's buffer holds.
+    pub(crate) fn commit(self, socket: &mut NetlinkSocket) -> Result<Outcome, KernelError> {
+        self.commit_with(socket, None)
+    }
+
+    /// `impossible`: the message that is meant to be refused.
+    fn commit_with(
+        mut self,
+        socket: &mut NetlinkSocket,
+        impossible: Option<u32>,
+    ) -> Result<Outcome, KernelError> {
         let text = "end the transaction".to_owned();
         self.frame(msg::BATCH_END, Object::Tables, text, |_attributes| {});
         // The numbers of a batch count from 0; those of the socket's own requests need not differ,
         // because each exchange takes all answers to it.
-        let replies = socket.exchange(&self.writer.into_bytes())?;
-        let mut acknowledged = 0;
+        let mut bytes = self.writer.into_bytes();
+        acknowledge(&mut bytes, self.last);
+        let replies = socket.exchange(&bytes)?;
+        let mut acknowledged = false;
         for reply in replies.iter() {
             let numbered = reply.map_err(|what| KernelError::Malformed {
                 operation: "commit the transaction".to_owned(),
                 what,
             })?;
             match numbered.reply {
-                Reply::Ack => acknowledged += 1,
+                Reply::Ack => acknowledged = true,
                 Reply::Error(Errno::ERESTART, _) => return Ok(Outcome::Stale),
+                Reply::Error(Errno::ENOENT, _) if impossible == Some(numbered.sequence) => {
+                    acknowledged = true;
+                }
                 Reply::Error(errno, text) => {
                     let operation = usize::try_from(numbered.sequence)
                         .ok()
@@ -98,13 +143,12 @@ impl Batch {
                 Reply::Message(..) | Reply::Done => {}
             }
         }
-        // Begin and end are not acknowledged.
-        if acknowledged == self.operations.len() - 2 {
+        if acknowledged {
             Ok(Outcome::Committed)
         } else {
             Err(KernelError::Malformed {
                 operation: "commit the transaction".to_owned(),
-                what: super::attr::Malformed("not every message was acknowledged"),
+                what: super::attr::Malformed("the transaction was not acknowledged"),
             })
         }
     }
@@ -125,3 +169,18 @@ impl Batch {
         self.writer.message(&head, body);
     }
 }
+
+/// A name that no table has.
+const NO_TABLE: &str = "shunt-rehearsal";
+
+/// Asks for an acknowledgement of the message that begins at `start`.
+fn acknowledge(bytes: &mut [u8], start: usize) {
+    let flags = start + FLAGS_OFFSET;
+    if let Some(field) = bytes.get_mut(flags..flags + 2) {
+        let old = u16::from_ne_bytes([field[0], field[1]]);
+        field.copy_from_slice(&(old | flag::ACK).to_ne_bytes());
+    }
+}
+
+/// Offset of `nlmsg_flags` in a netlink header.
+const FLAGS_OFFSET: usize = 6;

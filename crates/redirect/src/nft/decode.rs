@@ -65,6 +65,25 @@ pub(crate) fn rule(attributes: Attributes<'_>) -> Result<ListedRule, Malformed> 
     })
 }
 
+/// Key and packets of a rule message, whatever else the rule holds.
+pub(crate) fn counter(attributes: Attributes<'_>) -> Result<(String, u64), Malformed> {
+    let mut key = "";
+    let mut packets = 0;
+    for attribute in attributes {
+        let attribute = attribute?;
+        match attribute.kind {
+            rule_abi::USERDATA => key = attribute.comment().unwrap_or_default(),
+            rule_abi::EXPRESSIONS => {
+                for expression in attribute.nested() {
+                    packets += Expr::packets(expression?)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((key.to_owned(), packets))
+}
+
 /// What a rule's expressions mean.
 pub(crate) fn meaning(key: &str, list: &[Expr]) -> Result<Rule, Malformed> {
     let mut matches = Vec::new();

@@ -5,6 +5,7 @@
 
 pub(crate) mod attr;
 mod batch;
+pub(crate) mod compat;
 mod decode;
 mod encode;
 mod expr;
@@ -16,12 +17,14 @@ pub(crate) mod socket;
 mod tests;
 mod uapi;
 
+use std::collections::HashMap;
+
 use shunt_abi::TableMark;
 
 use crate::error::{KernelError, ListError, Object};
 use crate::ruleset::Ruleset;
 use batch::{Batch, Outcome};
-pub(crate) use read::{Snapshot, Table};
+pub(crate) use read::{Listing, Snapshot, Table};
 use socket::NetlinkSocket;
 
 /// What Shunt has in the kernel, with its counters.
@@ -31,6 +34,8 @@ pub struct Installed {
     pub mark: TableMark,
     /// The rules in the order in which packets meet them, chain by chain.
     pub rules: Vec<InstalledRule>,
+    /// What they mean, or what is among them that Shunt does not write.
+    pub ruleset: Result<Ruleset, String>,
 }
 
 /// A rule in the kernel.
@@ -67,6 +72,7 @@ pub fn list() -> Result<Option<Installed>, ListError> {
         Table::Ours(ours) => Ok(Some(Installed {
             mark: ours.mark,
             rules: ours.rules,
+            ruleset: ours.content,
         })),
     }
 }
@@ -84,6 +90,16 @@ impl Nft {
         read::snapshot(&mut self.0)
     }
 
+    /// Reads our table rule by rule, whatever they are. `None`: there is none.
+    pub(crate) fn listing(&mut self) -> Result<Option<Listing>, KernelError> {
+        read::listing(&mut self.0)
+    }
+
+    /// How many packets each rule has decided on, by key.
+    pub(crate) fn counters(&mut self) -> Result<HashMap<String, u64>, KernelError> {
+        read::counters(&mut self.0)
+    }
+
     /// Makes our table hold exactly these rules. `false`: the rules changed since the snapshot, and
     /// nothing was done.
     pub(crate) fn replace(
@@ -95,6 +111,24 @@ impl Nft {
         let replace = !matches!(snapshot.table, Table::Absent);
         encode::table(&mut batch, ruleset, replace);
         Ok(batch.commit(&mut self.0)? == Outcome::Committed)
+    }
+
+    /// Finds out whether the kernel would take these rules, in a transaction that cannot be carried
+    /// out to its end, so that nothing changes.
+    pub(crate) fn rehearse(&mut self, ruleset: &Ruleset) -> Result<(), KernelError> {
+        let snapshot = self.read()?;
+        let mut batch = Batch::new(snapshot.generation);
+        encode::table(
+            &mut batch,
+            ruleset,
+            !matches!(snapshot.table, Table::Absent),
+        );
+        batch.rehearse(&mut self.0)
+    }
+
+    /// Table and name of every chain, whoever made it.
+    pub(crate) fn all_chains(&mut self) -> Result<Vec<(String, String)>, KernelError> {
+        read::all_chains(&mut self.0)
     }
 
     /// Deletes our table. `false`: the rules changed since the snapshot, and nothing was done.

@@ -2,6 +2,8 @@
 //!
 //! Only our own table is listed, so that no expression of a foreign one is ever met.
 
+use std::collections::HashMap;
+
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 
@@ -11,8 +13,9 @@ use super::decode::{self, ListedChain, ListedRule, ListedSet};
 use super::key::Element;
 use super::socket::{NetlinkSocket, Reply};
 use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use crate::diff::diff;
 use crate::error::{Conflict, KernelError, Object};
-use crate::ruleset::{Chain, Ruleset, Set};
+use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
 /// The rules at one moment.
 #[derive(Debug)]
@@ -38,7 +41,7 @@ pub(crate) struct Ours {
     pub(crate) mark: TableMark,
     pub(crate) rules: Vec<InstalledRule>,
     /// What the rules mean, unless someone added what Shunt does not write.
-    content: Result<Ruleset, String>,
+    pub(crate) content: Result<Ruleset, String>,
 }
 
 impl Ours {
@@ -49,23 +52,8 @@ impl Ours {
             Ok(content) => content,
             Err(what) => return Some(what.clone()),
         };
-        let rules = |ruleset: &Ruleset| -> Vec<_> {
-            let chains = ruleset.chains.iter();
-            chains
-                .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule.clone())))
-                .collect()
-        };
-        let (found, planned) = (rules(content), rules(plan));
-        let changed = planned.iter().zip(&found).find(|(a, b)| a != b);
-        Some(match changed {
-            Some(((_, rule), _)) => format!("rule {} differs or is not in its place", rule.key),
-            None if found.len() < planned.len() => {
-                format!("rule {} is missing", planned[found.len()].1.key)
-            }
-            None if found.len() > planned.len() => "there are more rules".to_owned(),
-            None if content.sets != plan.sets => "the sets differ".to_owned(),
-            None => format!("the table is marked `{}`", self.mark),
-        })
+        let summary = diff(content, plan).summary();
+        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
     }
 }
 
@@ -87,7 +75,87 @@ pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelErr
     Err(KernelError::Busy { attempts: ATTEMPTS })
 }
 
-fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
+/// What stands in our table, rule by rule, whatever it is.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    /// In the kernel's order, chain by chain.
+    pub(crate) rules: Vec<ListedRule>,
+    /// Chains that Shunt could have written.
+    pub(crate) hooks: Vec<Hook>,
+    /// Sets that Shunt could have written.
+    pub(crate) sets: Vec<Set>,
+}
+
+/// Reads our table rule by rule. `None`: there is none.
+pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, KernelError> {
+    for _ in 0..ATTEMPTS {
+        let generation = generation(socket)?;
+        let content = Content::fetch(socket);
+        if self::generation(socket)? == generation
+            && let Some(content) = content?
+        {
+            let sets = content.sets.into_iter().filter_map(|(set, elements)| {
+                Some(Set {
+                    elements: decode::content(&set, &elements).ok()?,
+                    name: set.name,
+                })
+            });
+            let hooks = content.chains.into_iter();
+            return Ok((!content.rules.is_empty()).then(|| Listing {
+                hooks: hooks.filter_map(|chain| chain.hook.ok()).collect(),
+                sets: sets.collect(),
+                rules: content.rules,
+            }));
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+/// Table and name of every chain of every family.
+pub(crate) fn all_chains(socket: &mut NetlinkSocket) -> Result<Vec<(String, String)>, KernelError> {
+    let what = "list the chains of this network namespace";
+    let sequence = socket.reserve(1);
+    let mut request = Writer::default();
+    let head = Head {
+        kind: msg::GETCHAIN,
+        flags: flag::REQUEST | flag::DUMP,
+        sequence,
+        // Any.
+        family: 0,
+        resource: 0,
+    };
+    request.message(&head, |_attributes| {});
+    let mut chains = Vec::new();
+    for numbered in socket.exchange(&request.into_bytes())?.iter() {
+        if let Reply::Message(_, body) = numbered.map_err(malformed(what))?.reply {
+            let name = |kind| {
+                find(body, kind, |attribute| {
+                    attribute.string().map(str::to_owned)
+                })
+            };
+            let table = name(uapi::chain::TABLE).map_err(malformed(what))?;
+            let chain = name(uapi::chain::NAME).map_err(malformed(what))?;
+            chains.extend(table.zip(chain));
+        }
+    }
+    Ok(chains)
+}
+
+/// How many packets each rule of our table has decided on, by key.
+pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
+    let what = "read the counters of table inet shunt";
+    for _ in 0..ATTEMPTS {
+        if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
+            let rules = bodies.iter();
+            return rules
+                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
+                .collect();
+        }
+    }
+    Err(KernelError::Busy { attempts: ATTEMPTS })
+}
+
+pub(super) fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
     let what = "read the generation of nf_tables";
     let replies = get(socket, what, msg::GETGEN, 0, |_attributes| {})?;
     let body = only(replies, msg::NEWGEN);
@@ -308,11 +376,23 @@ fn dump(
 }
 
 /// Type and body of each message that answers a request.
-type Messages = Vec<(u16, Vec<u8>)>;
+pub(super) type Messages = Vec<(u16, Vec<u8>)>;
 
-/// One request and its messages. `None`: a list that a change interrupted.
+/// One request about family inet and its messages. `None`: a list that a change interrupted.
 fn get(
     socket: &mut NetlinkSocket,
+    what: &str,
+    kind: u16,
+    flags: u16,
+    body: impl FnOnce(&mut Writer),
+) -> Result<Option<Messages>, KernelError> {
+    get_in(socket, NFPROTO_INET, what, kind, flags, body)
+}
+
+/// The same about any family.
+pub(super) fn get_in(
+    socket: &mut NetlinkSocket,
+    family: u8,
     what: &str,
     kind: u16,
     flags: u16,
@@ -324,7 +404,7 @@ fn get(
         kind,
         flags: flag::REQUEST | flags,
         sequence,
-        family: NFPROTO_INET,
+        family,
         resource: 0,
     };
     request.message(&head, body);
@@ -367,7 +447,7 @@ fn only(messages: Option<Messages>, kind: u16) -> Vec<u8> {
 }
 
 /// The attributes of an nf_tables message's body.
-fn attributes(body: &[u8]) -> Attributes<'_> {
+pub(super) fn attributes(body: &[u8]) -> Attributes<'_> {
     Attributes::new(body.get(NFGENMSG..).unwrap_or_default())
 }
 
@@ -386,7 +466,7 @@ fn find<'a, T>(
     Ok(None)
 }
 
-fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
+pub(super) fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
     let operation = operation.to_owned();
     |what| KernelError::Malformed { operation, what }
 }

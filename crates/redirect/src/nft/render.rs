@@ -3,13 +3,13 @@
 //! People read it (`--dry-run`), `nft -f` loads it, goldens hold it, and its hash names a policy.
 
 use std::fmt::{self, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use shunt_abi::name;
 
 use super::encode::chain_type;
 use crate::capture::InterfaceName;
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, v6_text};
 use crate::ruleset::{
     AddressTest, Chain, Elements, Family, Match, PortTest, Protocol, Rule, Ruleset, Set, Stage,
     Verdict,
@@ -41,25 +41,35 @@ pub(crate) fn body(ruleset: &Ruleset) -> String {
 }
 
 fn set(set: &Set) -> String {
-    let (kind, elements) = match &set.elements {
-        Elements::Ports(ports) => ("inet_service", ranges(ports, number_range)),
-        Elements::V4(blocks) => ("ipv4_addr", ranges(blocks, v4_range)),
-        Elements::V6(blocks) => ("ipv6_addr", ranges(blocks, v6_range)),
-        Elements::Uids(ids) => ("uid", ranges(ids, number_range)),
-        Elements::Gids(ids) => ("gid", ranges(ids, number_range)),
+    let kind = match &set.elements {
+        Elements::Ports(_) => "inet_service",
+        Elements::V4(_) => "ipv4_addr",
+        Elements::V6(_) => "ipv6_addr",
+        Elements::Uids(_) => "uid",
+        Elements::Gids(_) => "gid",
     };
+    let elements = elements(&set.elements).join(", ");
     format!(
         "\tset {} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {elements} }}\n\t}}\n",
         set.name
     )
 }
 
-fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> String {
-    let items: Vec<_> = ranges
+/// Each interval of a set.
+pub(crate) fn elements(elements: &Elements) -> Vec<String> {
+    match elements {
+        Elements::Ports(ports) => ranges(ports, number_range),
+        Elements::V4(blocks) => ranges(blocks, v4_range),
+        Elements::V6(blocks) => ranges(blocks, v6_range),
+        Elements::Uids(ids) | Elements::Gids(ids) => ranges(ids, number_range),
+    }
+}
+
+fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> Vec<String> {
+    ranges
         .iter()
         .map(|(first, last)| text(first, last))
-        .collect();
-    items.join(", ")
+        .collect()
 }
 
 fn number_range<T: PartialEq + fmt::Display>(first: T, last: T) -> String {
@@ -77,7 +87,7 @@ fn v4_range(first: u32, last: u32) -> String {
 }
 
 fn v6_range(first: u128, last: u128) -> String {
-    let text = |bits| Ipv6Addr::from_bits(bits).to_string();
+    let text = |bits| v6_text(Ipv6Addr::from_bits(bits));
     let size = (last - first).checked_add(1);
     block(first, size, 128, &text(first), &text(last))
 }
@@ -205,11 +215,22 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 fn address(side: &str, test: &AddressTest) -> String {
     let header = |v4| if v4 { "ip" } else { "ip6" };
     match test {
-        AddressTest::Is(address) => format!("{} {side} {address}", header(address.is_ipv4())),
-        AddressTest::IsNot(address) => format!("{} {side} != {address}", header(address.is_ipv4())),
+        AddressTest::Is(address) => {
+            format!("{} {side} {}", header(address.is_ipv4()), host(*address))
+        }
+        AddressTest::IsNot(address) => {
+            format!("{} {side} != {}", header(address.is_ipv4()), host(*address))
+        }
         AddressTest::In(family, set) => format!("{} {side} @{set}", header(*family == Family::V4)),
         AddressTest::NotIn(family, set) => {
             format!("{} {side} != @{set}", header(*family == Family::V4))
         }
+    }
+}
+
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => v6_text(address),
     }
 }

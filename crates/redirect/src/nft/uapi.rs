@@ -36,8 +36,10 @@ pub(crate) mod msg {
     pub(crate) const DELTABLE: u16 = NF_TABLES | 2;
     pub(crate) const NEWCHAIN: u16 = NF_TABLES | 3;
     pub(crate) const GETCHAIN: u16 = NF_TABLES | 4;
+    pub(crate) const DELCHAIN: u16 = NF_TABLES | 5;
     pub(crate) const NEWRULE: u16 = NF_TABLES | 6;
     pub(crate) const GETRULE: u16 = NF_TABLES | 7;
+    pub(crate) const DELRULE: u16 = NF_TABLES | 8;
     pub(crate) const NEWSET: u16 = NF_TABLES | 9;
     pub(crate) const GETSET: u16 = NF_TABLES | 10;
     pub(crate) const NEWSETELEM: u16 = NF_TABLES | 12;
@@ -60,6 +62,8 @@ pub(crate) const DATA_VALUE: u16 = 1;
 pub(crate) const DATA_VERDICT: u16 = 2;
 /// `NFTA_VERDICT_CODE`.
 pub(crate) const VERDICT_CODE: u16 = 1;
+/// `NFTA_VERDICT_CHAIN`.
+pub(crate) const VERDICT_CHAIN: u16 = 2;
 /// `NFT_RETURN`.
 pub(crate) const VERDICT_RETURN: i32 = -5;
 /// `NF_DROP`.
@@ -97,6 +101,7 @@ pub(crate) mod chain {
 pub(crate) mod rule {
     pub(crate) const TABLE: u16 = 1;
     pub(crate) const CHAIN: u16 = 2;
+    pub(crate) const HANDLE: u16 = 3;
     pub(crate) const EXPRESSIONS: u16 = 4;
     pub(crate) const USERDATA: u16 = 7;
 }

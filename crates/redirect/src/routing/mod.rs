@@ -5,6 +5,7 @@
 //! ([`shunt_abi::lo::OWN_ADDRESS_METRIC`]), so even a run that died half-way is told apart.
 
 mod policy;
+pub(crate) mod stage;
 
 use std::net::IpAddr;
 
@@ -76,6 +77,16 @@ impl PodAddresses {
     /// If the kernel's answer is missing or not understood.
     pub fn read() -> Result<Self, KernelError> {
         Route::open()?.addresses()
+    }
+
+    /// All addresses, those of `lo` included.
+    pub(crate) fn all(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|address| address.address)
+    }
+
+    /// Those by which the pod is reached: neither loopback nor link-local.
+    pub(crate) fn outward(&self) -> impl Iterator<Item = IpAddr> {
+        self.all().filter(|address| is_outward(*address))
     }
 
     /// Whether IPv6 is captured in this mode. The address that Shunt adds itself does not count.
@@ -194,7 +205,7 @@ impl Route {
     }
 
     /// One request and the bodies of its answers.
-    fn request_about(
+    pub(crate) fn request_about(
         &mut self,
         object: Object,
         operation: &str,
@@ -255,6 +266,11 @@ fn inbound_source() -> AddressMessage {
 }
 
 fn address_of(message: &AddressMessage) -> Option<PodAddress> {
+    let mark = AddressAttribute::RoutePriority(lo::OWN_ADDRESS_METRIC);
+    if message.header.index != lo::INDEX && message.attributes.contains(&mark) {
+        // A probe's, while rules are verified; not the pod's.
+        return None;
+    }
     let mut address = None;
     for attribute in &message.attributes {
         match attribute {

@@ -111,6 +111,26 @@ impl Route {
         Ok(removed)
     }
 
+    /// What of it is not there.
+    pub(crate) fn missing_policy_routing(
+        &mut self,
+        wanted: &PolicyRouting,
+    ) -> Result<Vec<String>, KernelError> {
+        let rules = self.policy_rules()?;
+        let routes = self.policy_routes()?;
+        let mut missing = Vec::new();
+        for half in wanted.halves() {
+            if !rules.contains(&half) {
+                missing.push(half.rule_text("find"));
+            }
+            let serves = |route: &Half| route.family == half.family && route.table == half.table;
+            if !routes.iter().any(serves) {
+                missing.push(half.route_text("find"));
+            }
+        }
+        Ok(missing)
+    }
+
     /// Shunt's rules.
     pub(crate) fn policy_rules(&mut self) -> Result<Vec<Half>, KernelError> {
         let operation = "list the policy rules of this network namespace";
@@ -121,6 +141,12 @@ impl Route {
             rules.extend(own_rule(&parsed(operation, &body)?));
         }
         Ok(rules)
+    }
+
+    /// The marks whose packets Shunt's rules deliver to this machine.
+    pub(crate) fn delivered_marks(&mut self) -> Result<Vec<(Family, u32)>, KernelError> {
+        let rules = self.policy_rules()?;
+        Ok(rules.iter().map(|half| (half.family, half.mark)).collect())
     }
 
     /// Shunt's routes; their mark is 0.
@@ -175,7 +201,7 @@ impl Route {
     }
 }
 
-fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
+pub(super) fn parsed<M: Parseable<[u8]>>(operation: &str, body: &[u8]) -> Result<M, KernelError> {
     M::parse(body).map_err(|_error| KernelError::Malformed {
         operation: operation.to_owned(),
         what: Malformed("a rule or route of another shape"),
@@ -271,7 +297,7 @@ fn own_route(message: &RouteMessage) -> Option<Half> {
     })
 }
 
-fn address_family(family: Family) -> AddressFamily {
+pub(super) fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,

@@ -8,6 +8,13 @@
 )]
 
 mod apply;
+mod cases;
+mod continuity;
+mod explain;
 mod golden;
+mod iptables;
+mod preflight;
 mod random;
 mod support;
+mod verify;
+mod verify_mutation;

@@ -16,6 +16,7 @@ use shunt_redirect::capture::{
 use shunt_redirect::nft::render;
 use shunt_redirect::{Change, apply};
 
+use crate::iptables;
 use crate::support::{in_pod, listed};
 
 fn port() -> impl Strategy<Value = Port> {
@@ -129,7 +130,7 @@ fn interfaces() -> impl Strategy<Value = Interfaces> {
     })
 }
 
-fn config() -> impl Strategy<Value = CaptureConfig> {
+pub(crate) fn config() -> impl Strategy<Value = CaptureConfig> {
     let proxy = (ids(), ids(), option::of(mark()), any::<bool>()).prop_map(
         |(uids, gids, mark, self_calls)| ProxyIdentity {
             uids,
@@ -186,4 +187,20 @@ fn any_policy_is_held_by_the_kernel_as_meant_and_listed_as_printed() {
         });
         checked.unwrap();
     });
+}
+
+#[test]
+fn any_policy_is_held_by_iptables_as_printed() {
+    for flavour in iptables::FLAVOURS {
+        in_pod(|| {
+            let mut runner = TestRunner::new(Config::with_cases(40));
+            let checked = runner.run(&config(), |config| {
+                iptables::applied(&config, flavour);
+                let again = iptables::applied(&config, flavour);
+                prop_assert_eq!(again.change, Change::Unchanged);
+                Ok(())
+            });
+            checked.unwrap();
+        });
+    }
 }

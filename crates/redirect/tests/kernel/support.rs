@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use shunt_redirect::CaptureConfig;
+use shunt_redirect::compat::Accounts;
 use shunt_redirect::compat::istio::IstioArgs;
 
 /// Runs `test` in a fresh network namespace, which ends with it. `lo` is up.
@@ -65,12 +66,34 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("tools print UTF-8")
 }
 
+/// What a line of the shell prints; each of its programs must succeed.
+pub(crate) fn shell(line: &str) -> String {
+    output("bash", &["-o", "pipefail", "-ec", line])
+}
+
 pub(crate) fn ip(arguments: &str) -> String {
     output("ip", &arguments.split(' ').collect::<Vec<_>>())
 }
 
 pub(crate) fn nft(command: &str) -> String {
     output("nft", &[command])
+}
+
+/// Loads rules from text.
+pub(crate) fn nft_file(text: &str) {
+    use std::io::Write as _;
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("these tests need `nft`: {error}"));
+    let mut input = child.stdin.take().expect("it was asked for");
+    input
+        .write_all(text.as_bytes())
+        .expect("nft reads its input");
+    drop(input);
+    let status = child.wait().expect("nft ends");
+    assert!(status.success(), "nft -f: {text}");
 }
 
 /// Our table as `nft` lists it, without counter values, long lists on one line.
@@ -81,15 +104,20 @@ pub(crate) fn listed() -> String {
 
 /// All that `remove` promises to leave as it was.
 pub(crate) fn everything() -> String {
-    [
-        nft("list ruleset"),
+    let all = [
+        output("nft", &["-s", "list", "ruleset"]),
         ip("-d -o addr show"),
         ip("rule show"),
         ip("-6 rule show"),
         ip("route show table all"),
         ip("-6 route show table all"),
     ]
-    .join("\n---\n")
+    .join("\n---\n");
+    // The kernel's own route to an address follows it some time later.
+    let lines = all.split_inclusive('\n');
+    lines
+        .filter(|line| !line.starts_with("local ::6 dev lo"))
+        .collect()
 }
 
 /// The generation of nf_tables: it changes with every transaction.
@@ -108,7 +136,7 @@ pub(crate) fn generation() -> u32 {
 /// The policy that these arguments of `istio-iptables` ask for.
 pub(crate) fn policy(arguments: &[&str]) -> CaptureConfig {
     parse(arguments)
-        .parse(|_variable| None)
+        .parse(|_variable| None, &Accounts::in_folder("/nowhere"))
         .expect("valid arguments")
         .config
 }

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// Envoy's default of `stream_idle_timeout`.
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Envoy's default of `delayed_close_timeout`.
+const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Envoy's default of `server_name`.
 const SERVER_NAME: &str = "envoy";
 
@@ -62,6 +64,17 @@ impl Reader {
             STREAM_IDLE_TIMEOUT,
             &path.field("stream_idle_timeout"),
         );
+        let request_headers_timeout = self
+            .duration(
+                manager.request_headers_timeout,
+                &path.field("request_headers_timeout"),
+            )
+            .filter(|timeout| !timeout.is_zero());
+        let delayed_close_timeout = self.timeout(
+            manager.delayed_close_timeout,
+            DELAYED_CLOSE_TIMEOUT,
+            &path.field("delayed_close_timeout"),
+        );
         let at = path.field("common_http_protocol_options");
         let common = manager.common_http_protocol_options.unwrap_or_default();
         if common.max_requests_per_connection.is_some() {
@@ -92,6 +105,8 @@ impl Reader {
             access_log,
             idle_timeout,
             stream_idle_timeout,
+            request_headers_timeout,
+            delayed_close_timeout,
             server_name,
             server_header,
             generate_request_id: true_unless(manager.generate_request_id),

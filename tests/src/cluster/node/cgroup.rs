@@ -13,10 +13,15 @@ use crate::expect::eventually::poll;
 const CONTROLLERS: &str = "+cpu +cpuset +io +memory +pids";
 
 /// Makes the cgroup `name`.
-pub(super) fn make(name: &str) -> Result<()> {
+pub(in crate::cluster) fn make(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let cgroup = hierarchy.path.join(name);
-        fs::create_dir_all(&cgroup).with_context(|| format!("making {}", cgroup.display()))?;
+        fs::create_dir_all(&cgroup).with_context(|| {
+            format!(
+                "making {} (is something mounted over it?)",
+                cgroup.display()
+            )
+        })?;
         match hierarchy.version {
             Version::One => inherit_cpuset(&hierarchy.path, &cgroup)?,
             Version::Two if hierarchy.path == Path::new("/sys/fs/cgroup") => {

@@ -209,6 +209,7 @@ evictionHard:
 imageGCHighThresholdPercent: 100
 oomScoreAdj: 0
 failSwapOn: false
+crashLoopBackOff: {{ maxContainerRestartPeriod: 1s }}
 makeIPTablesUtilChains: false
 maxOpenFiles: 20000
 registryPullQPS: 0

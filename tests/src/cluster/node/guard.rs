@@ -53,17 +53,15 @@ fn live(home: &Home, pause: &Path, sender: Sender<End>, ends: &Receiver<End>) ->
     let node = Namespace::of_process(init, "node")?;
     thread::spawn(move || forward::serve(&listener, &node));
 
-    let end = ends.recv().context("nobody is left to end the cluster")?;
-    if let End::Asked = end {
-        // The kernel kills all other processes of the namespace before the init is reaped.
-        kill(Pid::from_raw(init.try_into()?), Signal::SIGKILL).context("killing the init")?;
-        while !matches!(ends.recv(), Ok(End::Init(_)) | Err(_)) {}
-        return Ok(());
-    }
-    match end {
+    match ends.recv().context("nobody is left to end the cluster")? {
         End::Init(Ok(status)) => bail!("the cluster's first process ended ({status})"),
         End::Init(Err(error)) => Err(error).context("waiting for the cluster's first process"),
-        End::Asked => Ok(()),
+        End::Asked => {
+            // The kernel kills all other processes of the namespace before the init is reaped.
+            kill(Pid::from_raw(init.try_into()?), Signal::SIGKILL).context("killing the init")?;
+            while !matches!(ends.recv(), Ok(End::Init(_)) | Err(_)) {}
+            Ok(())
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ fn say(line: &str) {
 /// `kubectl` as the administrator, from inside.
 struct Kubectl<'a> {
     home: &'a Home,
-    program: std::path::PathBuf,
+    program: PathBuf,
 }
 
 impl<'a> Kubectl<'a> {

@@ -15,6 +15,7 @@ mod mounts;
 mod parts;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ const API: u16 = 6443;
 const SERVICE_API: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 const POD_CIDR: &str = "10.244.0.0/24";
 
-/// What a guard says on its standard output, a line each.
+/// What a guard says on its standard output, a line each. Anything else is why it failed.
 pub(super) mod say {
     /// Followed by the folder.
     pub(in crate::cluster) const HOME: &str = "home ";
@@ -56,7 +57,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match run(&args.collect::<Vec<_>>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
+            // Whoever started the guard reads its standard output up to READY, and no further.
+            let words = format!("{error:#}\n");
+            if std::io::stdout().write_all(words.as_bytes()).is_err() {
+                std::io::stderr().write_all(words.as_bytes()).ok();
+            }
             ExitCode::FAILURE
         }
     }

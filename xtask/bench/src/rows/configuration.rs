@@ -106,6 +106,8 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         access_log: Vec::new(),
         idle_timeout: Some(HOUR),
         stream_idle_timeout: Some(Duration::from_secs(300)),
+        request_headers_timeout: None,
+        delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: Name::from("envoy"),
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,

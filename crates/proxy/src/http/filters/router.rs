@@ -108,7 +108,9 @@ impl Router<'_> {
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
-        if !self.suppress_envoy_headers {
+        // Time that passed before the request had come is not the upstream's.
+        let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
+        if !self.suppress_envoy_headers && request_complete {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
@@ -171,10 +173,10 @@ async fn attempts(
         // Request and response head
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
-            // Nobody asked to switch protocols; and a body that we cannot pass on as it is coded.
+            // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    || headers::has_unknown_transfer_coding(response.headers()) =>
+                    || !headers::is_framed_soundly(response.headers()) =>
             {
                 return Err(Failure::UpstreamProtocol);
             }

@@ -1,62 +1,6 @@
-//! The flags and variables of `istio-iptables`: names, meaning, and what Shunt does not follow.
+//! The flags and variables of `istio-iptables`: names and meaning.
 
-/// A flag of `istio-iptables`.
-#[derive(Debug)]
-pub(super) struct Flag {
-    pub(super) long: &'static str,
-    pub(super) short: Option<char>,
-    /// Whether the flag's name in capitals is a variable.
-    pub(super) own_variable: bool,
-    pub(super) additional_variable: Option<&'static str>,
-    /// `--flag` alone means true.
-    pub(super) switch: bool,
-    /// The values that work, if not all do, and what to do instead.
-    pub(super) only: Option<(&'static [&'static str], &'static str)>,
-    pub(super) help: &'static str,
-}
-
-impl Flag {
-    const fn new(long: &'static str, short: Option<char>, help: &'static str) -> Self {
-        Self {
-            long,
-            short,
-            own_variable: true,
-            additional_variable: None,
-            switch: false,
-            only: None,
-            help,
-        }
-    }
-
-    const fn without_variable(mut self) -> Self {
-        self.own_variable = false;
-        self
-    }
-
-    const fn or_variable(mut self, name: &'static str) -> Self {
-        self.additional_variable = Some(name);
-        self
-    }
-
-    const fn switch(mut self) -> Self {
-        self.switch = true;
-        self
-    }
-
-    const fn only(mut self, values: &'static [&'static str], instead: &'static str) -> Self {
-        self.only = Some((values, instead));
-        self
-    }
-}
-
-pub(super) const NOT_YET: &str = "Shunt does not do this yet";
-const IPTABLES_ONLY: &str = "Shunt writes nf_tables and needs no iptables program";
-const ONLY_TPROXY: &str = "it has a meaning only with TPROXY, which Shunt does not do yet";
-const NO_VALIDATION: &str = "Shunt reads its rules back after writing; it has no probe yet";
-const ALWAYS_APPLIES: &str = "it leaves the rules to a CNI plugin and only validates them, which \
-                              Shunt does not do yet; --dry-run prints rules and writes none";
-const OFF: &[&str] = &["false"];
-const UNSET: &[&str] = &[""];
+use crate::compat::arguments::{Flag, LOG_AS_JSON};
 
 pub(super) const ENVOY_PORT: &str = "envoy-port";
 pub(super) const INBOUND_CAPTURE_PORT: &str = "inbound-capture-port";
@@ -73,8 +17,45 @@ pub(super) const OUTBOUND_PORTS_EXCLUDE: &str = "istio-local-outbound-ports-excl
 pub(super) const DUAL_STACK: &str = "dual-stack";
 pub(super) const DRY_RUN: &str = "dry-run";
 pub(super) const CLEANUP_ONLY: &str = "cleanup-only";
-pub(super) const LOG_AS_JSON: &str = "log_as_json";
 pub(super) const IPV6: &str = "ipv6";
+pub(super) const EXCLUDE_INTERFACES: &str = "istio-exclude-interfaces";
+pub(super) const REROUTE_INTERFACES: &str = "kube-virt-interfaces";
+pub(super) const TPROXY_MARK: &str = "istio-inbound-tproxy-mark";
+pub(super) const TPROXY_TABLE: &str = "istio-inbound-tproxy-route-table";
+pub(super) const REDIRECT_DNS: &str = "redirect-dns";
+pub(super) const CAPTURE_ALL_DNS: &str = "capture-all-dns";
+pub(super) const DROP_INVALID: &str = "drop-invalid";
+pub(super) const SKIP_RULE_APPLY: &str = "skip-rule-apply";
+pub(super) const RUN_VALIDATION: &str = "run-validation";
+pub(super) const PROBE_PORT: &str = "iptables-probe-port";
+pub(super) const PROBE_TIMEOUT: &str = "probe-timeout";
+pub(super) const NETWORK_NAMESPACE: &str = "network-namespace";
+pub(super) const CNI_MODE: &str = "cni-mode";
+pub(super) const RECONCILE: &str = "reconcile";
+pub(super) const FORCE_APPLY: &str = "force-apply";
+pub(super) const NATIVE_NFTABLES: &str = "native-nftables";
+pub(super) const FORCE_IPTABLES_BINARY: &str = "force-iptables-binary";
+pub(super) const BACKEND: &str = "backend";
+
+/// The user whose id is the proxy's, if no id is given.
+pub(super) const ENVOY_USER: &str = "ENVOY_USER";
+/// The IPv4 addresses that count as loopback.
+pub(super) const LOOPBACK_CIDR: &str = "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR";
+/// Whose connections are captured.
+pub(super) const OWNER_GROUPS: &str = "ISTIO_OUTBOUND_OWNER_GROUPS";
+/// Whose connections pass.
+pub(super) const OWNER_GROUPS_EXCLUDE: &str = "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE";
+/// Where a dry run writes the rules as well.
+pub(super) const DRY_RUN_FILE: &str = "DRY_RUN_FILE_PATH";
+
+/// Variables of the original that are no flags.
+pub(super) const VARIABLES: &[&str] = &[
+    ENVOY_USER,
+    LOOPBACK_CIDR,
+    OWNER_GROUPS,
+    OWNER_GROUPS_EXCLUDE,
+    DRY_RUN_FILE,
+];
 
 /// All flags, in the order of `--help`.
 pub(super) static FLAGS: &[Flag] = &[
@@ -97,9 +78,8 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         PROXY_UID,
         Some('u'),
-        "Numeric user ids of the proxy, comma separated [1337]",
-    )
-    .or_variable("ENVOY_USER"),
+        "Numeric user ids of the proxy, comma separated [that of the user $ENVOY_USER or istio-proxy, else 1337]",
+    ),
     Flag::new(
         PROXY_GID,
         Some('g'),
@@ -108,7 +88,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         MODE,
         Some('m'),
-        "How inbound connections are captured: REDIRECT (TPROXY is not supported yet)",
+        "How inbound connections are captured: REDIRECT or TPROXY [REDIRECT]",
     ),
     Flag::new(
         INBOUND_PORTS,
@@ -143,7 +123,7 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         IPV6,
         None,
-        "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), off [auto]",
+        "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), on, off [auto]",
     )
     .without_variable(),
     Flag::new(
@@ -155,13 +135,98 @@ pub(super) static FLAGS: &[Flag] = &[
     .switch(),
     Flag::new(DRY_RUN, Some('n'), "Print the rules, change nothing").switch(),
     Flag::new(CLEANUP_ONLY, None, "Remove the rules, write none").switch(),
+    Flag::new(RECONCILE, None, "Heal rules that differ; Shunt always does").switch(),
     Flag::new(
-        "reconcile",
+        FORCE_APPLY,
         None,
-        "Heal rules that differ; Shunt always does",
+        "Write rules even if they are there; Shunt needs no force, what differs is rewritten",
     )
     .switch(),
-    Flag::new("native-nftables", None, "Use nf_tables; Shunt always does").switch(),
+    Flag::new(
+        EXCLUDE_INTERFACES,
+        Some('c'),
+        "Interfaces whose packets pass, both ways",
+    ),
+    Flag::new(
+        REROUTE_INTERFACES,
+        Some('k'),
+        "Interfaces of virtual machines: what arrives by them counts as outbound",
+    ),
+    Flag::new(
+        TPROXY_MARK,
+        Some('t'),
+        "With -m TPROXY: mark of captured packets [1337]",
+    ),
+    Flag::new(
+        TPROXY_TABLE,
+        Some('r'),
+        "With -m TPROXY: route table of marked packets [133]",
+    ),
+    Flag::new(
+        REDIRECT_DNS,
+        None,
+        "Capture DNS queries to the servers in /etc/resolv.conf, UDP and TCP",
+    )
+    .or_variable("ISTIO_META_DNS_CAPTURE")
+    .switch(),
+    Flag::new(
+        CAPTURE_ALL_DNS,
+        None,
+        "With --redirect-dns: capture DNS queries to any server",
+    )
+    .switch(),
+    Flag::new(
+        DROP_INVALID,
+        None,
+        "Drop arriving packets of no known connection",
+    )
+    .or_variable("INVALID_DROP")
+    .switch(),
+    Flag::new(
+        SKIP_RULE_APPLY,
+        None,
+        "Write no rules (Istio's CNI plugin did), only validate",
+    )
+    .switch(),
+    Flag::new(
+        RUN_VALIDATION,
+        None,
+        "Prove the rules by a connection of the proxy to itself",
+    )
+    .switch(),
+    Flag::new(
+        PROBE_PORT,
+        None,
+        "Port that this connection is opened to [15002]",
+    ),
+    Flag::new(
+        PROBE_TIMEOUT,
+        None,
+        "How long it may take, like 5s or 1m30s [5s]",
+    ),
+    Flag::new(
+        NETWORK_NAMESPACE,
+        None,
+        "Do it in this network namespace, a file like /proc/1234/ns/net (needs CAP_SYS_ADMIN)",
+    ),
+    Flag::new(
+        CNI_MODE,
+        None,
+        "Run from a CNI plugin, with the node's files; Shunt needs no other locks for that",
+    )
+    .switch(),
+    Flag::new(NATIVE_NFTABLES, None, "Use nf_tables, the default").switch(),
+    Flag::new(
+        FORCE_IPTABLES_BINARY,
+        None,
+        "Use an iptables program: legacy or nft",
+    ),
+    Flag::new(
+        BACKEND,
+        None,
+        "What writes the rules: auto, nft, iptables, iptables-nft, iptables-legacy [auto]",
+    )
+    .without_variable(),
     Flag::new(
         "log_output_level",
         None,
@@ -175,81 +240,4 @@ pub(super) static FLAGS: &[Flag] = &[
     )
     .without_variable()
     .switch(),
-    Flag::new(
-        "istio-exclude-interfaces",
-        Some('c'),
-        "Interfaces whose packets pass",
-    )
-    .only(UNSET, NOT_YET),
-    Flag::new(
-        "kube-virt-interfaces",
-        Some('k'),
-        "Interfaces whose packets count as outbound",
-    )
-    .only(UNSET, NOT_YET),
-    Flag::new("istio-inbound-tproxy-mark", Some('t'), "Mark of TPROXY")
-        .only(&["", "1337"], ONLY_TPROXY),
-    Flag::new(
-        "istio-inbound-tproxy-route-table",
-        Some('r'),
-        "Route table of TPROXY",
-    )
-    .only(&["", "133"], ONLY_TPROXY),
-    Flag::new("redirect-dns", None, "Capture DNS")
-        .or_variable("ISTIO_META_DNS_CAPTURE")
-        .switch()
-        .only(OFF, NOT_YET),
-    Flag::new("capture-all-dns", None, "Capture DNS to any server")
-        .switch()
-        .only(OFF, NOT_YET),
-    Flag::new("drop-invalid", None, "Drop packets of no known connection")
-        .or_variable("INVALID_DROP")
-        .switch()
-        .only(OFF, NOT_YET),
-    Flag::new("skip-rule-apply", None, "Write no rules")
-        .switch()
-        .only(OFF, ALWAYS_APPLIES),
-    Flag::new("run-validation", None, "Probe the rules")
-        .switch()
-        .only(OFF, NO_VALIDATION),
-    Flag::new("iptables-probe-port", None, "Port of that probe")
-        .only(&["", "15002"], NO_VALIDATION),
-    Flag::new("probe-timeout", None, "Time limit of that probe").only(&["", "5s"], NO_VALIDATION),
-    Flag::new("network-namespace", None, "Network namespace to write to")
-        .only(UNSET, "run Shunt inside that namespace (`nsenter --net=…`)"),
-    Flag::new("cni-mode", None, "Run from a CNI plugin")
-        .switch()
-        .only(OFF, NOT_YET),
-    Flag::new(
-        "force-apply",
-        None,
-        "Write rules even if they are there already",
-    )
-    .switch()
-    .only(
-        OFF,
-        "rules that differ are always rewritten, others never need to be",
-    ),
-    Flag::new(
-        "force-iptables-binary",
-        None,
-        "Which iptables program to use",
-    )
-    .only(UNSET, IPTABLES_ONLY),
-];
-
-/// Variables of the original that are no flags, and the values under which they change nothing.
-pub(super) static VARIABLES: &[(&str, &[&str], &str)] = &[
-    (
-        "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
-        &["127.0.0.1/32"],
-        NOT_YET,
-    ),
-    ("ISTIO_OUTBOUND_OWNER_GROUPS", &["*"], NOT_YET),
-    ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", &[], NOT_YET),
-    (
-        "DRY_RUN_FILE_PATH",
-        &[],
-        "--dry-run prints to standard output",
-    ),
 ];

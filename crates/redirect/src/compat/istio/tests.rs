@@ -1,11 +1,20 @@
 //! Arguments and variables: what they mean, and the words for what is wrong with them.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use super::{Action, ArgumentError, FLAGS, IstioArgs, Request, log_as_json};
-use crate::capture::{CaptureConfig, InboundCapture, Ipv6Mode, OutboundCapture};
+use super::{FLAGS, IstioArgs, VARIABLES};
+use crate::arbitrary;
+use crate::backend::BackendChoice;
+use crate::capture::{
+    CaptureConfig, DnsServers, InboundCapture, InboundMode, Ipv6Mode, Mark, OutboundCapture,
+    OwnerGroups,
+};
+use crate::compat::{Accounts, Action, ArgumentError, Request, wants_json};
+use crate::facts::PodFacts;
 
 fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
     let command = IstioArgs::augment_args(Command::new("istio-iptables"));
@@ -14,10 +23,22 @@ fn arguments(list: &[&str]) -> Result<IstioArgs, clap::Error> {
 }
 
 fn parse_with(list: &[&str], variables: &[(&str, &str)]) -> Result<Request, ArgumentError> {
-    arguments(list).unwrap().parse(|name| {
+    parse_in("/nowhere", list, variables)
+}
+
+/// With the users and groups of this folder.
+fn parse_in(
+    folder: impl Into<PathBuf>,
+    list: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<Request, ArgumentError> {
+    let environment = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
         found.map(|(_, value)| (*value).to_owned())
-    })
+    };
+    arguments(list)
+        .unwrap()
+        .parse(environment, &Accounts::in_folder(folder))
 }
 
 fn parse(list: &[&str]) -> Result<Request, ArgumentError> {
@@ -62,7 +83,7 @@ fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
         (&["-b", "80"], true, false),
         (&["-i", "*", "-b", "*"], false, false),
     ] {
-        let warnings = parse(list).unwrap().warnings();
+        let warnings = parse(list).unwrap().warnings(&PodFacts::default(), &[]);
         let told = |words: &[&str]| {
             warnings
                 .iter()
@@ -126,11 +147,16 @@ fn excluded_inbound_ports_count_only_when_all_are_captured() {
 
 #[test]
 fn the_command_line_wins_over_the_additional_variable_over_the_own_one() {
-    let variables = [("PROXY_UID", "1"), ("ENVOY_USER", "2"), ("PROXY_GID", "")];
-    let uids = |list: &[&str], variables| parse_with(list, variables).unwrap().config.proxy.uids;
-    assert_eq!(uids(&["-u", "3"], &variables), BTreeSet::from([3]));
-    assert_eq!(uids(&[], &variables), BTreeSet::from([2]));
-    assert_eq!(uids(&[], &variables[..1]), BTreeSet::from([1]));
+    let variables = [("DUAL_STACK", "true"), ("ISTIO_DUAL_STACK", "false")];
+    let mode = |list: &[&str], variables| {
+        let list: Vec<_> = ["--ipv6", "istio"].iter().chain(list).copied().collect();
+        parse_with(&list, variables).unwrap().config.ipv6
+    };
+    assert_eq!(mode(&["--dual-stack"], &variables), Ipv6Mode::Auto);
+    assert_eq!(mode(&[], &variables), Ipv6Mode::Istio);
+    assert_eq!(mode(&[], &variables[..1]), Ipv6Mode::Auto);
+    let variables = [("DUAL_STACK", "true"), ("ISTIO_DUAL_STACK", "")];
+    assert_eq!(mode(&[], &variables), Ipv6Mode::Auto);
     // The original binds no variable to -p.
     let port = parse_with(&[], &[("ENVOY_PORT", "1")])
         .unwrap()
@@ -141,21 +167,263 @@ fn the_command_line_wins_over_the_additional_variable_over_the_own_one() {
 }
 
 #[test]
+fn without_a_user_id_it_is_that_of_the_named_user_or_of_istio_proxy_or_1337() {
+    let folder = accounts();
+    let uids = |list: &[&str], variables: &[(&str, &str)]| {
+        let request = parse_in(folder.path(), list, variables).unwrap();
+        Vec::from_iter(request.config.proxy.uids)
+    };
+    let named = [("ENVOY_USER", "envoy")];
+    let all = [("PROXY_UID", "1"), ("ENVOY_USER", "envoy")];
+    assert_eq!(uids(&[], &[]), [7001]);
+    assert_eq!(uids(&[], &named), [7002]);
+    assert_eq!(uids(&[], &[("ENVOY_USER", "55")]), [55]);
+    assert_eq!(uids(&[], &all), [1]);
+    assert_eq!(uids(&["-u", "3"], &all), [3]);
+    let without = parse_with(&[], &[]).unwrap().config.proxy;
+    assert_eq!(Vec::from_iter(without.uids), [1337]);
+    let error = parse_with(&[], &named).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "ENVOY_USER=envoy has the item `envoy`: there is no user of this name in /etc/passwd: \
+         give its number"
+    );
+}
+
+/// A folder with users and groups.
+fn accounts() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let users = "root:x:0:0::/:\nistio-proxy:x:7001:7001::/:\nenvoy:x:7002:7003::/:\n";
+    let groups = "root:x:0:\njava:x:8001:a,b\nbatch:x:8002:\n";
+    std::fs::write(folder.path().join("passwd"), users).unwrap();
+    std::fs::write(folder.path().join("group"), groups).unwrap();
+    folder
+}
+
+#[test]
+fn owner_groups_are_names_or_numbers_and_two_lists_are_one_too_many() {
+    let folder = accounts();
+    let parse = |only: Option<&str>, except: Option<&str>| {
+        let only = only.map(|only| ("ISTIO_OUTBOUND_OWNER_GROUPS", only));
+        let except = except.map(|except| ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", except));
+        let variables: Vec<_> = only.into_iter().chain(except).collect();
+        parse_in(folder.path(), &["-i", "*", "-b", "*"], &variables)
+    };
+    for (only, except, owners) in [
+        (None, None, OwnerGroups::Except(BTreeSet::new())),
+        (Some("*"), None, OwnerGroups::Except(BTreeSet::new())),
+        (
+            Some("*"),
+            Some("java, 202"),
+            OwnerGroups::Except([8001, 202].into()),
+        ),
+        (None, Some("0"), OwnerGroups::Except([0].into())),
+        (
+            Some("batch,java"),
+            None,
+            OwnerGroups::Only([8001, 8002].into()),
+        ),
+        (Some(""), None, OwnerGroups::Only(BTreeSet::new())),
+        (Some("202"), Some("java"), OwnerGroups::Only([202].into())),
+    ] {
+        let request = parse(only, except).unwrap();
+        assert_eq!(request.config.outbound.owners, owners);
+        let warned = request.warnings(&PodFacts::default(), &[]).join("\n");
+        let both = only == Some("202");
+        let told = warned.contains("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE=java has no effect");
+        assert_eq!(told, both, "{warned}");
+    }
+    let many: Vec<_> = (1..=65).map(|id: u32| id.to_string()).collect();
+    for (only, except, words) in [
+        (Some("perl"), None, "no group of this name in /etc/group"),
+        (Some("java,*"), None, "`*` stands alone"),
+        (None, Some("*"), "`*` stands alone"),
+        (Some("java,"), None, "an empty item"),
+        (Some("4294967295"), None, "no process has this id"),
+        (
+            Some("99999999999"),
+            None,
+            "`99999999999`: no process has this id",
+        ),
+        (
+            Some(&many.join(",")),
+            None,
+            "names 65 groups, and at most 64",
+        ),
+    ] {
+        let error = parse(only, except).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(parse(Some(&many[..64].join(",")), None).is_ok());
+}
+
+#[test]
+fn tproxy_takes_its_mark_and_table_and_is_told_of_without_it() {
+    let tproxy = |mark, table| InboundMode::Tproxy {
+        mark: Mark::new(mark).unwrap(),
+        table,
+    };
+    let all = ["-i", "*", "-b", "*"];
+    for (list, mode) in [
+        (&["-m", "TPROXY"][..], tproxy(1337, 133)),
+        (&["-m", "TPROXY", "-t", "0x11", "-r", "7"], tproxy(17, 7)),
+        (&["-m", "REDIRECT"], InboundMode::Redirect),
+        (&["-m", ""], InboundMode::Redirect),
+        (&["-t", "17", "-r", "7"], InboundMode::Redirect),
+    ] {
+        let list: Vec<_> = all.iter().chain(list).copied().collect();
+        let request = parse(&list).unwrap();
+        assert_eq!(request.config.inbound.mode, mode, "{list:?}");
+        let ineffective = list.contains(&"-t") && mode == InboundMode::Redirect;
+        assert_eq!(
+            request.warnings(&PodFacts::default(), &[]).len(),
+            if ineffective { 2 } else { 0 }
+        );
+    }
+    let variables = [
+        ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY"),
+        ("ISTIO_INBOUND_TPROXY_MARK", "5"),
+    ];
+    let config = parse_with(&[], &variables).unwrap().config;
+    assert_eq!(config.inbound.mode, tproxy(5, 133));
+}
+
+#[test]
+fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
+    let servers = |list: &[&str], variables: &[(&str, &str)]| {
+        let config = parse_with(list, variables).unwrap().config;
+        config.dns.map(|dns| (dns.port.get(), dns.servers))
+    };
+    let from_file = Some((15053, DnsServers::ResolvConf));
+    assert_eq!(servers(&["--redirect-dns"], &[]), from_file);
+    assert_eq!(
+        servers(&[], &[("ISTIO_META_DNS_CAPTURE", "true")]),
+        from_file
+    );
+    assert_eq!(
+        servers(&["--redirect-dns", "--capture-all-dns"], &[]),
+        Some((15053, DnsServers::All))
+    );
+    assert_eq!(servers(&["--capture-all-dns"], &[]), None);
+    let pod = PodFacts {
+        nameservers: vec!["10.96.0.10".parse().unwrap()],
+        ..PodFacts::default()
+    };
+    for (list, words) in [
+        (
+            &["--capture-all-dns"][..],
+            "--capture-all-dns=true has no effect",
+        ),
+        (&["--redirect-dns", "--cni-mode"], "may be the node's"),
+        (
+            &["--redirect-dns", "--network-namespace", "/a"],
+            "may be the node's",
+        ),
+    ] {
+        let list: Vec<_> = ["-i", "*", "-b", "*"].iter().chain(list).copied().collect();
+        let warnings = parse(&list).unwrap().warnings(&pod, &[]);
+        assert!(
+            matches!(&warnings[..], [warning] if warning.contains(words)),
+            "{warnings:?}"
+        );
+    }
+}
+
+#[test]
+fn what_else_the_rules_depend_on_is_followed() {
+    let list = ["-c", "eth1,net+", "-k", "vnet0", "--drop-invalid"];
+    let variables = [("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "127.0.0.0/8")];
+    let config = parse_with(&list, &variables).unwrap().config;
+    let names = |set: &BTreeSet<crate::capture::InterfaceName>| {
+        set.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&config.interfaces.exclude), ["eth1", "net+"]);
+    assert_eq!(names(&config.interfaces.reroute), ["vnet0"]);
+    assert!(config.drop_invalid);
+    assert_eq!(config.loopback_v4.to_string(), "127.0.0.0/8");
+    assert!(
+        parse_with(&[], &[("INVALID_DROP", "1")])
+            .unwrap()
+            .config
+            .drop_invalid
+    );
+}
+
+#[test]
+fn how_and_where_it_is_done_is_followed() {
+    let request = parse(&["--network-namespace", "/proc/1/ns/net"]).unwrap();
+    assert_eq!(
+        request.network_namespace,
+        Some(PathBuf::from("/proc/1/ns/net"))
+    );
+    for (list, backend) in [
+        (&[][..], BackendChoice::Auto),
+        (&["--native-nftables"], BackendChoice::Nft),
+        (
+            &["--force-iptables-binary", "legacy"],
+            BackendChoice::IptablesLegacy,
+        ),
+        (
+            &["--force-iptables-binary", "nft"],
+            BackendChoice::IptablesNft,
+        ),
+        (
+            &["--backend", "iptables-legacy"],
+            BackendChoice::IptablesLegacy,
+        ),
+        (
+            &["--backend", "nft", "--native-nftables"],
+            BackendChoice::Nft,
+        ),
+    ] {
+        assert_eq!(parse(list).unwrap().backend, backend, "{list:?}");
+    }
+    let validation = |list: &[&str]| {
+        let validation = parse(list).unwrap().validation?;
+        Some((validation.probe_port.get(), validation.timeout))
+    };
+    let second = Duration::from_secs(1);
+    assert_eq!(validation(&["--probe-timeout", "1s"]), None);
+    assert_eq!(validation(&["--run-validation"]), Some((15002, 5 * second)));
+    assert_eq!(
+        validation(&[
+            "--run-validation",
+            "--skip-rule-apply",
+            "--iptables-probe-port",
+            "7",
+            "--probe-timeout",
+            "1m30s"
+        ]),
+        Some((7, 90 * second))
+    );
+    let file = [("DRY_RUN_FILE_PATH", "/tmp/rules")];
+    assert_eq!(
+        parse_with(&["-n"], &file).unwrap().action,
+        Action::Print {
+            file: Some(PathBuf::from("/tmp/rules"))
+        }
+    );
+    assert_eq!(parse_with(&[], &file).unwrap().action, Action::Apply);
+}
+
+#[test]
 fn switches_are_true_alone_and_take_all_of_gos_words() {
     for (list, action) in [
-        (&["--dry-run"][..], Action::Print),
-        (&["-n"], Action::Print),
-        (&["--dry-run=T"], Action::Print),
+        (&["--dry-run"][..], Action::Print { file: None }),
+        (&["-n"], Action::Print { file: None }),
+        (&["--dry-run=T"], Action::Print { file: None }),
         (&["--dry-run=false"], Action::Apply),
         (&["--dry-run=0", "--cleanup-only"], Action::Remove),
+        (&["--skip-rule-apply"], Action::Leave),
     ] {
         assert_eq!(parse(list).unwrap().action, action, "{list:?}");
     }
     for harmless in [
         "--reconcile",
-        "--native-nftables",
+        "--force-apply",
+        "--cni-mode",
         "--redirect-dns=false",
-        "--cni-mode=F",
+        "--native-nftables",
     ] {
         assert_eq!(config(&[harmless]), config(&[]), "{harmless}");
     }
@@ -226,11 +494,83 @@ fn what_is_wrong_is_named_with_its_remedy() {
         ),
         (
             &["-m", "redirect"],
-            "-m 'redirect' (--istio-inbound-interception-mode) is not one of: 'REDIRECT'",
+            "-m 'redirect' (--istio-inbound-interception-mode) is not one of: 'REDIRECT', 'TPROXY'",
+        ),
+        (&["-m", "NONE"], "means that no rules are written at all"),
+        (
+            &["--ipv6", "yes"],
+            "--ipv6=yes is not one of: 'auto', 'istio', 'on', 'off'",
         ),
         (
-            &["--ipv6", "on"],
-            "--ipv6=on is not one of: 'auto', 'istio', 'off'",
+            &["-t", "0"],
+            "-t '0' (--istio-inbound-tproxy-mark) has the item `0`: a mark is",
+        ),
+        (&["-t", "0x"], "a mark is a number"),
+        (&["-t", "1337/0xff"], "a mark is a number"),
+        (
+            &["-m", "TPROXY", "-t", "1338"],
+            "-t '1338' (--istio-inbound-tproxy-mark) is 1338, which marks the proxy's calls",
+        ),
+        (
+            &["-m", "TPROXY", "-r", "254"],
+            "-r '254' (--istio-inbound-tproxy-route-table) is 254: 0 is no table, and 253",
+        ),
+        (
+            &["-r", "main"],
+            "the item `main`: a route table is a number",
+        ),
+        (
+            &["-c", "lo"],
+            "-c 'lo' (--istio-exclude-interfaces) has the item `lo`: a name",
+        ),
+        (&["-k", "a b"], "the item `a b`: a name of an interface"),
+        (
+            &["--probe-timeout", "5"],
+            "--probe-timeout=5 is not a duration above zero, like 5s",
+        ),
+        (&["--probe-timeout", "0s"], "is not a duration above zero"),
+        (
+            &["--run-validation", "-n"],
+            "--run-validation=true cannot be combined with --dry-run",
+        ),
+        (
+            &["--run-validation", "--cleanup-only"],
+            "--run-validation=true cannot be combined with --cleanup-only",
+        ),
+        (
+            &["--skip-rule-apply", "--cleanup-only"],
+            "--skip-rule-apply=true cannot be combined with --cleanup-only",
+        ),
+        (
+            &["--skip-rule-apply", "-n"],
+            "--skip-rule-apply=true cannot be combined with --dry-run",
+        ),
+        (
+            &["--native-nftables", "--force-iptables-binary=nft"],
+            "--force-iptables-binary=nft cannot be combined with --native-nftables",
+        ),
+        (
+            &["--backend=nft", "--force-iptables-binary=nft"],
+            "--backend=nft cannot be combined with --force-iptables-binary",
+        ),
+        (
+            &["--force-iptables-binary=/sbin/nft"],
+            "is not one of: 'legacy', 'nft'",
+        ),
+        (&["--backend=pf"], "is not one of: 'auto', 'nft'"),
+        (&["--cni-mode=x"], "--cni-mode=x is not one of"),
+        (&["--force-apply=x"], "--force-apply=x is not one of"),
+        (
+            &["-x", "::ffff:10.0.0.0/104"],
+            "no packet has an IPv4-mapped address",
+        ),
+        (
+            &["-e", "15006"],
+            "-e '15006' (--inbound-tunnel-port) is also the value of --inbound-capture-port",
+        ),
+        (
+            &["-p", "15053", "--redirect-dns"],
+            "-p '15053' (--envoy-port) is also the value of the port of captured DNS queries",
         ),
         (
             &["--dry-run=yes"],
@@ -252,65 +592,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
     ] {
         let error = parse(list).unwrap_err();
         assert!(error.to_string().contains(message), "{list:?}: {error}");
-        assert!(!error.is_unsupported(), "{list:?}");
     }
-}
-
-#[test]
-fn what_is_right_in_istio_but_not_done_is_refused_by_name() {
-    for (list, message) in [
-        (
-            &["-m", "TPROXY"][..],
-            "-m 'TPROXY' (--istio-inbound-interception-mode) is not supported",
-        ),
-        (
-            &["-c", "eth1"],
-            "-c 'eth1' (--istio-exclude-interfaces) is not supported",
-        ),
-        (&["-k", "vnet0"], "use ''"),
-        (&["-t", "7"], "only with TPROXY"),
-        (&["-r", "7"], "use '', '133'"),
-        (&["--redirect-dns"], "--redirect-dns=true is not supported"),
-        (&["--capture-all-dns"], "use 'false'"),
-        (&["--drop-invalid"], "--drop-invalid=true"),
-        (&["--run-validation"], "no probe yet"),
-        (
-            &["--skip-rule-apply"],
-            "--skip-rule-apply=true is not supported: it leaves the rules to a CNI plugin",
-        ),
-        (&["--skip-rule-apply"], "--dry-run prints rules"),
-        (&["--network-namespace", "/proc/1/ns/net"], "nsenter"),
-        (
-            &["--force-iptables-binary", "legacy"],
-            "no iptables program",
-        ),
-        (&["--force-apply"], "always rewritten"),
-    ] {
-        let error = parse(list).unwrap_err();
-        assert!(error.to_string().contains(message), "{list:?}: {error}");
-        assert!(error.is_unsupported(), "{list:?}");
-    }
-    for (variable, value) in [
-        ("ISTIO_META_DNS_CAPTURE", "true"),
-        ("INVALID_DROP", "1"),
-        ("ISTIO_OUTBOUND_OWNER_GROUPS", "java,202"),
-        ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "root"),
-        ("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "127.0.0.0/8"),
-        ("DRY_RUN_FILE_PATH", "/tmp/rules"),
-    ] {
-        let error = parse_with(&[], &[(variable, value)]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("{variable}={value} is not supported"))
-        );
-        assert!(error.is_unsupported());
-    }
-    let neutral = [
-        ("ISTIO_META_DNS_CAPTURE", "false"),
-        ("ISTIO_OUTBOUND_OWNER_GROUPS", "*"),
-    ];
-    assert!(parse_with(&[], &neutral).is_ok());
 }
 
 #[test]
@@ -328,31 +610,6 @@ fn a_flag_in_the_place_of_a_value_is_told_with_the_flag_that_lacks_one() {
 }
 
 #[test]
-fn the_help_says_of_each_flag_that_is_refused_that_it_is() {
-    let command = IstioArgs::augment_args(Command::new("istio-iptables"));
-    for flag in FLAGS {
-        let arg = command
-            .get_arguments()
-            .find(|arg| arg.get_id() == flag.long)
-            .unwrap();
-        let help = arg.get_help().unwrap().to_string();
-        let said = (
-            help.starts_with("Not supported yet: "),
-            arg.get_help_heading().is_some(),
-        );
-        let refused = flag.only.is_some();
-        assert_eq!(said, (refused, refused), "{}: {help}", flag.long);
-    }
-    for refused in ["redirect-dns", "drop-invalid", "run-validation"] {
-        assert!(
-            FLAGS
-                .iter()
-                .any(|flag| flag.long == refused && flag.only.is_some())
-        );
-    }
-}
-
-#[test]
 fn json_messages_are_asked_for_as_any_switch_is() {
     for (list, json) in [
         (&[][..], false),
@@ -361,9 +618,13 @@ fn json_messages_are_asked_for_as_any_switch_is() {
         (&["--log_as_json=false"], false),
         (&["--log_as_json_too"], false),
         (&["log_as_json"], false),
+        (&["--log-format", "json"], true),
+        (&["--log-format=json"], true),
+        (&["--log-format", "plain", "json"], false),
+        (&["--log-formats=json"], false),
     ] {
         let arguments: Vec<_> = list.iter().map(Into::into).collect();
-        assert_eq!(log_as_json(&arguments), json, "{list:?}");
+        assert_eq!(wants_json(&arguments), json, "{list:?}");
     }
     assert_eq!(config(&["--log_as_json"]), config(&[]));
     let error = parse(&["--log_as_json=maybe"]).unwrap_err().to_string();
@@ -392,8 +653,19 @@ fn every_name_is_given_once() {
             flag.long
         );
     }
-    // The original's, and --ipv6 and the two of its log.
-    assert_eq!(FLAGS.len(), 35);
+    // The original's, --ipv6, --backend and the two of its log.
+    assert_eq!(FLAGS.len(), 36);
+}
+
+/// What some flag takes, more often than not.
+fn value() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::prop_oneof![
+        "\\*|true|false|TPROXY|REDIRECT|auto|istio|on|off|nft|legacy|5s|eth[0-9]\\+?",
+        "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
+        "[1-9]{1,2}:[0-9]{3,5}",
+        "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
+        "127\\.[0-9]\\.0\\.0/(8|16|32)",
+    ]
 }
 
 proptest::proptest! {
@@ -401,8 +673,30 @@ proptest::proptest! {
     fn any_value_is_judged_without_panic(flag in 0..FLAGS.len(), value in "\\PC{0,20}") {
         let flag = &FLAGS[flag];
         let attached = format!("--{}={value}", flag.long);
-        if let Ok(arguments) = arguments(&[&attached]) {
-            let _judged = arguments.parse(|_variable| None);
+        if let Ok(arguments) = arguments(&[&attached])
+            && let Ok(request) = arguments.parse(|_variable| None, &Accounts::default())
+        {
+            arbitrary::is_sound(&request.config)?;
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_of_many_flags_is_sound(
+        flags in proptest::collection::btree_map(0..FLAGS.len(), value(), 0..8),
+        variables in proptest::collection::vec((0..VARIABLES.len(), value()), 0..3),
+    ) {
+        let attached: Vec<_> = flags
+            .iter()
+            .map(|(flag, value)| format!("--{}={value}", FLAGS[*flag].long))
+            .collect();
+        let list: Vec<_> = attached.iter().map(String::as_str).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(variable, value)| (VARIABLES[*variable], value.as_str()))
+            .collect();
+        if let Ok(request) = parse_with(&list, &variables) {
+            arbitrary::is_sound(&request.config)?;
+            let _told = request.warnings(&PodFacts::default(), &[]);
         }
     }
 
@@ -417,7 +711,7 @@ proptest::proptest! {
         let config = config(&["-b", &list, "-i", &block]);
         let written = ports.iter().map(|port| (*port, *port)).collect();
         proptest::prop_assert_eq!(config.inbound.capture, InboundCapture::Only(written));
-        let block: ipnet::IpNet = block.parse().unwrap();
+        let block = block.parse::<ipnet::IpNet>().unwrap().trunc();
         proptest::prop_assert_eq!(config.outbound.capture, OutboundCapture::Only(vec![block]));
     }
 }

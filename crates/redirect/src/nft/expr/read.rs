@@ -35,6 +35,28 @@ impl Expr {
     }
 }
 
+impl Expr {
+    /// What a rule's expression has counted, if it counts; the others are not looked into.
+    pub(crate) fn packets(element: Attribute<'_>) -> Result<u64, Malformed> {
+        let mut counts = false;
+        let mut packets = 0;
+        for attribute in element.nested() {
+            let attribute = attribute?;
+            match attribute.kind {
+                abi::NAME => counts = attribute.string()? == "counter",
+                abi::DATA if counts => {
+                    if let Self::Counter { packets: found, .. } = read_counter(attribute.nested())?
+                    {
+                        packets = found;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(packets)
+    }
+}
+
 const OTHER_REGISTER: Malformed = Malformed("an expression on another register");
 
 fn register_1(attribute: Attribute<'_>) -> Result<(), Malformed> {

@@ -1,0 +1,465 @@
+//! What a client sends, looked at before the codec sees it: HTTP/1 that can be taken apart in one
+//! way only, or nothing.
+//!
+//! The codec forgives what another server may understand differently (a length beside chunks, a
+//! bare line feed, a chunk extension with a line break in it). Whoever forwards must not: the
+//! guard walks over each head, chunk size and trailer with the grammar of RFC 9112 and hands on
+//! only whole ones that follow it. What it refuses never reaches the codec, and what came before
+//! it is served in peace. Bodies are counted, never copied.
+
+use crate::error::Reply;
+use crate::http::MAX_HEAD_BYTES;
+use crate::observe::flags::Flags;
+use http::StatusCode;
+
+/// Most bytes of a head, and of trailers: Envoy's default of `max_request_headers_kb`.
+const MAX_HEADERS_BYTES: usize = 60 * 1024;
+const _: () = assert!(MAX_HEADERS_BYTES < MAX_HEAD_BYTES);
+
+/// Most headers of a head, and of trailers: Envoy's default of `max_headers_count`.
+const MAX_HEADERS: usize = 100;
+
+/// Most bytes of a line with a chunk size.
+const MAX_SIZE_LINE: usize = 256;
+
+/// Why a client is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not HTTP/1 as the grammar has it.
+    Malformed,
+    /// Framed by a length and by chunks, or by several lengths.
+    Framing,
+    /// A transfer coding other than `chunked`, once.
+    TransferCoding,
+    /// Another version of HTTP.
+    Version,
+    /// Too many headers, or too many bytes of them.
+    TooLarge,
+    /// `request_headers_timeout` is over, and the head is not whole.
+    SlowHead,
+    /// No byte of a head that was begun came for longer than `stream_idle_timeout`.
+    IdleHead,
+}
+
+impl Refusal {
+    /// What the client is told; the words are Envoy's.
+    pub fn reply(self) -> Reply {
+        let reply = |status, flags, details, body| Reply {
+            status,
+            flags,
+            details,
+            body,
+        };
+        let bad = StatusCode::BAD_REQUEST;
+        let late = StatusCode::REQUEST_TIMEOUT;
+        match self {
+            Self::Malformed => reply(bad, Flags::DPE, "http1.codec_error", "Bad Request"),
+            Self::Framing => reply(
+                bad,
+                Flags::DPE,
+                "http1.content_length_and_chunked_not_allowed",
+                "Bad Request",
+            ),
+            Self::TransferCoding => reply(
+                StatusCode::NOT_IMPLEMENTED,
+                Flags::DPE,
+                "http1.invalid_transfer_encoding",
+                "Not Implemented",
+            ),
+            Self::TooLarge => reply(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Flags::DPE,
+                "http1.headers_too_large",
+                "Request Header Fields Too Large",
+            ),
+            Self::Version => reply(
+                StatusCode::UPGRADE_REQUIRED,
+                Flags::empty(),
+                "low_version",
+                "Upgrade Required",
+            ),
+            Self::SlowHead => reply(
+                late,
+                Flags::empty(),
+                "request_header_timeout",
+                "request header timeout",
+            ),
+            Self::IdleHead => reply(late, Flags::SI, "stream_idle_timeout", "stream timeout"),
+        }
+    }
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expect {
+    Head,
+    /// A body by length, this much of it.
+    Body(u64),
+    ChunkSize,
+    /// A chunk's data, this much of it.
+    Chunk(u64),
+    ChunkEnd,
+    Trailers,
+}
+
+/// One step over what is there.
+enum Step {
+    /// These bytes are as they should be.
+    Take(usize),
+    /// What is there is no whole element yet.
+    More,
+}
+
+/// Walks over the requests of one connection.
+#[derive(Debug)]
+pub struct Guard {
+    expect: Expect,
+    block: Block,
+    heads: u64,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self {
+            expect: Expect::Head,
+            block: Block::default(),
+            heads: 0,
+        }
+    }
+}
+
+impl Guard {
+    /// How many heads were whole and in order so far.
+    pub fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether the next bytes are those of a head; else they are of a message's rest.
+    pub fn expects_head(&self) -> bool {
+        self.expect == Expect::Head
+    }
+
+    /// Whether a request is as far as its head, of which more is to come.
+    pub fn is_in_head(&self) -> bool {
+        self.expect == Expect::Head && self.block.lines > 0
+    }
+
+    /// Look at what was read: how many bytes may be handed on, and whether those behind them are
+    /// refused, for good. Else they must be kept and given again, with more behind them.
+    pub fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Refusal>) {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.step(&bytes[done..]) {
+                Ok(Step::Take(taken)) => done += taken,
+                Ok(Step::More) => break,
+                Err(refusal) => return (done, Some(refusal)),
+            }
+        }
+        (done, None)
+    }
+
+    fn step(&mut self, rest: &[u8]) -> Result<Step, Refusal> {
+        match self.expect {
+            Expect::Body(left) | Expect::Chunk(left) => {
+                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                let left = left - taken as u64;
+                self.expect = match (self.expect, left) {
+                    (Expect::Body(_), 0) => Expect::Head,
+                    (Expect::Body(_), left) => Expect::Body(left),
+                    (_, 0) => Expect::ChunkEnd,
+                    (_, left) => Expect::Chunk(left),
+                };
+                Ok(Step::Take(taken))
+            }
+            Expect::ChunkEnd => {
+                let end = &rest[..rest.len().min(2)];
+                match end {
+                    b"\r\n" => {
+                        self.expect = Expect::ChunkSize;
+                        Ok(Step::Take(2))
+                    }
+                    b"\r" => Ok(Step::More),
+                    _ => Err(Refusal::Malformed),
+                }
+            }
+            Expect::ChunkSize => {
+                let Some(end) = memchr::memchr(b'\n', rest) else {
+                    return more_below(rest.len(), MAX_SIZE_LINE, Refusal::Malformed);
+                };
+                let line = rest[..end].strip_suffix(b"\r").ok_or(Refusal::Malformed)?;
+                self.expect = match chunk_size(line).ok_or(Refusal::Malformed)? {
+                    0 => Expect::Trailers,
+                    size => Expect::Chunk(size),
+                };
+                Ok(Step::Take(end + 1))
+            }
+            Expect::Trailers => {
+                let Some(length) = self
+                    .block
+                    .walk(rest, |_block, line| header(line).map(drop))?
+                else {
+                    return Ok(Step::More);
+                };
+                self.block = Block::default();
+                self.expect = Expect::Head;
+                Ok(Step::Take(length))
+            }
+            Expect::Head => {
+                // RFC 9112 §2.2: an empty line before a request is to be ignored.
+                if self.block.lines == 0 && rest.starts_with(b"\r\n") {
+                    return Ok(Step::Take(2));
+                }
+                let Some(length) = self.block.walk(rest, Block::head_line)? else {
+                    return Ok(Step::More);
+                };
+                let head = std::mem::take(&mut self.block);
+                self.expect = match (head.coding, head.length) {
+                    (Some(_), Some(_)) => return Err(Refusal::Framing),
+                    (Some(Coding::Other), None) => return Err(Refusal::TransferCoding),
+                    // RFC 9112 §6.1: that version knows no codings.
+                    (Some(_), None) if head.is_http_10 => return Err(Refusal::Version),
+                    (Some(Coding::Chunked), None) => Expect::ChunkSize,
+                    (None, None | Some(0)) => Expect::Head,
+                    (None, Some(length)) => Expect::Body(length),
+                };
+                self.heads += 1;
+                Ok(Step::Take(length))
+            }
+        }
+    }
+}
+
+/// The lines of a head or of trailers, as far as they were looked at.
+#[derive(Debug, Default)]
+struct Block {
+    /// Where the line begins that is not whole yet.
+    line_at: usize,
+    lines: usize,
+    length: Option<u64>,
+    coding: Option<Coding>,
+    is_http_10: bool,
+}
+
+/// What `transfer-encoding` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Coding {
+    Chunked,
+    Other,
+}
+
+impl Block {
+    /// Look at each line that is there; the length of all with the empty line at the end, once it
+    /// has come.
+    fn walk(
+        &mut self,
+        rest: &[u8],
+        look: impl Fn(&mut Self, &[u8]) -> Result<(), Refusal>,
+    ) -> Result<Option<usize>, Refusal> {
+        while let Some(end) = memchr::memchr(b'\n', &rest[self.line_at..]) {
+            let line = &rest[self.line_at..self.line_at + end];
+            let line = line.strip_suffix(b"\r").ok_or(Refusal::Malformed)?;
+            self.line_at += end + 1;
+            if self.line_at > MAX_HEADERS_BYTES {
+                return Err(Refusal::TooLarge);
+            }
+            if line.is_empty() {
+                return Ok(Some(self.line_at));
+            }
+            look(self, line)?;
+            self.lines += 1;
+            // One more in a head, for its first line.
+            if self.lines > MAX_HEADERS + 1 {
+                return Err(Refusal::TooLarge);
+            }
+        }
+        more_below(rest.len(), MAX_HEADERS_BYTES, Refusal::TooLarge).map(|_more| None)
+    }
+
+    fn head_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        if self.lines == 0 {
+            self.is_http_10 = request_line(line)?;
+            return Ok(());
+        }
+        let (name, value) = header(line)?;
+        match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = number(value).ok_or(Refusal::Malformed)?;
+                if self.length.replace(length).is_some() {
+                    return Err(Refusal::Framing);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.coding = match self.coding {
+                    None if value.eq_ignore_ascii_case(b"chunked") => Some(Coding::Chunked),
+                    _ => Some(Coding::Other),
+                };
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn more_below(length: usize, limit: usize, refusal: Refusal) -> Result<Step, Refusal> {
+    if length <= limit {
+        Ok(Step::More)
+    } else {
+        Err(refusal)
+    }
+}
+
+/// `method SP target SP HTTP/1.x` (RFC 9112 §3); whether it is HTTP/1.0.
+fn request_line(line: &[u8]) -> Result<bool, Refusal> {
+    let mut parts = line.splitn(3, |byte| *byte == b' ');
+    let (Some(method), Some(target)) = (parts.next(), parts.next()) else {
+        return Err(Refusal::Malformed);
+    };
+    let version = parts.next();
+    if !METHODS.contains(&method) || !is_target(target, method) {
+        return Err(Refusal::Malformed);
+    }
+    match version {
+        Some(b"HTTP/1.1") => Ok(false),
+        Some(b"HTTP/1.0") => Ok(true),
+        Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']) | None => {
+            Err(Refusal::Version)
+        }
+        Some(_) => Err(Refusal::Malformed),
+    }
+}
+
+/// Whether a target has the form that its method wants (RFC 9112 §3.2).
+fn is_target(target: &[u8], method: &[u8]) -> bool {
+    let form = match target {
+        b"*" => return method == b"OPTIONS",
+        _ if method == b"CONNECT" => target.iter().all(|b| *b != b'/'),
+        [b'/', ..] => true,
+        _ => [&b"http://"[..], b"https://"].iter().any(|scheme| {
+            let start = target.get(..scheme.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        }),
+    };
+    let mut parts = target.splitn(2, |byte| *byte == b'?');
+    let path = parts.next().unwrap_or_default();
+    let query = parts.next().unwrap_or_default();
+    form && path.iter().all(|b| CLASS[*b as usize] & PATH != 0)
+        && query.iter().all(|b| CLASS[*b as usize] & QUERY != 0)
+}
+
+/// The methods that Envoy takes: what it knows nothing of could be read as another method by a
+/// server that does not mind case, behind an authorization that does. The usual ones first.
+const METHODS: &[&[u8]] = &[
+    b"GET",
+    b"POST",
+    b"PUT",
+    b"HEAD",
+    b"DELETE",
+    b"OPTIONS",
+    b"PATCH",
+    b"CONNECT",
+    b"TRACE",
+    b"ACL",
+    b"BIND",
+    b"CHECKOUT",
+    b"COPY",
+    b"LINK",
+    b"LOCK",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
+    b"MKCOL",
+    b"MOVE",
+    b"MSEARCH",
+    b"NOTIFY",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"PURGE",
+    b"REBIND",
+    b"REPORT",
+    b"SEARCH",
+    b"SOURCE",
+    b"SUBSCRIBE",
+    b"UNBIND",
+    b"UNLINK",
+    b"UNLOCK",
+    b"UNSUBSCRIBE",
+];
+
+/// `name: value` (RFC 9112 §5), the value without the blanks around it.
+fn header(line: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
+    let colon = memchr::memchr(b':', line).ok_or(Refusal::Malformed)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let sound = !name.is_empty()
+        && name.iter().all(|b| CLASS[*b as usize] & TOKEN != 0)
+        && value.iter().all(|b| CLASS[*b as usize] & VALUE != 0);
+    if sound {
+        Ok((name, value.trim_ascii()))
+    } else {
+        Err(Refusal::Malformed)
+    }
+}
+
+/// Digits, and nothing else.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A chunk's size, and perhaps extensions, which are for this connection only.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    let (size, extension) = line.split_at(digits);
+    // Sixteen digits are a u64.
+    if !(1..=16).contains(&digits) {
+        return None;
+    }
+    let follows = extension.is_empty() || extension[0] == b';';
+    if !follows || !extension.iter().all(|b| CLASS[*b as usize] & VALUE != 0) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()
+}
+
+const TOKEN: u8 = 1;
+const VALUE: u8 = 2;
+/// Visible, and what the type of a parsed target can hold.
+const PATH: u8 = 4;
+const QUERY: u8 = 8;
+
+/// What a byte may be part of.
+static CLASS: [u8; 256] = classes();
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "an index of 256 entries is a byte"
+)]
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        let mut class = 0;
+        if matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+'
+            | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+        {
+            class |= TOKEN;
+        }
+        if matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b'<' | b'>' | b'`') {
+            class |= PATH;
+        }
+        if matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b'<' | b'>' | b'"') {
+            class |= QUERY;
+        }
+        if matches!(byte, b'\t' | b' '..=b'~' | 0x80..) {
+            class |= VALUE;
+        }
+        classes[at] = class;
+        at += 1;
+    }
+    classes
+}
+
+#[cfg(test)]
+mod tests;

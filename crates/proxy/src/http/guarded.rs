@@ -1,0 +1,183 @@
+//! A downstream connection of HTTP/1 with the guard in front of the codec, and how it ends.
+
+use crate::connection::Tracked;
+use crate::http::guard::{Guard, Refusal};
+use crate::transport::io::Io;
+use crate::worker::Worker;
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// The codec reads whole heads from it, and bodies as they come.
+#[derive(Debug)]
+pub struct GuardedIo {
+    io: Io,
+    guard: Guard,
+    /// Read, and not known to be in order yet.
+    held: BytesMut,
+    /// In order, and more than the codec had room for.
+    ready: Bytes,
+    refused: Option<Refusal>,
+    tracked: Rc<Tracked>,
+    worker: Rc<Worker>,
+}
+
+impl GuardedIo {
+    /// Guard a connection.
+    pub fn new(io: Io, tracked: Rc<Tracked>, worker: Rc<Worker>) -> Self {
+        Self {
+            io,
+            guard: Guard::default(),
+            held: BytesMut::new(),
+            ready: Bytes::new(),
+            refused: None,
+            tracked,
+            worker,
+        }
+    }
+
+    /// Why a head was refused, where one was: nobody has answered it yet.
+    pub fn refused_head(&self) -> Option<Refusal> {
+        self.refused.filter(|_| self.guard.expects_head())
+    }
+
+    /// Look at what came and let the codec have what is in order.
+    fn admit(&mut self, bytes: &[u8], buf: &mut ReadBufCursor<'_>) {
+        if self.held.is_empty() {
+            let (length, refused) = self.guard.scan(bytes);
+            buf.put_slice(&bytes[..length]);
+            self.held.extend_from_slice(&bytes[length..]);
+            self.refused = refused;
+        } else {
+            self.held.extend_from_slice(bytes);
+            let (length, refused) = self.guard.scan(&self.held);
+            self.ready = self.held.split_to(length).freeze();
+            self.refused = refused;
+        }
+        if self.refused.is_some() || self.held.is_empty() {
+            // Or an idle connection would hold the memory of its last head.
+            self.held = BytesMut::new();
+        }
+        let in_head = self.guard.is_in_head();
+        self.tracked.set_in_head(in_head, self.worker.clock.now());
+    }
+
+    /// Write an answer that the codec knows nothing of.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        poll_fn(|cx| {
+            while !bytes.is_empty() {
+                let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                bytes = &bytes[written..];
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// End our side. Where the client may still be sending what nobody reads, let it read the
+    /// answer first (RFC 9112 §9.6): closing at once would be a reset, and that may overtake it.
+    pub async fn finish(mut self, linger: Option<Duration>) {
+        let end = poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await;
+        let Some(time) = linger.filter(|_| end.is_ok()) else {
+            return;
+        };
+        let drained = poll_fn(|cx| self.poll_discard(cx));
+        let _late = tokio::time::timeout(time, drained).await;
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        loop {
+            let mut read = ReadBuf::new(&mut scratch);
+            let polled = ready!(Pin::new(&mut self.io).poll_read(cx, read.unfilled()));
+            if polled.is_err() || read.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl Read for GuardedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let worker = Rc::clone(&this.worker);
+        let before = buf.remaining();
+        loop {
+            if !this.ready.is_empty() {
+                let length = this.ready.len().min(buf.remaining());
+                buf.put_slice(&this.ready[..length]);
+                this.ready.advance(length);
+                return Poll::Ready(Ok(()));
+            }
+            if this.refused.is_some() && !this.guard.expects_head() {
+                // A request is in hand, and its body will never be whole.
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+            if this.refused.is_some() {
+                // The end, once everything before it has been served.
+                return if this.tracked.await_served(this.guard.heads()) {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            let room = before.min(scratch.len());
+            let mut read = ReadBuf::new(&mut scratch[..room]);
+            ready!(Pin::new(&mut this.io).poll_read(cx, read.unfilled()))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.admit(read.filled(), &mut buf);
+            if buf.remaining() < before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl Write for GuardedIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Left to [`GuardedIo::finish`]: there may be more to say.
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+}

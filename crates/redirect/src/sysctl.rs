@@ -1,0 +1,55 @@
+//! The one kernel parameter that Linkerd's init sets.
+
+use std::fs;
+use std::io;
+use std::num::NonZeroU32;
+
+use crate::error::Cause;
+
+const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+
+/// Sets how many seconds conntrack keeps a connection that the other side has closed, in the
+/// network namespace of the calling thread.
+///
+/// # Errors
+/// If the kernel has no such parameter, or this process may not write it.
+pub fn set_close_wait_timeout(seconds: NonZeroU32) -> Result<(), SysctlError> {
+    fs::write(CLOSE_WAIT, format!("{seconds}\n")).map_err(|source| SysctlError { seconds, source })
+}
+
+/// The parameter cannot be set.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set net.netfilter.nf_conntrack_tcp_timeout_close_wait to {seconds}: {source}{}", self.hint())]
+pub struct SysctlError {
+    seconds: NonZeroU32,
+    source: io::Error,
+}
+
+impl SysctlError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self.source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                Cause::Permission
+            }
+            io::ErrorKind::NotFound => Cause::KernelLacks,
+            _ => Cause::KernelRefused,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self.cause() {
+            Cause::Permission => {
+                "; /proc/sys is read only in containers that are not privileged: run this with \
+                 `securityContext.privileged: true`, set the sysctl on the node, or leave the \
+                 flag out"
+            }
+            Cause::KernelLacks => {
+                "; the kernel does not track connections here: `modprobe nf_conntrack` on the \
+                 node, or leave the flag out"
+            }
+            _ => "; leave the flag out, or give another number",
+        }
+    }
+}

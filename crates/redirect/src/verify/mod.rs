@@ -1,0 +1,362 @@
+//! Proof that the rules in the kernel do what was planned: packets are sent that they decide on.
+//!
+//! Each rule is a leg, in each family that it decides for. The plan itself tells which flows a rule
+//! decides on ([`flows`], [`decide`]); those that this process can make are made ([`live`]), on a
+//! link that leads nowhere ([`stage`]), and it is seen where they end and which rule counted them.
+//! Every rule is also read back. No packet leaves the pod, and no server in it notices any.
+
+mod decide;
+mod flows;
+mod live;
+mod readback;
+mod report;
+mod routing;
+mod sockets;
+mod stage;
+mod title;
+mod tproxy;
+mod unprivileged;
+mod wire;
+mod zone;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use shunt_abi::rule as key;
+
+use crate::backend::Backend;
+use crate::error::{Cause, KernelError};
+use crate::iptables::{self, IptablesError};
+use crate::nft::Nft;
+use crate::plan::Plan;
+use crate::routing::Route;
+use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
+use decide::{Outcome, Way};
+use flows::{Ability, Probe};
+use live::{Counting, Watch, Wrong};
+use readback::Readback;
+pub use report::{Failure, Leg, Proof, Report};
+pub(crate) use stage::remove_leftovers;
+use stage::{Stage, StageError};
+use tproxy::Listeners;
+pub use unprivileged::unprivileged;
+
+/// How to verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long all of it may take, waiting for another run included. Without a fault it ends much
+    /// earlier.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// Istio's time limit for its own probe.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeout: Self::TIMEOUT,
+        }
+    }
+}
+
+/// Rules cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// By the kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// By iptables.
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+}
+
+impl VerifyError {
+    /// Why it failed.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        match self {
+            Self::Kernel(error) => error.cause(),
+            Self::Iptables(error) => error.cause(),
+        }
+    }
+}
+
+/// A packet that does not appear for so long is lost; all of them stay in this machine.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Verifies that the network namespace of the calling thread follows `plan`, which this backend has
+/// written into it. Needs CAP_NET_ADMIN, and CAP_NET_RAW to send packets; without it rules are read
+/// back. The counters of iptables' rules are not looked at, only where packets end.
+///
+/// # Errors
+/// If the rules cannot be read. That they are wrong is no error, but in the report.
+pub fn verify(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, VerifyError> {
+    let rules = &plan.ruleset;
+    let mut nft = match backend {
+        Backend::Nft => Some(Nft::open()?),
+        Backend::Iptables(_) => None,
+    };
+    let readback = nft.as_mut().map(Readback::read).transpose()?;
+    let counting = nft.as_mut().map_or(Counting::Nowhere, Counting::Nft);
+    let live = Live::run(rules, counting, options.timeout);
+    let mut legs: Vec<Leg> = Vec::new();
+    for chain in &rules.chains {
+        for rule in &chain.rules {
+            for family in families(rule, plan.ipv6) {
+                let difference = readback
+                    .as_ref()
+                    .and_then(|readback| readback.difference(rules, chain.hook, rule));
+                legs.push(Leg {
+                    title: title::of(&rule.key),
+                    family: Some(family),
+                    key: rule.key.clone(),
+                    proof: proof(&live, chain.hook, rule, family, difference),
+                });
+            }
+        }
+    }
+    let intruder = match (backend, &readback) {
+        (Backend::Iptables(flavour), _) => iptables::compare(flavour, plan)?,
+        (Backend::Nft, Some(readback)) => readback.intruder(rules),
+        (Backend::Nft, None) => None,
+    };
+    legs.extend(live.rest(intruder));
+    legs.extend(routing::legs(plan)?);
+    Ok(Report {
+        legs,
+        probes: live.probes,
+    })
+}
+
+fn proof(
+    live: &Live,
+    hook: Hook,
+    rule: &Rule,
+    family: Family,
+    difference: Option<String>,
+) -> Proof {
+    let tested = live.tested.get(&(rule.key.clone(), family));
+    match (tested, difference) {
+        (Some(Tested::Failed(failure)), difference) => {
+            let mut failure = failure.clone();
+            if let Some(difference) = difference {
+                failure.happened = format!("{}; read back: {difference}", failure.happened);
+            }
+            Proof::Failed(failure)
+        }
+        (_, Some(difference)) => Proof::Failed(Failure {
+            expected: format!("rule {} in chain {}", rule.key, hook.chain()),
+            happened: difference,
+        }),
+        (Some(Tested::Right), None) => Proof::Live,
+        (None, None) => Proof::ReadBack {
+            why: live.why_not(rule),
+        },
+    }
+}
+
+/// The families in which a rule can decide.
+fn families(rule: &Rule, ipv6: bool) -> Vec<Family> {
+    let only = rule.matches.iter().find_map(|test| match test {
+        Match::Family(family) => Some(*family),
+        Match::Source(test) | Match::Destination(test) => Some(match test {
+            AddressTest::Is(address) | AddressTest::IsNot(address) => Family::of(*address),
+            AddressTest::In(family, _) | AddressTest::NotIn(family, _) => *family,
+        }),
+        _ => None,
+    });
+    match only {
+        Some(family) => vec![family],
+        None if ipv6 => vec![Family::V4, Family::V6],
+        None => vec![Family::V4],
+    }
+}
+
+/// What probes showed of a rule in a family.
+#[derive(Clone, Debug)]
+enum Tested {
+    Right,
+    Failed(Failure),
+}
+
+/// What all probes showed.
+#[derive(Default)]
+struct Live {
+    tested: BTreeMap<(String, Family), Tested>,
+    probes: usize,
+    /// Whom probes could be.
+    any_owner: bool,
+    /// Whether somebody listens where TPROXY's proxy does.
+    proxy_listens: bool,
+    /// Why no probe, or no more of them, could be made.
+    stopped: Option<String>,
+}
+
+impl Live {
+    fn run(rules: &Ruleset, counting: Counting<'_>, timeout: Duration) -> Self {
+        let mut live = Self {
+            any_owner: sockets::can_be_anybody(),
+            ..Self::default()
+        };
+        if let Err(error) = live.try_run(rules, counting, timeout) {
+            live.stopped = Some(error.to_string());
+        }
+        live
+    }
+
+    fn try_run(
+        &mut self,
+        rules: &Ruleset,
+        counting: Counting<'_>,
+        timeout: Duration,
+    ) -> Result<(), StageError> {
+        let end = Instant::now() + timeout;
+        let stage = Stage::new(timeout)?;
+        let local: Vec<IpAddr> = Route::open()?.addresses()?.all().collect();
+        let ability = Ability {
+            own: sockets::whoami(),
+            any_owner: self.any_owner,
+        };
+        let zones = rules.chains.iter().flat_map(|chain| &chain.rules);
+        let zones = zones
+            .into_iter()
+            .any(|rule| matches!(rule.verdict, Verdict::Zone(_)));
+        let mut watch = Watch::new(&stage, counting, zones, PATIENCE)?;
+        let probes = |listening, only: Option<&str>| {
+            let mut probes = flows::probes(rules, &stage.places, &local, ability, listening);
+            if let Some(only) = only {
+                probes.retain(|probe| probe.decision.keys.iter().any(|key| key == only));
+            }
+            probes
+        };
+        let Some((port, mark)) = tproxy::capture(rules) else {
+            return self.try_all(&mut watch, &probes(true, None), end);
+        };
+        let listeners = Listeners::open(&stage.places, port)?;
+        if let Listeners::Own(_) = listeners {
+            drop(listeners);
+            let dropped = probes(false, Some(key::TPROXY_NO_LISTENER));
+            self.try_all(&mut watch, &dropped, end)?;
+        } else {
+            self.proxy_listens = true;
+        }
+        let listeners = Listeners::open(&stage.places, port)?;
+        let captured = probes(true, None);
+        self.try_all(&mut watch, &captured, end)?;
+        for place in &stage.places {
+            let family = Family::of(place.own);
+            watch.forget().map_err(StageError::watching)?;
+            let captured_port = captured.iter().find_map(|probe| {
+                let arrives = probe.flow.way == Way::Arrived && probe.flow.family() == family;
+                let captured = probe.decision.outcome == Outcome::Transparent;
+                (arrives && captured).then_some(probe.flow.ends.destination.1)
+            });
+            let listener = listeners.arriving(place.own);
+            if let (Some(listener), Some(port)) = (listener, captured_port) {
+                let wrong = tproxy::inbound(&mut watch, place, listener, port)?;
+                self.count(&[key::TPROXY_ESTABLISHED], family, wrong);
+            }
+            let wrong = tproxy::upstream(&mut watch, place, mark)?;
+            self.count(&[key::TPROXY_FROM_APP], family, wrong);
+        }
+        Ok(())
+    }
+
+    fn try_all(
+        &mut self,
+        watch: &mut Watch<'_>,
+        probes: &[Probe],
+        end: Instant,
+    ) -> Result<(), StageError> {
+        for probe in probes {
+            if Instant::now() > end {
+                return Err(StageError::Slow);
+            }
+            let wrong = watch.probe(probe)?;
+            let mut keys: Vec<&str> = probe.decision.keys.iter().map(String::as_str).collect();
+            if keys.is_empty() {
+                keys.push("");
+            }
+            self.count(&keys, probe.flow.family(), wrong);
+        }
+        Ok(())
+    }
+
+    /// Takes down what a probe showed of the rules that should decide on it.
+    fn count(&mut self, keys: &[&str], family: Family, wrong: Wrong) {
+        self.probes += 1;
+        for key in keys {
+            let of = ((*key).to_owned(), family);
+            self.tested.entry(of).or_insert(Tested::Right);
+        }
+        for (key, failure) in wrong {
+            // The first failure is the plainest.
+            let tested = self.tested.entry((key, family));
+            let tested = tested.or_insert(Tested::Right);
+            if matches!(tested, Tested::Right) {
+                *tested = Tested::Failed(failure);
+            }
+        }
+    }
+
+    /// Legs for flows on which no rule decides.
+    fn rest(&self, intruder: Option<String>) -> Vec<Leg> {
+        let mut legs = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            if let Some(tested) = self.tested.get(&(String::new(), family)) {
+                legs.push(Leg {
+                    title: "whatever no rule is for passes,".to_owned(),
+                    family: Some(family),
+                    key: title::NO_RULE.to_owned(),
+                    proof: match tested {
+                        Tested::Right => Proof::Live,
+                        Tested::Failed(failure) => Proof::Failed(failure.clone()),
+                    },
+                });
+            }
+        }
+        if let Some(intruder) = intruder {
+            legs.push(Leg {
+                title: "only the planned rules are there".to_owned(),
+                family: None,
+                key: title::NO_OTHER_RULE.to_owned(),
+                proof: Proof::Failed(Failure {
+                    expected: "rules as planned, and no others".to_owned(),
+                    happened: intruder,
+                }),
+            });
+        }
+        legs
+    }
+
+    /// Why no probe has met a rule.
+    fn why_not(&self, rule: &Rule) -> String {
+        if let Some(why) = &self.stopped {
+            return why.clone();
+        }
+        if self.proxy_listens && rule.key == key::TPROXY_NO_LISTENER {
+            return "the proxy listens already".to_owned();
+        }
+        for test in &rule.matches {
+            match test {
+                Match::Cgroup(_) => return "a probe cannot be in the proxy's cgroup".to_owned(),
+                Match::InInterface(name) | Match::OutInterface(name) => {
+                    return format!("a probe cannot use interface {name}");
+                }
+                Match::OwnerUid(_) | Match::OwnerGid(_) | Match::NotOwnerGid(_)
+                    if !self.any_owner =>
+                {
+                    return "a probe cannot be of another user or group without CAP_SETUID and \
+                            CAP_SETGID"
+                        .to_owned();
+                }
+                _ => {}
+            }
+        }
+        "no packet of a probe is decided on by it: other rules come first".to_owned()
+    }
+}

@@ -1,0 +1,249 @@
+//! What only a conversation shows of TPROXY: that later packets find the proxy, and that the
+//! application's answers do, though they are for the client.
+//!
+//! Both ends of each conversation are ours: a listener where the proxy would be, one where the
+//! application would be.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use shunt_abi::{addr, rule as key};
+use socket2::{Domain, Protocol as Transport, Socket, Type};
+
+use super::flows::random_port;
+use super::live::{Watch, Wrong};
+use super::report::Failure;
+use super::stage::{Place, StageError};
+use super::wire::{Ends, Kind};
+use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
+
+/// Where the proxy listens, and the mark of what it gets and sends; `None` without TPROXY.
+pub(super) fn capture(rules: &Ruleset) -> Option<(u16, u32)> {
+    let mut rules = rules.chains.iter().flat_map(|chain| &chain.rules);
+    rules.find_map(|rule| match rule.verdict {
+        Verdict::Tproxy { port, mark } => Some((port.get(), mark)),
+        _ => None,
+    })
+}
+
+/// The proxy's transparent listeners: for what arrives by the link, and for what the pod sends to
+/// itself. On any address they would take what is not ours.
+pub(super) enum Listeners {
+    /// Ours.
+    Own(Vec<TcpListener>),
+    /// Somebody listens there already.
+    Taken,
+}
+
+impl Listeners {
+    pub(super) fn open(places: &[Place], port: u16) -> Result<Self, StageError> {
+        let mut listeners = Vec::new();
+        for place in places {
+            // The kernel looks for a listener on the first address of the interface, or on any.
+            let addresses: [IpAddr; 3] = match place.own {
+                own @ IpAddr::V4(_) => [own, Ipv4Addr::LOCALHOST.into(), own],
+                own @ IpAddr::V6(_) => [
+                    own,
+                    Ipv6Addr::LOCALHOST.into(),
+                    addr::INBOUND_SOURCE_V6.into(),
+                ],
+            };
+            for (index, address) in addresses.into_iter().enumerate() {
+                if addresses[..index].contains(&address) {
+                    continue;
+                }
+                match transparent_listener(address, port) {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        return Ok(Self::Taken);
+                    }
+                    // Where `lo` has no IPv6.
+                    Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                    Err(source) => {
+                        return Err(StageError::System {
+                            operation: "listen as TPROXY's proxy does",
+                            source,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(Self::Own(listeners))
+    }
+
+    /// Ours for what arrives.
+    pub(super) fn arriving(&self, own: IpAddr) -> Option<&TcpListener> {
+        let Self::Own(listeners) = self else {
+            return None;
+        };
+        listeners.iter().find(|listener| {
+            let address = listener.local_addr();
+            address.is_ok_and(|address| address.ip() == own)
+        })
+    }
+}
+
+fn socket(family: Family) -> io::Result<Socket> {
+    let domain = match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    };
+    Socket::new(domain, Type::STREAM, Some(Transport::TCP))
+}
+
+fn transparent_listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
+    let socket = socket(Family::of(address))?;
+    setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(address, port).into())?;
+    socket.listen(16)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from(OwnedFd::from(socket)))
+}
+
+/// A client's connection, opened from the far end: its second packet must find the proxy too.
+pub(super) fn inbound(
+    watch: &mut Watch<'_>,
+    place: &Place,
+    listener: &TcpListener,
+    port: u16,
+) -> Result<Wrong, StageError> {
+    let ends = Ends {
+        protocol: Protocol::Tcp,
+        source: (place.client, random_port()),
+        destination: (place.own, port),
+    };
+    let expected = format!(
+        "a connection from {} to {} to be handed to the proxy",
+        place.client, place.own
+    );
+    let far_end = &watch.stage.far_end;
+    let mut first = far_end.send(&ends, Kind::First);
+    let answer = watch.answer_to(&ends)?;
+    if let Some(of) = answer {
+        first = first.and_then(|()| far_end.send(&ends, Kind::Acknowledge { of }));
+    }
+    first.map_err(io_error)?;
+    let accepted = answer.is_some().then(|| wait(watch, || listener.accept()));
+    let happened = match accepted {
+        Some(Ok((stream, _))) => match stream.local_addr() {
+            Ok(to) if to == SocketAddr::from(ends.destination) => None,
+            other => Some(format!("the proxy sees {other:?} as its destination")),
+        },
+        Some(Err(error)) => Some(format!("the proxy did not get it: {error}")),
+        None => Some("nobody answered".to_owned()),
+    };
+    far_end.send(&ends, Kind::Reset).map_err(io_error)?;
+    watch.judge(
+        &expected,
+        happened,
+        &[key::TPROXY_ESTABLISHED],
+        key::TPROXY_CAPTURE,
+    )
+}
+
+/// The proxy's connection to the application in a client's name: the answers are for the client,
+/// and must come back to the proxy.
+pub(super) fn upstream(
+    watch: &mut Watch<'_>,
+    place: &Place,
+    mark: u32,
+) -> Result<Wrong, StageError> {
+    let family = Family::of(place.own);
+    let expected = format!(
+        "the proxy's connection to {} in the name of {} to be answered",
+        place.own, place.client
+    );
+    let attempt = || -> io::Result<()> {
+        let application = TcpListener::bind((place.own, 0))?;
+        let to = application.local_addr()?;
+        let socket = socket(family)?;
+        setsockopt(&socket, sockopt::IpTransparent, &true)?;
+        setsockopt(&socket, sockopt::Mark, &mark)?;
+        socket.bind(&SocketAddr::new(place.client, 0).into())?;
+        socket.connect_timeout(&to.into(), watch.patience())?;
+        let proxy = TcpStream::from(OwnedFd::from(socket));
+        application.set_nonblocking(true)?;
+        let (accepted, from) = wait(watch, || application.accept())?;
+        drop((accepted, proxy));
+        if from.ip() == place.client {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the application saw {from}")))
+        }
+    };
+    let happened = attempt().err().map(|error| error.to_string());
+    let keys = [key::TPROXY_TO_APP, key::TPROXY_MARKED, key::TPROXY_FROM_APP];
+    watch.judge(&expected, happened, &keys, key::TPROXY_FROM_APP)
+}
+
+fn wait<T>(watch: &Watch<'_>, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let end = Instant::now() + watch.patience();
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                thread::sleep(Duration::from_micros(50));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn io_error(source: io::Error) -> StageError {
+    StageError::System {
+        operation: "hold a conversation over TPROXY",
+        source,
+    }
+}
+
+impl Watch<'_> {
+    /// The sequence number with which a server answered an opening.
+    fn answer_to(&self, ends: &Ends) -> Result<Option<u32>, StageError> {
+        let end = Instant::now() + self.patience();
+        loop {
+            while let Some(seen) = self.stage.far_end.next().map_err(io_error)? {
+                let back =
+                    seen.ends.source == ends.destination && seen.ends.destination == ends.source;
+                if back && seen.answer.is_some() {
+                    return Ok(seen.answer);
+                }
+            }
+            if Instant::now() > end {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// What is wrong with a conversation on whose packets these rules should have decided.
+    fn judge(
+        &mut self,
+        expected: &str,
+        happened: Option<String>,
+        keys: &[&str],
+        blamed: &str,
+    ) -> Result<Wrong, StageError> {
+        let passed_over = self.passed_over(keys)?;
+        let failure = |happened: String| Failure {
+            expected: expected.to_owned(),
+            happened,
+        };
+        let seen = happened.clone();
+        let seen = seen.unwrap_or_else(|| "it was".to_owned());
+        let mut wrong: Wrong = passed_over
+            .iter()
+            .map(|key| {
+                let text = format!("{seen}, and rule {key} counted none of its packets");
+                (key.clone(), failure(text))
+            })
+            .collect();
+        if let (Some(happened), true) = (happened, wrong.is_empty()) {
+            wrong.push((blamed.to_owned(), failure(happened)));
+        }
+        Ok(wrong)
+    }
+}

@@ -1,0 +1,238 @@
+//! What a policy says that has no effect, or another than may be meant. Nothing here is an error:
+//! the rules are right, but the policy may not be.
+
+mod never;
+#[cfg(test)]
+mod tests;
+
+use crate::capture::{CaptureConfig, DnsServers, Ipv6Mode, OutboundCapture};
+use crate::facts::PodFacts;
+use crate::field::{Field, Vocabulary};
+
+pub use never::Never;
+
+/// A container of the pod beside the proxy, as far as is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// `runAsUser`: of the container, else of the pod, else of its image, if that is known.
+    pub uid: Option<u32>,
+    /// `runAsGroup`, likewise.
+    pub gid: Option<u32>,
+}
+
+/// Something that may not be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// Every connection that the pod opens passes.
+    NothingOutbound,
+    /// Every connection that arrives passes.
+    NothingInbound,
+    /// An entry that no packet matches.
+    NeverMatches {
+        /// Where it stands.
+        field: Field,
+        /// The entry.
+        item: String,
+        /// Why not.
+        why: Never,
+    },
+    /// An entry that is to be captured, but all of which is excluded.
+    NeverCaptured {
+        /// Where it stands.
+        field: Field,
+        /// The entry.
+        item: String,
+        /// Where it is excluded.
+        by: Field,
+    },
+    /// Ports are to be captured that are captured anyway; others are not let pass by it.
+    IncludePortsDoNotRestrict,
+    /// The pod has an IPv6 address, but only IPv4 is captured.
+    Ipv6Open,
+    /// DNS is to be captured, but port 53 passes.
+    DnsExcluded,
+    /// DNS is to be captured, but no server is known whose queries would be.
+    DnsWithoutServers,
+    /// The proxy is to be known by the user or group that most applications have.
+    RootPasses {
+        /// [`Field::ProxyUids`] or [`Field::ProxyGids`].
+        field: Field,
+    },
+    /// A container that is not the proxy would be taken for it.
+    TakenForProxy {
+        /// Its name.
+        container: String,
+        /// [`Field::ProxyUids`] or [`Field::ProxyGids`].
+        field: Field,
+        /// The id.
+        id: u32,
+    },
+}
+
+/// What may not be meant by `config` in this pod. `containers` are those beside the proxy whose
+/// user is known: an init container knows its own; who reads the pod from Kubernetes passes all but
+/// the proxy's and those that are meant to pass (Istio's `istio-validation`).
+#[must_use]
+pub fn warnings(config: &CaptureConfig, pod: &PodFacts, containers: &[Container]) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let outbound = &config.outbound;
+    let ipv6 = pod.addresses.capture_ipv6(config.ipv6);
+    if outbound.captures_nothing() {
+        warnings.push(Warning::NothingOutbound);
+    }
+    if config.inbound.captures_nothing() {
+        warnings.push(Warning::NothingInbound);
+    }
+    if outbound.capture == OutboundCapture::All && !outbound.include_ports.is_empty() {
+        warnings.push(Warning::IncludePortsDoNotRestrict);
+    }
+    let something = !(outbound.captures_nothing() && config.inbound.captures_nothing());
+    if something && !ipv6 && pod.addresses.capture_ipv6(Ipv6Mode::Auto) {
+        warnings.push(Warning::Ipv6Open);
+    }
+    warnings.extend(dns(config, pod, ipv6));
+    warnings.extend(never::matches(config, ipv6));
+    for (field, ids) in [
+        (Field::ProxyUids, &config.proxy.uids),
+        (Field::ProxyGids, &config.proxy.gids),
+    ] {
+        if ids.contains(&0) {
+            warnings.push(Warning::RootPasses { field });
+        }
+        for container in containers {
+            let id = match field {
+                Field::ProxyGids => container.gid,
+                _ => container.uid,
+            };
+            if let Some(id) = id.filter(|id| ids.contains(id)) {
+                let container = container.name.clone();
+                warnings.push(Warning::TakenForProxy {
+                    container,
+                    field,
+                    id,
+                });
+            }
+        }
+    }
+    warnings
+}
+
+fn dns(config: &CaptureConfig, pod: &PodFacts, ipv6: bool) -> Option<Warning> {
+    let dns = config.dns.as_ref()?;
+    if config.outbound.exclude_ports.contains(shunt_abi::port::DNS) {
+        return Some(Warning::DnsExcluded);
+    }
+    let servers = match &dns.servers {
+        DnsServers::All => return None,
+        DnsServers::ResolvConf => &pod.nameservers,
+        DnsServers::Only(servers) => servers,
+    };
+    let none = !servers.iter().any(|server| server.is_ipv4() || ipv6);
+    none.then_some(Warning::DnsWithoutServers)
+}
+
+impl Warning {
+    /// What it is and what to do about it, in the words in which the policy was asked for.
+    #[must_use]
+    pub fn text(&self, vocabulary: Vocabulary) -> String {
+        let name = |field: Field| field.name(vocabulary);
+        match self {
+            Self::NothingOutbound => format!(
+                "captures nothing outbound ({}): every connection that the pod opens passes the \
+                 proxy by; {} captures all of them",
+                without(
+                    Field::OutboundCidrs,
+                    Field::OutboundIncludePorts,
+                    vocabulary
+                ),
+                all(Field::OutboundCidrs, vocabulary)
+            ),
+            Self::NothingInbound => format!(
+                "captures nothing inbound (no {}): every connection that arrives passes the proxy \
+                 by; {} captures all of them",
+                name(Field::InboundPorts),
+                all(Field::InboundPorts, vocabulary)
+            ),
+            Self::NeverMatches { field, item, why } => {
+                format!(
+                    "{} {item} never matches: {}",
+                    name(*field),
+                    why.text(vocabulary)
+                )
+            }
+            Self::NeverCaptured { field, item, by } => format!(
+                "{} {item} is never captured: all of it is excluded by {}; take it out of one of \
+                 the two",
+                name(*field),
+                name(*by)
+            ),
+            Self::IncludePortsDoNotRestrict => format!(
+                "{} captures nothing more: all destinations are captured already, and other ports \
+                 are captured as well; to capture these ports only, let {} be {}",
+                name(Field::OutboundIncludePorts),
+                name(Field::OutboundCidrs),
+                match vocabulary {
+                    Vocabulary::Policy => "none",
+                    _ => "empty",
+                }
+            ),
+            Self::Ipv6Open => format!(
+                "the pod has an IPv6 address, but IPv6 is not captured: every IPv6 connection \
+                 passes the proxy by; capture it ({}), or give the pod IPv4 only",
+                match vocabulary {
+                    Vocabulary::Istio => "--ipv6 auto",
+                    Vocabulary::Linkerd => "--ipv6=true",
+                    _ => "ipv6: auto",
+                }
+            ),
+            Self::DnsExcluded => format!(
+                "DNS is not captured: {} lets port 53 pass; take it out there, or leave out {}",
+                name(Field::OutboundExcludePorts),
+                name(Field::Dns)
+            ),
+            Self::DnsWithoutServers => format!(
+                "DNS is not captured: no server is known whose queries could be (none of a \
+                 captured family in /etc/resolv.conf or in the policy); capture queries to any \
+                 server ({})",
+                match vocabulary {
+                    Vocabulary::Istio => "--capture-all-dns",
+                    _ => "dns.servers: all",
+                }
+            ),
+            Self::RootPasses { field } => format!(
+                "{} 0 is the proxy: every process of root's passes the proxy by; run the proxy \
+                 under an id that no other container has",
+                name(*field)
+            ),
+            Self::TakenForProxy {
+                container,
+                field,
+                id,
+            } => format!(
+                "{container} runs under the proxy's {} {id}: all that it sends passes the proxy \
+                 by; run it under another, or the proxy",
+                match field {
+                    Field::ProxyGids => "group id",
+                    _ => "user id",
+                }
+            ),
+        }
+    }
+}
+
+fn without(one: Field, other: Field, vocabulary: Vocabulary) -> String {
+    format!("no {}, no {}", one.name(vocabulary), other.name(vocabulary))
+}
+
+/// How to capture all.
+fn all(field: Field, vocabulary: Vocabulary) -> String {
+    let name = field.name(vocabulary);
+    match vocabulary {
+        Vocabulary::Istio => format!("`{name} '*'`"),
+        Vocabulary::IstioAnnotations => format!("`{name}: \"*\"`"),
+        Vocabulary::Linkerd | Vocabulary::LinkerdAnnotations => format!("leaving {name} out"),
+        Vocabulary::Policy => format!("`{name}: all`"),
+    }
+}

@@ -1,0 +1,140 @@
+//! From one backend or mode to another: nothing of the former stays.
+
+use shunt_redirect::backend::{self, BackendChoice};
+use shunt_redirect::iptables::Flavour;
+use shunt_redirect::{Backend, remove};
+
+use super::child::Wrapped;
+use super::{FAMILIES, FLAVOURS, iptables, ours, saved};
+use crate::cases::named;
+use crate::support::{everything, in_pod};
+use shunt_redirect::ruleset::Family;
+
+/// All that any backend may have written, whatever the order of tables.
+fn all() -> String {
+    // Empty legacy tables come into being when they are looked at, and cannot be made to go.
+    let legacy = FAMILIES.map(|family| ours(Flavour::Legacy, family).text());
+    let everything = everything();
+    let (tables, rest) = everything.split_once("\n---\n").unwrap();
+    let mut tables: Vec<_> = tables.split("table ").collect();
+    tables.sort_unstable();
+    format!("{}\n{}\n{rest}", legacy.concat(), tables.concat())
+}
+
+const BACKENDS: [(BackendChoice, Backend); 3] = [
+    (BackendChoice::Nft, Backend::Nft),
+    (
+        BackendChoice::IptablesLegacy,
+        Backend::Iptables(Flavour::Legacy),
+    ),
+    (BackendChoice::IptablesNft, Backend::Iptables(Flavour::Nft)),
+];
+const POLICIES: [&str; 3] = [
+    "injector_with_both_families",
+    "tproxy_with_everything",
+    "ipv6_off",
+];
+
+#[test]
+fn no_backend_and_no_mode_leaves_anything_behind_when_another_follows() {
+    let fresh = |choice, policy: &str| {
+        in_pod(|| {
+            let applied = backend::apply(&named(policy), choice).unwrap();
+            assert!(applied.replaced.is_empty());
+            all()
+        })
+    };
+    let ways: Vec<_> = BACKENDS
+        .iter()
+        .flat_map(|backend| POLICIES.map(|policy| (*backend, policy)))
+        .map(|(backend, policy)| (backend, policy, fresh(backend.0, policy)))
+        .collect();
+    for (from, before, _) in &ways {
+        in_pod(|| {
+            let empty = all();
+            for (to, after, expected) in &ways {
+                backend::apply(&named(before), from.0).unwrap();
+                let applied = backend::apply(&named(after), to.0).unwrap();
+                assert_eq!(applied.backend, to.1);
+                let replaced: &[Backend] = if from == to { &[] } else { &[from.1] };
+                assert_eq!(applied.replaced, replaced);
+                assert_eq!(&all(), expected, "from {from:?} {before} to {to:?} {after}");
+                let removed = remove().unwrap();
+                assert_eq!(removed.table, to.1 == Backend::Nft);
+                assert_eq!(removed.iptables.is_empty(), to.1 == Backend::Nft);
+                assert_eq!(all(), empty, "after {from:?} {before} and {to:?} {after}");
+            }
+        });
+    }
+}
+
+#[test]
+fn iptables_goes_where_the_rules_of_others_are() {
+    for (family, arguments, flavour) in [
+        (Family::V4, "-t filter -A INPUT -j ACCEPT", Flavour::Legacy),
+        (Family::V6, "-t nat -A OUTPUT -j RETURN", Flavour::Legacy),
+        (Family::V4, "-t filter -A INPUT -j ACCEPT", Flavour::Nft),
+    ] {
+        in_pod(|| {
+            // Tables that are there, but empty, say nothing.
+            saved(Flavour::Legacy);
+            iptables(Flavour::Legacy, Family::V4, "-t nat -L -n");
+            iptables(flavour, family, arguments);
+            let config = named("injector_with_both_families");
+            let applied = backend::apply(&config, BackendChoice::Iptables).unwrap();
+            assert_eq!(applied.backend, Backend::Iptables(flavour));
+            let again = backend::apply(&config, BackendChoice::Iptables).unwrap();
+            assert_eq!(again.backend, applied.backend);
+            assert_eq!(again.change, shunt_redirect::Change::Unchanged);
+        });
+    }
+}
+
+#[test]
+fn by_nf_tables_no_program_is_run_unless_there_are_legacy_tables() {
+    in_pod(|| {
+        let count = "echo $NAME >>$DIR/run";
+        for policy in [
+            "injector_with_both_families",
+            "tproxy_with_everything",
+            "remove",
+        ] {
+            let wrapped: Vec<_> = FLAVOURS.map(|flavour| Wrapped::new(flavour, count)).into();
+            for wrapped in &wrapped {
+                for choice in ["auto", "nft"] {
+                    let ended = wrapped.run(policy, choice);
+                    assert_eq!((ended.status.code(), ended.error.as_str()), (Some(0), ""));
+                    assert_eq!(wrapped.read("run"), "");
+                }
+            }
+        }
+        iptables(Flavour::Legacy, Family::V4, "-t nat -L -n");
+        let wrapped = Wrapped::new(Flavour::Legacy, count);
+        wrapped.run("injector_with_both_families", "nft");
+        assert_eq!(wrapped.read("run"), "iptables-legacy-save\n");
+    });
+}
+
+#[test]
+fn iptables_is_used_where_the_kernel_has_no_nf_tables_and_only_if_the_choice_is_free() {
+    // The third question is asked before the first change.
+    for (sockets, flavour) in [(1, Flavour::Nft), (3, Flavour::Legacy)] {
+        in_pod(|| {
+            let policy = "tproxy_with_everything";
+            let wrapped = Wrapped::new(flavour, "");
+            let before = all();
+            let forced = wrapped.run_without_nf_tables(sockets, policy, "nft");
+            assert!(forced.error.starts_with("KernelLacks: "), "{forced:?}");
+            assert_eq!(all(), before);
+
+            let free = wrapped.run_without_nf_tables(sockets, policy, "auto");
+            assert_eq!(free.error, "", "{free:?}");
+            let expected = format!("{flavour}, Some(\"cannot open a netlink socket");
+            assert!(free.backend.starts_with(&expected), "{free:?}");
+            super::applied(&named(policy), flavour);
+
+            let usual = wrapped.run(policy, "auto");
+            assert_eq!(usual.backend, "nft, None");
+        });
+    }
+}

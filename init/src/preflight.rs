@@ -1,0 +1,47 @@
+//! `shunt-init preflight`: what a run would need here.
+
+use serde_json::json;
+use shunt_redirect::preflight::{Finding, State, preflight};
+
+use crate::exit::Exit;
+use crate::message::{Form, Message};
+
+/// Says all that was found, and ends with the code of the first thing that is missing.
+pub(crate) fn run(form: Form) -> Exit {
+    let found = preflight();
+    for finding in &found.findings {
+        message(finding).say(form);
+    }
+    match found.cause() {
+        None => {
+            Message::info("rules can be written here").say(form);
+            Exit::Success
+        }
+        Some(cause) => {
+            let exit = Exit::from(cause);
+            let first = found.findings.iter();
+            let mut missing = first.filter(|finding| matches!(finding.state, State::Missing(_)));
+            let text = missing.next().map_or_else(String::new, line);
+            Message::error(&format!("rules cannot be written here: {text}")).say(form);
+            exit
+        }
+    }
+}
+
+fn line(finding: &Finding) -> String {
+    format!("{}: {}", finding.check, finding.text)
+}
+
+fn message(finding: &Finding) -> Message {
+    let (word, code) = match finding.state {
+        State::Good => ("good", None),
+        State::Note => ("note", None),
+        State::Missing(cause) => ("missing", Some(Exit::from(cause))),
+    };
+    let mut fields = json!({ "check": finding.check, "state": word, "found": finding.text });
+    if let Some(exit) = code {
+        fields["code"] = json!(exit.code());
+        fields["cause"] = json!(format!("{exit:?}"));
+    }
+    Message::info(format!("{word:<8} {}", line(finding))).with(fields)
+}

@@ -1,0 +1,132 @@
+//! Proof of the rules after they are written: when it is asked for, and what is said of it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use shunt_redirect::compat::Validation;
+use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
+use shunt_redirect::{Applied, Backend, CaptureConfig, PodFacts, nft};
+
+use crate::message::Message;
+use crate::run::Failure;
+
+/// Whether the rules are proved once they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Choice {
+    /// In a container of Kubernetes.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Choice {
+    fn holds(self) -> bool {
+        match self {
+            Self::Auto => in_kubernetes(),
+            Self::On => true,
+            Self::Off => false,
+        }
+    }
+}
+
+/// The kubelet gives every container this variable.
+fn in_kubernetes() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// Proves rules that were written just now. Istio's arguments may ask for it, too.
+pub(crate) fn after_apply(
+    applied: &Applied,
+    choice: Choice,
+    asked: Option<&Validation>,
+) -> Result<Vec<Message>, Failure> {
+    if asked.is_none() && !choice.holds() {
+        return Ok(Vec::new());
+    }
+    let options = options(asked);
+    let begun = Instant::now();
+    let report = verify(&applied.plan, applied.backend, &options).map_err(Failure::Verify)?;
+    judge(&report, begun.elapsed())
+}
+
+/// Proves rules that somebody else wrote, as Istio's CNI plugin does, with whatever this process
+/// may do: often nothing but open connections.
+pub(crate) fn of_others(
+    config: &CaptureConfig,
+    asked: &Validation,
+) -> Result<Vec<Message>, Failure> {
+    let pod = PodFacts::read(config).map_err(Failure::Facts)?;
+    let plan = shunt_redirect::plan(config, &pod);
+    let begun = Instant::now();
+    // Where there is a table of ours, and this process may look at it, all can be proved.
+    let report = match nft::list() {
+        Ok(Some(_)) => {
+            verify(&plan, Backend::Nft, &options(Some(asked))).map_err(Failure::Verify)?
+        }
+        _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
+    };
+    judge(&report, begun.elapsed())
+}
+
+fn options(asked: Option<&Validation>) -> Options {
+    let timeout = asked.map_or(Options::TIMEOUT, |asked| asked.timeout);
+    Options { timeout }
+}
+
+/// A line for each leg; an error if any has failed.
+fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
+    let mut messages: Vec<Message> = report.legs.iter().map(message).collect();
+    let mut failed = report.failed();
+    let Some(first) = failed.next() else {
+        let [live, read_back, not_proved, _] = report.count();
+        messages.push(Message::info(format!(
+            "verified in {} ms: {live} legs live by {} probes, {read_back} read back, \
+             {not_proved} not proved",
+            time.as_millis(),
+            report.probes
+        )));
+        return Ok(messages);
+    };
+    let more = match failed.count() {
+        0 => String::new(),
+        more => format!("; legs that failed beside it: {more}"),
+    };
+    Err(Failure::Unproved {
+        messages,
+        cause: format!(
+            "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
+             so that nothing passes by mistake. Another program may have changed them, or this \
+             network namespace: look at `nft list ruleset` in it",
+            first.name(),
+            first.key,
+            what(first)
+        ),
+    })
+}
+
+fn what(leg: &Leg) -> String {
+    match &leg.proof {
+        Proof::Failed(failure) => failure.to_string(),
+        other => other.word().to_owned(),
+    }
+}
+
+fn message(leg: &Leg) -> Message {
+    let mut fields = json!({
+        "leg": leg.name(),
+        "rule": leg.key,
+        "proof": leg.proof.word(),
+    });
+    match &leg.proof {
+        Proof::Live => {}
+        Proof::ReadBack { why } | Proof::NotProved { why } => fields["why"] = json!(why),
+        Proof::Failed(failure) => {
+            fields["expected"] = json!(failure.expected);
+            fields["happened"] = json!(failure.happened);
+        }
+    }
+    Message::info(leg.to_string()).with(fields)
+}
