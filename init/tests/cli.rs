@@ -74,11 +74,11 @@ fn it_tells_version_commit_and_schema() {
 }
 
 #[test]
-fn help_promises_to_read_the_rules_back_and_no_more() {
+fn help_tells_that_the_rules_are_proved() {
     let Ran(code, output, _) = init("--help");
     assert_eq!(code, 0);
-    assert!(output.contains("reads them back"), "{output}");
-    assert!(!output.contains("prove"), "{output}");
+    assert!(output.contains("proves them"), "{output}");
+    assert!(output.contains("--verify"), "{output}");
 }
 
 #[test]
@@ -765,5 +765,16 @@ fn list_and_diff_know_the_chains_of_iptables() {
             output.contains("of an earlier run would be removed"),
             "{output}"
         );
+    });
+}
+
+#[test]
+fn a_validator_that_sees_no_capture_does_not_pass() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let arguments = format!("istio-iptables {INJECTOR} --skip-rule-apply --run-validation");
+        let Ran(code, _, error) = init(&format!("{arguments} --probe-timeout 100ms"));
+        assert_eq!(code, 126, "{error}");
+        assert!(error.contains("uid 1337"), "{error}");
     });
 }

@@ -25,3 +25,23 @@ fn tcp() -> Result<()> {
 fn captured() -> Result<()> {
     compare("captured")
 }
+
+#[test]
+fn every_folder_is_a_test_and_there_are_more_than_two_hundred_scenarios() -> Result<()> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(differential::scenario::folder())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let name = path.file_name().unwrap_or_default();
+            folders.push(name.to_string_lossy().into_owned());
+        }
+    }
+    folders.sort();
+    assert_eq!(folders, ["captured", "http", "tcp"]);
+    let mut scenarios = 0;
+    for folder in &folders {
+        scenarios += differential::scenario::Group::read(folder)?.scenarios.len();
+    }
+    assert!(scenarios > 200, "{scenarios}");
+    Ok(())
+}

@@ -55,7 +55,7 @@ fn with_the_injectors_capabilities_every_rule_but_the_proxys_is_proved_live() ->
         "live       inbound TCP is captured IPv6 (inbound/capture)",
         "live       excluded inbound ports pass IPv4 (inbound/exclude-ports)",
         "live       the tunnel port passes IPv6 (inbound/tunnel-port)",
-        "verified: 15 legs live by ",
+        ": 15 legs live by ",
     ] {
         ensure!(run.stdout.contains(line), "no `{line}` in {run}");
     }
@@ -88,8 +88,8 @@ fn a_foreign_rule_that_takes_connections_away_is_found_by_packets_alone() -> Res
     let net = Network::new("verify-foreign")?;
     let pod = net.pod("pod").build()?;
     pod.load_rules(
-        "table ip other { chain c { type nat hook output priority -200; \
-         tcp dport != 15001 redirect to :9; }; }",
+        "table ip other { chain c { type nat hook output priority -150; \
+         ip daddr 198.51.100.0/24 tcp dport != 15001 redirect to :9; }; }",
     )?;
     let run = init_as(&pod, CAPABILITIES, &with(&["--verify"]))?;
     assert_eq!(run.status.code(), Some(126), "{run}");
@@ -124,14 +124,25 @@ fn a_native_sidecar_that_runs_already_notices_nothing() -> Result<()> {
 fn nothing_that_a_probe_sends_leaves_the_pod() -> Result<()> {
     let net = Network::new("verify-leak")?;
     let pod = net.pod("pod").build()?;
-    let more = ["-x", "10.97.0.0/16,fd00:97::/32", "-o", "9000", "--verify"];
+    let arguments = [
+        "istio-iptables",
+        "-i",
+        "*",
+        "-b",
+        "*",
+        "-x",
+        "10.97.0.0/16,fd00:97::/32",
+        "-o",
+        "9000",
+        "--verify",
+    ];
     // Whatever goes out by eth0 from or to an address of a probe is counted, and there is none.
     pod.load_rules(
         "table inet leak { chain c { type filter hook postrouting priority 300; \
          oifname \"eth0\" meta l4proto { tcp, udp, icmp } counter drop; \
          oifname \"eth0\" icmpv6 type { echo-request, destination-unreachable } counter drop; }; }",
     )?;
-    pod.init(&with(&more))?.success()?;
+    pod.init(&arguments)?.success()?;
     let listed = pod.command("nft").args(["list", "table", "inet", "leak"]);
     let listed = listed.finish()?.success()?.stdout;
     assert_eq!(listed.matches("packets 0 bytes 0").count(), 2, "{listed}");
@@ -145,7 +156,7 @@ fn a_run_killed_while_it_verifies_leaves_nothing_that_the_next_does_not_remove()
     pod.apply_rules(&[])?;
     let clean = uncounted(&pod.traces()?);
     for remove in [false, true] {
-        // The first send by a raw socket comes when the link is there.
+        // The third thread makes the socket of a probe, when the link is there.
         let killed = pod
             .command("strace")
             .args([
@@ -153,7 +164,7 @@ fn a_run_killed_while_it_verifies_leaves_nothing_that_the_next_does_not_remove()
                 "-o",
                 "/dev/null",
                 "-e",
-                "inject=setfsuid:signal=KILL:when=9",
+                "inject=clone3:signal=KILL:when=3",
             ])
             .arg(programs::shunt_init()?)
             .args(with(&["--verify"]))

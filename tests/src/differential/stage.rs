@@ -23,8 +23,6 @@ use crate::server::Server;
 /// Ports of the peer on which upstreams listen. Nobody listens on others.
 pub const UPSTREAM_PORTS: std::ops::RangeInclusive<u16> = 9001..=9006;
 
-/// Nothing has happened for this long: nothing will.
-const QUIET: Duration = Duration::from_millis(200);
 /// How long an end that was announced is awaited.
 const ANNOUNCED: Duration = Duration::from_millis(1500);
 
@@ -116,11 +114,11 @@ impl Stage {
         })
     }
 
-    /// Runs one scenario.
+    /// Runs one scenario, until nothing has happened for as long as `quiet`.
     ///
     /// # Errors
     /// The proxy has ended, or nobody listens where a client connects to.
-    pub fn run(&mut self, scenario: &Arc<Scenario>) -> Result<Transcript> {
+    pub fn run(&mut self, scenario: &Arc<Scenario>, quiet: Duration) -> Result<Transcript> {
         let board = Board::new();
         self.upstreams
             .set(Some((Arc::clone(scenario), Arc::clone(&board))));
@@ -159,12 +157,12 @@ impl Stage {
             };
             records.iter().map(copy).collect()
         };
-        poll(ANNOUNCED, || {
+        poll(ANNOUNCED + quiet, || {
             let announced = snapshot().iter().any(|record| {
                 let last = record.seen.last();
                 record.end == End::Kept && last.is_some_and(|s| s.message.announces_close())
             });
-            (!announced && board.quiet() >= QUIET).then_some(())
+            (!announced && board.quiet() >= quiet).then_some(())
         });
         let mut upstreams = board.upstreams();
         for (_, record) in &mut upstreams {

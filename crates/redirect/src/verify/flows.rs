@@ -74,6 +74,7 @@ pub(super) fn probes(
 struct Values<'a> {
     place: &'a Place,
     senders: &'a [Sender],
+    loopback: IpAddr,
     destinations: Vec<IpAddr>,
     sources_sent: Vec<IpAddr>,
     sources_arrived: Vec<IpAddr>,
@@ -121,6 +122,7 @@ impl<'a> Values<'a> {
         Self {
             place,
             senders,
+            loopback,
             destinations,
             sources_sent: vec![place.own, inbound_source],
             sources_arrived,
@@ -214,15 +216,7 @@ impl Chosen<'_> {
         let usual_port = values.ports_sent[0];
         let application = values.senders.first().copied();
         let mut add = |way: Option<Sender>, protocol, source, destination, port| {
-            let ends = Ends {
-                protocol,
-                source: (source, random_port()),
-                destination: (destination, port),
-            };
-            if let Some(flow) = self.flow(way, ends, false, place) {
-                let decision = decide(self.rules, &flow, self.listening);
-                self.add(flow, decision, false);
-            }
+            self.add_usual(way, protocol, (source, destination), port, place);
         };
         for port in &values.ports_sent {
             for sender in values.senders {
@@ -231,6 +225,14 @@ impl Chosen<'_> {
             for protocol in PROTOCOLS {
                 add(application, protocol, place.own, place.elsewhere, *port);
             }
+        }
+        for sender in values.senders {
+            let tcp = Protocol::Tcp;
+            add(Some(*sender), tcp, place.own, values.loopback, usual_port);
+            add(Some(*sender), tcp, place.own, place.elsewhere, usual_port);
+            let udp = Protocol::Udp;
+            add(Some(*sender), udp, place.own, place.elsewhere, usual_port);
+            add(Some(*sender), udp, place.own, place.elsewhere, port::DNS);
         }
         for destination in &values.destinations {
             for protocol in PROTOCOLS {
@@ -244,6 +246,25 @@ impl Chosen<'_> {
                 port::DNS,
             );
         }
+        for source_port in values.source_ports.iter().flatten() {
+            for (sender, source, destination) in [
+                (application, place.own, place.elsewhere),
+                (None, place.client, place.own),
+            ] {
+                let ends = Ends {
+                    protocol: Protocol::Udp,
+                    source: (source, *source_port),
+                    destination: (destination, random_port()),
+                };
+                if let Some(flow) = self.flow(sender, ends, false, place) {
+                    let decision = decide(self.rules, &flow, self.listening);
+                    self.add(flow, decision, true);
+                }
+            }
+        }
+        let mut add = |way: Option<Sender>, protocol, source, destination, port| {
+            self.add_usual(way, protocol, (source, destination), port, place);
+        };
         for port in &values.ports_arrived {
             add(None, Protocol::Tcp, place.client, place.own, *port);
         }
@@ -251,6 +272,26 @@ impl Chosen<'_> {
             for protocol in PROTOCOLS {
                 add(None, protocol, *source, place.own, usual_port);
             }
+        }
+    }
+
+    /// Adds a flow from any port.
+    fn add_usual(
+        &mut self,
+        way: Option<Sender>,
+        protocol: Protocol,
+        (source, destination): (IpAddr, IpAddr),
+        port: u16,
+        place: &Place,
+    ) {
+        let ends = Ends {
+            protocol,
+            source: (source, random_port()),
+            destination: (destination, port),
+        };
+        if let Some(flow) = self.flow(way, ends, false, place) {
+            let decision = decide(self.rules, &flow, self.listening);
+            self.add(flow, decision, false);
         }
     }
 
@@ -410,6 +451,9 @@ fn senders(rules: &Ruleset, ability: Ability) -> Vec<Sender> {
     let mut uids = vec![own_uid];
     let mut gids = vec![own_gid];
     if ability.any_owner {
+        let before = |id: u32| id.checked_sub(1);
+        // The last number stands for "as it is".
+        let is_id = |id: &u32| *id != u32::MAX;
         let nobody = |taken: &dyn Fn(u32) -> bool| (20_000..40_000).find(|id| !taken(*id));
         let proxy_uid = |id| decide::id(id, name::set::PROXY_UIDS, rules);
         let taken_gid = |id| {
@@ -421,8 +465,8 @@ fn senders(rules: &Ruleset, ability: Ability) -> Vec<Sender> {
         gids = nobody(&taken_gid).into_iter().chain([own_gid]).collect();
         for set in &rules.sets {
             match &set.elements {
-                Elements::Uids(ids) => uids.extend(ids.iter().take(INTERVALS).map(|ids| ids.0)),
-                Elements::Gids(ids) => gids.extend(ids.iter().take(INTERVALS).map(|ids| ids.0)),
+                Elements::Uids(ids) => uids.extend(edges(ids, before).filter(is_id)),
+                Elements::Gids(ids) => gids.extend(edges(ids, before).filter(is_id)),
                 _ => {}
             }
         }

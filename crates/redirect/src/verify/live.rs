@@ -14,6 +14,7 @@ use super::wire::Kind;
 use super::zone;
 use crate::error::KernelError;
 use crate::nft::Nft;
+use crate::ruleset::Protocol;
 
 /// The rules' counters, by key.
 type Counters = HashMap<String, u64>;
@@ -39,6 +40,8 @@ impl Counting<'_> {
 pub(super) struct Watch<'a> {
     pub(super) stage: &'a Stage,
     counting: Counting<'a>,
+    /// Whether the rules put connections into conntrack zones.
+    zones: bool,
     counters: Counters,
     /// How long a packet may take.
     patience: Duration,
@@ -65,12 +68,14 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         stage: &'a Stage,
         mut counting: Counting<'a>,
+        zones: bool,
         patience: Duration,
     ) -> Result<Self, KernelError> {
         Ok(Self {
             stage,
             counters: counting.read()?,
             counting,
+            zones,
             patience,
         })
     }
@@ -128,7 +133,7 @@ impl<'a> Watch<'a> {
                     happened: format!("{seen}, though the rules counted it"),
                 },
             ));
-        } else if let Some(zone) = self.wrong_zone(probe)? {
+        } else if let Some(zone) = self.wrong_zone(probe, &others)? {
             wrong.push(zone);
         }
         Ok(wrong)
@@ -172,7 +177,7 @@ impl<'a> Watch<'a> {
     /// A server that was reached by what arrived shall not wait for more.
     fn take_back(&self, probe: &Probe) -> io::Result<()> {
         match probe.flow.way {
-            Way::Arrived if probe.flow.ends.protocol == crate::ruleset::Protocol::Tcp => {
+            Way::Arrived if probe.flow.ends.protocol == Protocol::Tcp => {
                 self.stage.far_end.send(&probe.flow.ends, Kind::Reset)
             }
             _ => Ok(()),
@@ -238,19 +243,25 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether conntrack keeps the flow in another zone than it should.
-    fn wrong_zone(&mut self, probe: &Probe) -> Result<Option<(String, Failure)>, StageError> {
+    fn wrong_zone(
+        &self,
+        probe: &Probe,
+        others: &[String],
+    ) -> Result<Option<(String, Failure)>, StageError> {
         let expected = probe.decision.zone;
-        if expected == 0 {
+        let tracked = probe.flow.ends.protocol == Protocol::Udp && !probe.flow.nonsense;
+        if !self.zones || !tracked {
             return Ok(None);
         }
         let found = match zone::of(&probe.flow.ends, expected)? {
             zone::Found::Zone(zone) if zone == expected => return Ok(None),
             zone::Found::Zone(zone) => format!("it is in zone {zone}"),
+            zone::Found::Nowhere if expected == 0 => return Ok(None),
             zone::Found::Nowhere => "conntrack does not know it".to_owned(),
             // The counters have told that the rule decided.
             zone::Found::Unreadable => return Ok(None),
         };
-        let mut keys = probe.decision.keys.iter();
+        let mut keys = probe.decision.keys.iter().chain(others);
         let key = keys.find(|key| key.starts_with("dns/zone"));
         let failure = Failure {
             expected: format!("{} in conntrack zone {expected}", text(probe)),
@@ -282,8 +293,8 @@ fn ends_as_expected(sight: Sight, probe: &Probe) -> bool {
 fn text(probe: &Probe) -> String {
     let ends = &probe.flow.ends;
     let protocol = match ends.protocol {
-        crate::ruleset::Protocol::Tcp => "TCP",
-        crate::ruleset::Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
     };
     let to = std::net::SocketAddr::from(ends.destination);
     match probe.flow.way {

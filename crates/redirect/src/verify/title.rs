@@ -131,3 +131,22 @@ const TITLES: &[(&str, &str)] = &[
     (key::OUTBOUND_INCLUDE_V4, "included destinations are captured"),
     (key::OUTBOUND_INCLUDE_V6, "included destinations are captured"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::of;
+
+    #[test]
+    fn every_key_of_a_rule_has_a_title() {
+        let keys = include_str!("../../../abi/src/rule.rs");
+        let keys: Vec<&str> = keys
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1))
+            .collect();
+        assert!(keys.len() > 80, "{keys:?}");
+        for key in keys {
+            assert_ne!(of(key), key, "{key} has no title");
+            assert_eq!(of(&format!("{key}:eth1")), format!("{} eth1", of(key)));
+        }
+    }
+}
