@@ -153,7 +153,7 @@ impl Case<'_> {
     /// Whether the client is who Istio's rules name first.
     fn is_first_uid(&self) -> bool {
         let uids = &self.policy.proxy.uids;
-        let first = self.flags.first_uid().or(uids.first().copied());
+        let first = self.flags.first_uid().or_else(|| uids.first().copied());
         first == Some(self.flow.owner.uid)
     }
 
