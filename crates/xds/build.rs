@@ -58,6 +58,14 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector",
     ),
     (
+        "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
+        "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+    ),
+    (
+        "envoy/extensions/filters/listener/proxy_protocol/v3/proxy_protocol.proto",
+        "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    ),
+    (
         "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     ),
@@ -72,6 +80,14 @@ const ROOTS: &[(&str, &str)] = &[
     (
         "envoy/extensions/transport_sockets/raw_buffer/v3/raw_buffer.proto",
         "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer",
+    ),
+    (
+        "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+        "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    ),
+    (
+        "envoy/extensions/transport_sockets/tls/v3/tls.proto",
+        "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     ),
     (
         "envoy/extensions/access_loggers/file/v3/file.proto",

@@ -25,7 +25,7 @@ use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
 use crate::backend;
 use crate::exit::Exit;
 use crate::message::{Form, Message, print};
-use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, PROXY_INIT, Words};
+use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, LINKERD2_PROXY_INIT, PROXY_INIT, Words};
 use crate::{list, preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -83,7 +83,11 @@ enum Verb {
 }
 
 /// The names of other programs that this one replaces, and the verb for each.
-const NAMES: [(&str, &str); 2] = [(ISTIO_IPTABLES, ISTIO_IPTABLES), (PROXY_INIT, LINKERD_INIT)];
+const NAMES: [(&str, &str); 3] = [
+    (ISTIO_IPTABLES, ISTIO_IPTABLES),
+    (PROXY_INIT, LINKERD_INIT),
+    (LINKERD2_PROXY_INIT, LINKERD_INIT),
+];
 
 /// Why a run failed.
 #[derive(Debug)]

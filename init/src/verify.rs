@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shunt_redirect::compat::Validation;
+use shunt_redirect::ruleset::Verdict;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
-use shunt_redirect::{Applied, Backend, CaptureConfig, PodFacts, nft};
+use shunt_redirect::{Applied, Backend, CaptureConfig, Plan, PodFacts, nft};
 
 use crate::message::Message;
 use crate::run::Failure;
@@ -68,7 +69,35 @@ pub(crate) fn of_others(
         }
         _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
     };
-    judge(&report, begun.elapsed())
+    let messages = judge(&report, begun.elapsed())?;
+    if shows_capture(&plan, &report) {
+        return Ok(messages);
+    }
+    let ids: Vec<String> = config.proxy.uids.iter().map(u32::to_string).collect();
+    Err(Failure::Unproved {
+        messages,
+        cause: format!(
+            "nothing shows that there are rules: no connection that they capture could be tried \
+             from here; run this as the proxy's user (uid {}), or where the rules are Shunt's with \
+             CAP_NET_ADMIN and CAP_NET_RAW",
+            ids.join(" or ")
+        ),
+    })
+}
+
+/// Whether a leg that captures is proved, if there is any. In a namespace without rules all that
+/// should pass does.
+fn shows_capture(plan: &Plan, report: &Report) -> bool {
+    let rules = plan.ruleset.chains.iter().flat_map(|chain| &chain.rules);
+    let capturing: Vec<&str> = rules
+        .filter(|rule| matches!(rule.verdict, Verdict::Redirect(_) | Verdict::Tproxy { .. }))
+        .map(|rule| rule.key.as_str())
+        .collect();
+    let proved = |leg: &Leg| {
+        capturing.contains(&leg.key.as_str())
+            && matches!(leg.proof, Proof::Live | Proof::ReadBack { .. })
+    };
+    capturing.is_empty() || report.legs.iter().any(proved)
 }
 
 fn options(asked: Option<&Validation>) -> Options {
@@ -99,7 +128,9 @@ fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
         cause: format!(
             "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
              so that nothing passes by mistake. Another program may have changed them, or this \
-             network namespace: look at `nft list ruleset` in it",
+             network namespace: look at `nft list ruleset` in it. Where a firewall in the pod drops \
+             the probes (from 203.0.113.0/24 and 2001:db8::/32), let them through on `lo` and \
+             shunt-probe, or use `--verify=off`",
             first.name(),
             first.key,
             what(first)

@@ -11,8 +11,10 @@ use crate::run::Failure;
 
 /// Istio's program, and the verb for its arguments.
 pub(crate) const ISTIO_IPTABLES: &str = "istio-iptables";
-/// Linkerd's program.
+/// Linkerd's program, in the image of its own.
 pub(crate) const PROXY_INIT: &str = "proxy-init";
+/// The same in the proxy's image, where later releases have it.
+pub(crate) const LINKERD2_PROXY_INIT: &str = "linkerd2-proxy-init";
 /// The verb for its arguments.
 pub(crate) const LINKERD_INIT: &str = "linkerd-init";
 

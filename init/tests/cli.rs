@@ -767,3 +767,14 @@ fn list_and_diff_know_the_chains_of_iptables() {
         );
     });
 }
+
+#[test]
+fn a_validator_that_sees_no_capture_does_not_pass() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let arguments = format!("istio-iptables {INJECTOR} --skip-rule-apply --run-validation");
+        let Ran(code, _, error) = init(&format!("{arguments} --probe-timeout 100ms"));
+        assert_eq!(code, 126, "{error}");
+        assert!(error.contains("uid 1337"), "{error}");
+    });
+}

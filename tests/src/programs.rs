@@ -1,6 +1,6 @@
 //! The programs under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -62,7 +62,8 @@ pub fn envoy() -> Result<PathBuf> {
 }
 
 /// The container image with all programs of this project, and the application of the tests; the
-/// folder of each is in its `PATH`.
+/// folder of each is in its `PATH`. It runs `shunt-init`, as injectors expect it that name no
+/// command; Linkerd's names one.
 ///
 /// # Errors
 /// One of them does not build.
@@ -70,7 +71,12 @@ pub fn shunt_image() -> Result<Image> {
     Image::scratch("shunt.test/shunt:1")
         .program("/usr/local/bin/shunt-init", &shunt_init()?)?
         .program("/usr/local/bin/shunt-agent", &shunt_agent()?)?
-        .program("/usr/local/bin/shunt-test-app", &test_app()?)
+        .program("/usr/local/bin/shunt-test-app", &test_app()?)?
+        .link(
+            "/usr/lib/linkerd/linkerd2-proxy-init",
+            "/usr/local/bin/shunt-init",
+        )
+        .map(|image| image.entrypoint(&["shunt-init"]))
 }
 
 /// The container image with Envoy, and the application of the tests.
@@ -81,6 +87,19 @@ pub fn envoy_image() -> Result<Image> {
     Image::scratch("shunt.test/envoy:1")
         .program("/usr/local/bin/envoy", &envoy()?)?
         .program("/usr/local/bin/shunt-test-app", &test_app()?)
+}
+
+/// The container image with `nft`: a program of others that changes rules.
+///
+/// # Errors
+/// It is not installed.
+pub fn nft_image() -> Result<Image> {
+    let program = ["/usr/sbin/nft", "/usr/bin/nft", "/sbin/nft"]
+        .into_iter()
+        .map(Path::new)
+        .find(|path| path.is_file())
+        .context("`nft` is not installed; on Debian it is in the package nftables")?;
+    Image::scratch("shunt.test/nft:1").program("/usr/local/bin/nft", program)
 }
 
 fn once(built: &OnceLock<Result<PathBuf, String>>, program: &str) -> Result<PathBuf> {

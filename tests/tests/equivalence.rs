@@ -30,8 +30,9 @@ fn every_backend_and_the_evaluator_decide_alike() -> Result<()> {
         totals.policies == 200 && totals.trials == 40_000,
         "{totals}"
     );
-    ensure!(totals.tproxy >= 50 && totals.v6 >= 10_000, "{totals}");
-    ensure!(totals.dns >= 40 && totals.captured >= 8_000, "{totals}");
+    ensure!(totals.tproxy >= 60 && totals.v6 >= 10_000, "{totals}");
+    ensure!(totals.dns >= 80 && totals.pairs >= 6_000, "{totals}");
+    ensure!(totals.captured >= 8_000, "{totals}");
     Ok(())
 }
 

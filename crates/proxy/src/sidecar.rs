@@ -1,26 +1,28 @@
 //! The way of a connection through the sidecar, from top to bottom.
 
-use crate::addr::Destination;
+use crate::addr::{Destination, Downstream, OrigDst, canonical};
 use crate::connection::Tracked;
+use crate::http::client_cert::ClientCert;
 use crate::http::connection_manager::{self, HttpConnection};
 use crate::listener::accept::Accepted;
 use crate::listener::filter_chain::ConnectionFacts;
-use crate::listener::inspect::http::{Inspection, MAX_INSPECT_BYTES, inspect};
-use crate::model::TransportProtocol;
+use crate::listener::inspect::{self, Inspected, Refused};
 use crate::network::tcp_proxy::{self, TcpConnection};
 use crate::observe::flags::Flags;
 use crate::observe::limited;
-use crate::snapshot::{Listener, NetworkFilter};
+use crate::snapshot::{Chain, ChainTls, Listener, NetworkFilter};
 use crate::transport::io::Io;
+use crate::transport::stream::{Plain, Stream};
+use crate::transport::tls::server::Secured;
+use crate::transport::tls::{HandshakeError, TlsInfo};
 use crate::worker::Worker;
-use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
+use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 /// Serve an accepted connection. A panic ends this connection alone, and is counted.
 pub(crate) async fn guarded(worker: Rc<Worker>, accepted_by: Arc<Listener>, accepted: Accepted) {
@@ -37,8 +39,8 @@ pub(crate) async fn guarded(worker: Rc<Worker>, accepted_by: Arc<Listener>, acce
 async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: Accepted) {
     let Accepted {
         mut stream,
-        downstream,
-        destination,
+        mut downstream,
+        mut destination,
         place: _place,
     } = accepted;
 
@@ -48,25 +50,60 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
 
     // Listener filters: what the connection says of itself.
     let port = destination.address.port();
-    let inspected = inspect_protocol(worker, &listener, &mut stream, port).await;
-    let Some(inspected) = inspected else { return };
+    let inspected = match inspect::run(worker, &listener, &mut stream, port).await {
+        Ok(inspected) => inspected,
+        Err(why) => return refused(worker, &listener, downstream, destination, why),
+    };
+    let direct_source = downstream.0.ip();
+    if let Some(named) = inspected.named {
+        downstream = Downstream(canonical(named.source));
+        destination.address = canonical(named.destination);
+        destination.original = Some(OrigDst(destination.address));
+    }
 
     // Filter chain: chosen once, by what is known now.
-    let facts = ConnectionFacts {
-        destination_port: port,
-        transport: TransportProtocol::RawBuffer,
-        application_protocols: inspected.application_protocol.as_slice(),
-    };
-    let Some(chain) = listener.chains.find(&facts).map(Arc::clone) else {
+    let chain = choose(
+        &listener,
+        &inspected,
+        direct_source,
+        downstream,
+        destination,
+    );
+    let passed = inspected
+        .hello
+        .map(|hello| Rc::new(TlsInfo::passed_through(hello.server_name)));
+    let Some(chain) = chain else {
         worker.stats.inc(listener.series.no_filter_chain_match);
         let mut outcome = worker.record(&listener.log, downstream, destination);
         outcome.flags |= Flags::NR;
         outcome.details = Cow::Borrowed("filter_chain_not_found");
+        outcome.tls = passed;
         return;
     };
 
-    // Network filter: HTTP or TCP, over a plaintext transport, until the connection ends.
-    let prefix = inspected.prefix;
+    // Transport socket: plaintext, or TLS where the chain terminates it.
+    let plain = Plain::new(stream, inspected.prefix);
+    let (stream, tls) = match &chain.tls {
+        None => (Stream::Plain(plain), passed),
+        // Boxed: connections in plaintext do not hold the memory of a handshake.
+        Some(tls) => match Box::pin(terminate(worker, tls, plain)).await {
+            Ok(secured) => (secured.stream, Some(Rc::new(secured.info))),
+            Err(reason) => {
+                let log = match &chain.filter {
+                    NetworkFilter::Tcp(tcp) => &tcp.log,
+                    // It has a record for each request, and there was none.
+                    NetworkFilter::Http(_) => &listener.log,
+                };
+                let mut outcome = worker.record(log, downstream, destination);
+                outcome.tls = passed;
+                outcome.connection_termination.clone_from(&reason);
+                outcome.downstream_transport_failure = Some(Box::new(reason));
+                return;
+            }
+        },
+    };
+
+    // Network filter: HTTP or TCP, until the connection ends.
     let now = worker.clock.now();
     let worker = Rc::clone(worker);
     match &chain.filter {
@@ -75,13 +112,17 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
             tracked.limit_heads(http.request_headers_timeout);
             let _tracking = worker.track(&tracked);
             let chain = Arc::clone(http);
-            let io = Io::downstream(stream, prefix, Rc::clone(&tracked));
+            let io = Io::downstream(stream, Rc::clone(&tracked));
+            let (forward, details) = (chain.forward_client_cert, chain.client_cert_details);
+            let client_cert = ClientCert::of(forward, details, tls.as_deref());
             let connection = HttpConnection {
                 worker,
                 chain,
                 downstream,
                 destination,
                 tracked,
+                tls,
+                client_cert,
             };
             connection_manager::serve(io, Rc::new(connection)).await;
         }
@@ -96,10 +137,75 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 downstream,
                 destination,
                 tracked,
+                tls,
             };
-            tcp_proxy::serve(stream, prefix, connection).await;
+            tcp_proxy::serve(stream, connection).await;
         }
     }
+}
+
+/// The filter chain of a connection.
+fn choose(
+    listener: &Listener,
+    inspected: &Inspected,
+    direct_source: IpAddr,
+    downstream: Downstream,
+    destination: Destination,
+) -> Option<Arc<Chain>> {
+    let hello = inspected.hello.as_deref();
+    let offered = hello.map(|hello| &hello.alpn[..]).unwrap_or_default();
+    let offered = offered.iter().map(|name| &**name);
+    let application_protocols: SmallVec<[&str; 4]> = offered.chain(inspected.http).collect();
+    let facts = ConnectionFacts {
+        destination: destination.address,
+        server_name: hello.map_or("", |hello| &hello.server_name),
+        transport: inspected.transport,
+        application_protocols: &application_protocols,
+        direct_source,
+        source: downstream.0,
+    };
+    listener.chains.find(&facts).map(Arc::clone)
+}
+
+/// Shake hands with a client and count it.
+async fn terminate(
+    worker: &Worker,
+    tls: &ChainTls,
+    plain: Plain,
+) -> Result<Secured, Cow<'static, str>> {
+    let series = &tls.series;
+    let handshake = tls.server.accept(plain);
+    let shaken = match tls.timeout {
+        Some(timeout) => tokio::time::timeout(timeout, handshake).await,
+        None => Ok(handshake.await),
+    };
+    worker.clock.tick();
+    let error = match shaken {
+        Ok(Ok(secured)) => {
+            worker.stats.inc(series.handshake);
+            if secured.resumed {
+                worker.stats.inc(series.session_reused);
+            }
+            if secured.info.peer.is_none() {
+                worker.stats.inc(series.no_certificate);
+            }
+            return Ok(secured);
+        }
+        Ok(Err(error)) => error,
+        Err(_elapsed) => {
+            worker.stats.inc(series.connect_timeout);
+            return Err(Cow::Borrowed("transport socket timeout was reached"));
+        }
+    };
+    match &error {
+        HandshakeError::NoCertificate => worker.stats.inc(series.fail_verify_no_cert),
+        HandshakeError::Untrusted(_) => worker.stats.inc(series.fail_verify_error),
+        HandshakeError::WrongName(_) => worker.stats.inc(series.fail_verify_san),
+        HandshakeError::Protocol(_) => worker.stats.inc(series.connection_error),
+        HandshakeError::Connection(_) => {}
+    }
+    limited::warn("downstream TLS", &error);
+    Err(error.reason())
 }
 
 /// The listener that serves a connection: with `use_original_dst` the one that stands for its
@@ -117,67 +223,23 @@ fn hand_over(
     Arc::clone(chosen.unwrap_or(accepted_by))
 }
 
-/// What listener filters found, and the bytes they read for it.
-struct Inspected {
-    application_protocol: Option<&'static str>,
-    prefix: Bytes,
-}
-
-/// Run the listener's inspectors; `None` where the connection ends here.
-async fn inspect_protocol(
+/// The record of a connection that ended before its chain was chosen.
+fn refused(
     worker: &Worker,
     listener: &Listener,
-    stream: &mut TcpStream,
-    port: u16,
-) -> Option<Inspected> {
-    // A port whose chains all disregard the protocol works for a server that speaks first.
-    let matters = listener.chains.may_use_application_protocol(port);
-    if !listener.http_inspector || !matters {
-        return Some(Inspected {
-            application_protocol: None,
-            prefix: Bytes::new(),
-        });
-    }
-    let mut read = BytesMut::new();
-    let sniffing = sniff_http(stream, &mut read);
-    let found = match listener.inspect_timeout {
-        Some(timeout) => tokio::time::timeout(timeout, sniffing).await,
-        None => Ok(sniffing.await),
+    downstream: Downstream,
+    destination: Destination,
+    why: Refused,
+) {
+    let (flags, details) = match why {
+        Refused::Gone => return,
+        Refused::Timeout => (Flags::empty(), "listener_filters_timeout"),
+        Refused::ClientHelloTooLarge => (Flags::DPE, "client_hello_too_large"),
+        Refused::ProxyProtocol(why) => (Flags::DPE, why),
     };
-    worker.clock.tick();
-    match found {
-        Ok(Some(inspection)) => Some(Inspected {
-            application_protocol: inspection.application_protocol(),
-            prefix: read.freeze(),
-        }),
-        // The peer ended before it said anything that could be served.
-        Ok(None) => None,
-        Err(_elapsed) => {
-            worker.stats.inc(listener.series.pre_cx_timeout);
-            listener.continue_on_timeout.then(|| Inspected {
-                application_protocol: None,
-                prefix: read.freeze(),
-            })
-        }
-    }
-}
-
-/// Read until it is clear whether this is HTTP; `None` = ended or failed without a byte.
-async fn sniff_http(stream: &mut TcpStream, read: &mut BytesMut) -> Option<Inspection> {
-    loop {
-        read.reserve(1024);
-        match stream.read_buf(read).await {
-            Ok(0) if read.is_empty() => return None,
-            // What was said is passed on, and that it ended.
-            Ok(0) => return Some(Inspection::NotHttp),
-            Err(_reset) => return None,
-            Ok(_) => {}
-        }
-        match inspect(read) {
-            Inspection::NeedMore if read.len() < MAX_INSPECT_BYTES => {}
-            found => return Some(found),
-        }
-    }
+    let mut outcome = worker.record(&listener.log, downstream, destination);
+    outcome.flags |= flags;
+    outcome.connection_termination = Cow::Borrowed(details);
 }
 
 /// A connection, as its listener's counters see it.

@@ -6,12 +6,21 @@
 use crate::cluster::breaker::Breaker;
 use crate::ids::RouteTableId;
 use crate::listener::filter_chain::FilterChains;
-use crate::model::{self, BindConfig, HttpFilter, Invalid, ListenerFilter, Name, ServerHeader};
+use crate::model::{
+    self, BindConfig, ClientCertDetails, ForwardClientCert, HttpFilter, Invalid, ListenerFilter,
+    ListenerFilterKind, Name, ServerHeader,
+};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
-use crate::observe::series::{ClusterSeries, HttpSeries, ListenerSeries, TcpSeries};
+use crate::observe::series::{
+    ClusterSeries, ClusterTlsSeries, HttpSeries, ListenerSeries, ListenerTlsSeries, TcpSeries,
+};
 use crate::observe::stats::Registry;
 use crate::route::{RouteTable, Target};
 use crate::store::Store;
+use crate::transport::tls::HandshakeError;
+use crate::transport::tls::client::ClientTls;
+use crate::transport::tls::server::ServerTls;
+use crate::worker::Worker;
 use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -57,10 +66,8 @@ pub struct Listener {
     pub bind_to_port: bool,
     /// Hand connections to the listener of their original destination.
     pub use_original_dst: bool,
-    /// Restore the original destination of a redirected connection.
-    pub original_dst_filter: bool,
-    /// Sniff the HTTP version before a chain is chosen.
-    pub http_inspector: bool,
+    /// Listener filters in order.
+    pub filters: Box<[ListenerFilter]>,
     /// How long the listener filters may take; `None` = for ever.
     pub inspect_timeout: Option<Duration>,
     /// Choose a chain after that time; else the connection is closed.
@@ -79,15 +86,29 @@ pub struct Listener {
 impl Listener {
     /// Whether redirected connections arrive here, so that their destination must be asked for.
     pub fn is_capture(&self) -> bool {
-        self.use_original_dst || self.original_dst_filter
+        let restores = |f: &ListenerFilter| f.kind == ListenerFilterKind::OriginalDst;
+        self.use_original_dst || self.filters.iter().any(restores)
     }
 }
 
 /// One filter chain.
 #[derive(Debug)]
 pub struct Chain {
+    /// Terminates TLS; `None` = bytes are taken as they come.
+    pub tls: Option<Box<ChainTls>>,
     /// Its terminal filter.
     pub filter: NetworkFilter,
+}
+
+/// How a filter chain terminates TLS.
+#[derive(Debug)]
+pub struct ChainTls {
+    /// The handshake.
+    pub server: ServerTls,
+    /// How long it may take; `None` = for ever.
+    pub timeout: Option<Duration>,
+    /// Counters.
+    pub series: ListenerTlsSeries,
 }
 
 /// A terminal network filter.
@@ -100,7 +121,8 @@ pub enum NetworkFilter {
 }
 
 impl NetworkFilter {
-    fn log(&self) -> &Arc<LogSet> {
+    /// Where its records go.
+    pub fn log(&self) -> &Arc<LogSet> {
         match self {
             Self::Http(http) => &http.log,
             Self::Tcp(tcp) => &tcp.log,
@@ -135,6 +157,10 @@ pub struct HttpChain {
     pub generate_request_id: bool,
     /// Append the peer to `x-forwarded-for`.
     pub use_remote_address: bool,
+    /// What becomes of `x-forwarded-client-cert`.
+    pub forward_client_cert: ForwardClientCert,
+    /// What is told in it of the client's certificate.
+    pub client_cert_details: ClientCertDetails,
 }
 
 impl HttpChain {
@@ -180,13 +206,33 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
+    /// How an original destination is reached by TLS; `None` = in plaintext.
+    pub tls: Option<Arc<ClusterTls>>,
+}
+
+/// How an endpoint is reached by TLS.
+#[derive(Debug)]
+pub struct ClusterTls {
+    /// The handshake.
+    pub client: ClientTls,
+    /// Counters.
+    pub series: ClusterTlsSeries,
+}
+
+/// An endpoint of a static cluster.
+#[derive(Debug)]
+pub struct StaticEndpoint {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it is reached by TLS; `None` = in plaintext.
+    pub tls: Option<Arc<ClusterTls>>,
 }
 
 /// The endpoints of a cluster.
 #[derive(Debug)]
 pub enum Endpoints {
     /// The healthy ones of a static cluster.
-    Static(Box<[SocketAddr]>),
+    Static(Box<[StaticEndpoint]>),
     /// Where the downstream wanted to go.
     OriginalDst {
         /// Another port than the original one.
@@ -205,6 +251,27 @@ pub struct Compiler<'a> {
     pub logs: &'a AccessLogWriter,
 }
 
+impl ClusterTls {
+    /// Count a handshake: whether it resumed a session, or why it failed.
+    pub fn count(&self, worker: &Worker, handshake: Result<bool, &HandshakeError>) {
+        let series = &self.series;
+        match handshake {
+            Ok(resumed) => {
+                worker.stats.inc(series.handshake);
+                if resumed {
+                    worker.stats.inc(series.session_reused);
+                }
+            }
+            Err(HandshakeError::Untrusted(_)) => worker.stats.inc(series.fail_verify_error),
+            Err(HandshakeError::WrongName(_)) => worker.stats.inc(series.fail_verify_san),
+            Err(HandshakeError::Protocol(_) | HandshakeError::NoCertificate) => {
+                worker.stats.inc(series.connection_error);
+            }
+            Err(HandshakeError::Connection(_)) => {}
+        }
+    }
+}
+
 impl Compiler<'_> {
     /// Compile a whole static configuration into the store.
     ///
@@ -213,8 +280,8 @@ impl Compiler<'_> {
     pub fn load(&self, bootstrap: &model::Bootstrap) -> Result<(), Invalid> {
         for cluster in &bootstrap.clusters {
             let id = self.store.cluster_id(&cluster.name);
-            self.store
-                .set_cluster(id, Some(Arc::new(self.cluster(cluster))));
+            let cluster = Arc::new(self.cluster(cluster)?);
+            self.store.set_cluster(id, Some(cluster));
         }
         let mut listeners = Listeners::default();
         for config in &bootstrap.listeners {
@@ -229,20 +296,46 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn cluster(&self, config: &model::Cluster) -> Cluster {
+    fn cluster(&self, config: &model::Cluster) -> Result<Cluster, Invalid> {
+        // Endpoints share what they have in common, with its memory of sessions.
+        let mut compiled: Vec<(Arc<model::UpstreamTls>, Arc<ClusterTls>)> = Vec::new();
+        let mut tls = |config_tls: &Option<Arc<model::UpstreamTls>>| {
+            let Some(wanted) = config_tls else {
+                return Ok(None);
+            };
+            if let Some((_, known)) = compiled.iter().find(|(c, _)| Arc::ptr_eq(c, wanted)) {
+                return Ok(Some(Arc::clone(known)));
+            }
+            if wanted.validation.is_none() {
+                tracing::warn!(
+                    cluster = %config.name,
+                    "whoever answers for it is believed: its TLS has no trusted_ca"
+                );
+            }
+            let made = Arc::new(ClusterTls {
+                client: ClientTls::compile(wanted)?,
+                series: ClusterTlsSeries::new(self.registry, &config.name),
+            });
+            compiled.push((Arc::clone(wanted), Arc::clone(&made)));
+            Ok(Some(made))
+        };
         let endpoints = match &config.kind {
-            model::ClusterKind::Static(endpoints) => Endpoints::Static(
-                endpoints
-                    .iter()
-                    .filter(|e| e.healthy)
-                    .map(|e| e.address)
-                    .collect(),
-            ),
+            model::ClusterKind::Static(endpoints) => {
+                let mut healthy = Vec::with_capacity(endpoints.len());
+                for endpoint in endpoints.iter().filter(|e| e.healthy) {
+                    healthy.push(StaticEndpoint {
+                        address: endpoint.address,
+                        tls: tls(&endpoint.tls)?,
+                    });
+                }
+                Endpoints::Static(healthy.into())
+            }
             model::ClusterKind::OriginalDst { port_override } => Endpoints::OriginalDst {
                 port_override: *port_override,
             },
         };
-        Cluster {
+        let tls = tls(&config.tls)?;
+        Ok(Cluster {
             name: Arc::clone(&config.name),
             endpoints,
             connect_timeout: config.connect_timeout,
@@ -251,22 +344,23 @@ impl Compiler<'_> {
             series: ClusterSeries::new(self.registry, &config.name),
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
-        }
+            tls,
+        })
     }
 
     fn listener(&self, config: &model::Listener) -> Result<Listener, Invalid> {
-        let mut chains = Vec::with_capacity(config.filter_chains.len());
-        for chain in &config.filter_chains {
-            chains.push((chain.matcher.clone(), self.chain(chain)?));
-        }
-        let default = match &config.default_filter_chain {
-            Some(chain) => Some(self.chain(chain)?),
-            None => None,
-        };
         let label = config.stat_prefix.as_ref().map_or_else(
             || format!("{}_{}", config.address.ip(), config.address.port()),
             ToString::to_string,
         );
+        let mut chains = Vec::with_capacity(config.filter_chains.len());
+        for chain in &config.filter_chains {
+            chains.push((chain.matcher.clone(), self.chain(chain, &label)?));
+        }
+        let default = match &config.default_filter_chain {
+            Some(chain) => Some(self.chain(chain, &label)?),
+            None => None,
+        };
         let log = Arc::new(LogSet::compile(&config.access_log, self.logs)?);
         let of_chains = chains.iter().map(|(_, chain)| chain).chain(&default);
         let shed_log = std::iter::once(&log)
@@ -278,12 +372,7 @@ impl Compiler<'_> {
             address: config.address,
             bind_to_port: config.bind_to_port,
             use_original_dst: config.use_original_dst,
-            original_dst_filter: config
-                .listener_filters
-                .contains(&ListenerFilter::OriginalDst),
-            http_inspector: config
-                .listener_filters
-                .contains(&ListenerFilter::HttpInspector),
+            filters: config.listener_filters.clone().into(),
             inspect_timeout: config.listener_filters_timeout,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
             chains: FilterChains::compile(chains, default)?,
@@ -293,12 +382,20 @@ impl Compiler<'_> {
         })
     }
 
-    fn chain(&self, config: &model::FilterChain) -> Result<Arc<Chain>, Invalid> {
+    fn chain(&self, config: &model::FilterChain, label: &str) -> Result<Arc<Chain>, Invalid> {
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => Some(Box::new(ChainTls {
+                server: ServerTls::compile(tls, config.filter.not_served())?,
+                timeout: config.handshake_timeout,
+                series: ListenerTlsSeries::new(self.registry, label),
+            })),
+        };
         let filter = match &config.filter {
             model::NetworkFilter::Http(http) => NetworkFilter::Http(Arc::new(self.http(http)?)),
             model::NetworkFilter::Tcp(tcp) => NetworkFilter::Tcp(Arc::new(self.tcp(tcp)?)),
         };
-        Ok(Arc::new(Chain { filter }))
+        Ok(Arc::new(Chain { tls, filter }))
     }
 
     fn http(&self, config: &model::HttpConnectionManager) -> Result<HttpChain, Invalid> {
@@ -325,6 +422,8 @@ impl Compiler<'_> {
             server_header: config.server_header,
             generate_request_id: config.generate_request_id,
             use_remote_address: config.use_remote_address,
+            forward_client_cert: config.forward_client_cert,
+            client_cert_details: config.client_cert_details,
         })
     }
 

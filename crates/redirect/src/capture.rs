@@ -54,8 +54,8 @@ impl InterfaceName {
     /// `IFNAMSIZ` without the closing zero.
     pub const MAX: usize = 15;
 
-    /// `None` if no interface can have such a name: empty, longer than 15 bytes, `.`, `..`, `lo`
-    /// (which is never excluded as a whole), or with characters other than letters, digits and
+    /// `None` if no interface can have such a name: empty, longer than 15 bytes, `.`, `..`, one that
+    /// stands for `lo` too (which is never excluded as a whole), or with characters other than letters, digits and
     /// `._-@` before the last one, which may be `+`.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
@@ -64,8 +64,9 @@ impl InterfaceName {
         let known = !stem.is_empty()
             && name.len() <= Self::MAX
             && stem.bytes().all(allowed)
-            && !matches!(name, "." | ".." | "lo");
-        known.then(|| Self(name.to_owned()))
+            && !matches!(name, "." | "..");
+        let name = Self(name.to_owned());
+        (known && !name.matches("lo")).then_some(name)
     }
 
     /// As iptables writes it, a `+` at the end included.

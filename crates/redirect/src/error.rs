@@ -258,12 +258,13 @@ impl ApplyError {
 
 /// What an error that the kernel answers with means, to a process that has CAP_NET_ADMIN or not.
 fn cause(object: Object, errno: Errno, net_admin: bool) -> Cause {
-    use Errno::{EAFNOSUPPORT, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT};
+    use Errno::{EAFNOSUPPORT, EEXIST, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT};
     match (object, errno) {
         (_, EPERM) if net_admin => Cause::UserNamespace,
         (_, EPERM) => Cause::Permission,
         (_, EAFNOSUPPORT | EPROTONOSUPPORT | EOPNOTSUPP | ENOSYS) => Cause::KernelLacks,
         (Object::Tables, EINVAL) => Cause::KernelLacks,
+        (Object::Route, EEXIST) => Cause::Conflict,
         (Object::Chain | Object::Set | Object::Rule, ENOENT) => Cause::KernelLacks,
         _ => Cause::KernelRefused,
     }
@@ -332,6 +333,10 @@ fn hint(cause: Cause, object: Object, errno: Option<Errno>) -> &'static str {
         (Cause::KernelLacks, Object::Route) => {
             ". The kernel has no policy routing: TPROXY needs CONFIG_IP_MULTIPLE_TABLES, and \
              CONFIG_IPV6_MULTIPLE_TABLES where IPv6 is captured; use REDIRECT"
+        }
+        (Cause::Conflict, Object::Route) => {
+            ". Another program has a default route in that table: name a table that nobody uses \
+             (`-r`, `inbound.tproxy.table` in a policy file), or delete the route"
         }
         (Cause::KernelLacks, Object::Link) => {
             ". The kernel has no veth pairs (`modprobe veth` on the node)"

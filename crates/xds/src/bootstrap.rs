@@ -7,15 +7,20 @@
 mod access_log;
 mod address;
 mod admin;
+mod certificates;
 mod cluster;
 mod endpoint;
 mod file;
+mod filter_chain;
 mod http;
 mod listener;
+mod listener_filter;
 mod matcher;
 mod network;
 mod reader;
 mod route;
+mod tls;
+mod transports;
 mod values;
 mod virtual_host;
 

@@ -12,7 +12,7 @@ use crate::path::Path;
 use prost_reflect::{DynamicMessage, Kind, ReflectMessage as _, Value};
 use std::collections::HashMap;
 
-pub use table::TABLE;
+pub use table::table;
 
 /// The fields of one message that are not refused.
 #[derive(Debug)]
@@ -38,8 +38,7 @@ pub enum Verdict {
 
 /// Look up each field that a message sets, and report those that are refused.
 pub(crate) fn check(message: &DynamicMessage, path: &Path<'_>, report: &mut Report) {
-    let table = TABLE
-        .iter()
+    let table = table()
         .flat_map(|coverage| {
             let fields = coverage.fields.iter();
             fields.map(|(field, verdict)| ((coverage.message, *field), *verdict))

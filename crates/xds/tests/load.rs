@@ -7,8 +7,8 @@
 )]
 
 use shunt_proxy::model::{
-    AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, NetworkFilter, PathMatch,
-    RouteAction, RouteTarget, TcpCluster, TrafficDirection,
+    AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
+    NetworkFilter, PathMatch, RouteAction, RouteTarget, TcpCluster, TrafficDirection,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -60,7 +60,11 @@ fn a_sidecars_listeners_arrive_in_the_model() {
     let inbound = listener(&loaded, "virtualInbound");
     assert_eq!(
         inbound.listener_filters,
-        [ListenerFilter::OriginalDst, ListenerFilter::HttpInspector]
+        [
+            ListenerFilterKind::OriginalDst,
+            ListenerFilterKind::HttpInspector
+        ]
+        .map(ListenerFilter::always)
     );
     assert_eq!(inbound.listener_filters_timeout, None);
     assert!(inbound.continue_on_listener_filters_timeout);

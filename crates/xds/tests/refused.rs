@@ -403,10 +403,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    transport_socket: { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext } }\n",
+                "  - name: app\n    transport_socket: { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext } }\n",
             ),
             (CLUSTER, ".transport_socket.typed_config"),
-            "known to Envoy",
+            "RawBuffer or UpstreamTlsContext",
         ),
         case(
             (
@@ -443,32 +443,32 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: web\n",
-                "  - name: web\n    listener_filters: [ { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector } } ]\n",
+                "  - name: web\n    listener_filters: [ { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.original_src.v3.OriginalSrc } } ]\n",
             ),
             (LISTENER, ".listener_filters[0].typed_config"),
-            "TlsInspector is known to Envoy",
+            "OriginalSrc is known to Envoy",
         ),
         case(
             (
                 "    - filters:\n",
-                "    - filter_chain_match: { server_names: [a.example.com] }\n      filters:\n",
+                "    - filter_chain_match: { address_suffix: 10.0.0.1 }\n      filters:\n",
             ),
             (
                 LISTENER,
-                ".filter_chains[0].filter_chain_match.server_names",
+                ".filter_chains[0].filter_chain_match.address_suffix",
             ),
             NOT_YET,
         ),
         case(
             (
                 "    - filters:\n",
-                "    - filter_chain_match: { transport_protocol: tls }\n      filters:\n",
+                "    - filter_chain_match: { transport_protocol: quic }\n      filters:\n",
             ),
             (
                 LISTENER,
                 ".filter_chains[0].filter_chain_match.transport_protocol",
             ),
-            "needs tls_inspector",
+            "raw_buffer and tls are",
         ),
         case(
             (

@@ -53,7 +53,10 @@ fn serve(name: &str, port: u16) -> Result<()> {
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<()> {
-    let user = User::new(nix::unistd::geteuid().as_raw());
+    let user = User {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+    };
     let answer = Pod::here("client")?.as_user(user).get(address, path)?;
     println!("{}", answer.text());
     if answer.status != 200 {

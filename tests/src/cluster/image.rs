@@ -18,6 +18,8 @@ pub struct Image {
     name: String,
     /// Path in the image, without the first slash, and where the file comes from.
     files: BTreeMap<String, PathBuf>,
+    /// Path in the image, without the first slash, and where the link leads.
+    links: BTreeMap<String, String>,
     entrypoint: Vec<String>,
 }
 
@@ -27,6 +29,7 @@ impl Image {
         Self {
             name: name.to_owned(),
             files: BTreeMap::new(),
+            links: BTreeMap::new(),
             entrypoint: Vec::new(),
         }
     }
@@ -44,6 +47,15 @@ impl Image {
         Ok(self)
     }
 
+    /// Gives a program of the image another absolute path.
+    ///
+    /// # Errors
+    /// The path is none.
+    pub fn link(mut self, path: &str, to: &str) -> Result<Self> {
+        self.links.insert(inside(path)?.to_owned(), to.to_owned());
+        Ok(self)
+    }
+
     /// Sets what a container runs that says nothing else.
     pub fn entrypoint(mut self, words: &[&str]) -> Self {
         self.entrypoint = words.iter().map(|word| (*word).to_owned()).collect();
@@ -56,11 +68,9 @@ impl Image {
     }
 
     fn put(&mut self, path: &str, source: &Path) -> Result<()> {
-        let inside = path
-            .strip_prefix('/')
-            .with_context(|| format!("{path} is no absolute path in an image"))?;
         ensure!(source.is_file(), "{} is not there", source.display());
-        self.files.insert(inside.to_owned(), source.to_owned());
+        self.files
+            .insert(inside(path)?.to_owned(), source.to_owned());
         Ok(())
     }
 
@@ -85,6 +95,7 @@ impl Image {
         let folders: BTreeSet<_> = self
             .files
             .keys()
+            .chain(self.links.keys())
             .flat_map(|file| file.match_indices('/').map(|(end, _)| &file[..end]))
             .collect();
         for folder in folders {
@@ -92,6 +103,9 @@ impl Image {
         }
         for (file, source) in &self.files {
             layer.program(file, source)?;
+        }
+        for (link, to) in &self.links {
+            layer.link(link, to)?;
         }
         layer.finish().map(drop)
     }
@@ -114,6 +128,12 @@ impl Image {
         archive.text("manifest.json", &manifest.to_string())?;
         archive.finish().map(drop)
     }
+}
+
+/// An absolute path as archives have it.
+fn inside(path: &str) -> Result<&str> {
+    path.strip_prefix('/')
+        .with_context(|| format!("{path} is no absolute path in an image"))
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>> {

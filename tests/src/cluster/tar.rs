@@ -20,7 +20,12 @@ impl<W: Write> Archive<W> {
 
     /// Adds a folder that everybody may enter.
     pub(super) fn folder(&mut self, path: &str) -> Result<()> {
-        self.header(&format!("{path}/"), b'5', 0o755, 0)
+        self.header(&format!("{path}/"), b'5', 0o755, 0, "")
+    }
+
+    /// Adds a symbolic link.
+    pub(super) fn link(&mut self, path: &str, to: &str) -> Result<()> {
+        self.header(path, b'2', 0o777, 0, to)
     }
 
     /// Adds a small file.
@@ -44,7 +49,7 @@ impl<W: Write> Archive<W> {
     }
 
     fn content(&mut self, path: &str, mode: u32, size: u64, from: impl Read) -> Result<()> {
-        self.header(path, b'0', mode, size)?;
+        self.header(path, b'0', mode, size, "")?;
         let copied = io::copy(&mut from.take(size), &mut self.to)?;
         ensure!(copied == size, "{path} became shorter while it was read");
         let over = usize::try_from(size % BLOCK as u64)?;
@@ -54,13 +59,15 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    fn header(&mut self, path: &str, kind: u8, mode: u32, size: u64) -> Result<()> {
+    fn header(&mut self, path: &str, kind: u8, mode: u32, size: u64, to: &str) -> Result<()> {
         let mut header = [0_u8; BLOCK];
         let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-        ensure!(
-            path.len() <= 100,
-            "{path} is too long a name for an archive"
-        );
+        for name in [path, to] {
+            ensure!(
+                name.len() <= 100,
+                "{name} is too long a name for an archive"
+            );
+        }
         put(0, path.as_bytes());
         put(100, format!("{mode:07o}\0").as_bytes());
         // Owned by root, made in 1970: the same content is the same archive.
@@ -69,6 +76,7 @@ impl<W: Write> Archive<W> {
         put(136, b"00000000000\0");
         put(148, b"        ");
         put(156, &[kind]);
+        put(157, to.as_bytes());
         put(257, b"ustar\x0000");
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
@@ -87,16 +95,25 @@ mod tests {
         let mut archive = Archive::new(Vec::new());
         archive.folder("etc").unwrap();
         archive.text("etc/motd", &"x".repeat(513)).unwrap();
+        archive.link("etc/issue", "/etc/motd").unwrap();
         let bytes = archive.finish().unwrap();
+        let list = tar(&["--list", "--verbose"], &bytes);
+        assert!(list.contains("etc/issue -> /etc/motd"), "{list}");
+        let motd = tar(&["--extract", "--to-stdout", "etc/motd"], &bytes);
+        assert_eq!(motd, "x".repeat(513));
+    }
+
+    fn tar(args: &[&str], archive: &[u8]) -> String {
         let mut tar = Command::new("tar")
-            .args(["--extract", "--to-stdout", "--file=-", "etc/motd"])
+            .arg("--file=-")
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        tar.stdin.take().unwrap().write_all(&bytes).unwrap();
+        tar.stdin.take().unwrap().write_all(archive).unwrap();
         let output = tar.wait_with_output().unwrap();
         assert!(output.status.success());
-        assert_eq!(output.stdout, [b'x'; 513]);
+        String::from_utf8(output.stdout).unwrap()
     }
 }

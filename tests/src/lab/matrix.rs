@@ -30,7 +30,7 @@ impl Default for Shares {
     fn default() -> Self {
         Self {
             v6: 30,
-            dns_pairs: 20,
+            dns_pairs: 40,
         }
     }
 }

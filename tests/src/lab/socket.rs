@@ -62,14 +62,9 @@ pub(super) fn end(socket: &Socket) {
         sa_family: 0,
         sa_data: [0; 14],
     };
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap_or_default();
     // SAFETY: `nowhere` is a `sockaddr` (AF_UNSPEC) that lives through the call, with its size.
-    let _closed = unsafe {
-        libc::connect(
-            socket.as_raw_fd(),
-            &raw const nowhere,
-            size_of::<libc::sockaddr>() as libc::socklen_t,
-        )
-    };
+    let _closed = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) };
 }
 
 /// Lets a socket have addresses that its namespace does not own.

@@ -48,7 +48,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             case.policy.dns.is_some()
                 && case.flow.to.port() == 53
                 && case.is_proxys_call_to_its_pod()
-                && !case.policy.proxy.uids.contains(&case.flow.owner.uid)
+                && (case.policy.inbound.tproxy().is_some()
+                    || !case.policy.proxy.uids.contains(&case.flow.owner.uid))
                 && case.ends_at_inbound_port(case.istio)
                 && case.ends_where_it_was_sent(case.ours)
         },
@@ -152,7 +153,7 @@ impl Case<'_> {
     /// Whether the client is who Istio's rules name first.
     fn is_first_uid(&self) -> bool {
         let uids = &self.policy.proxy.uids;
-        let first = self.flags.first_uid().or(uids.first().copied());
+        let first = self.flags.first_uid().or_else(|| uids.first().copied());
         first == Some(self.flow.owner.uid)
     }
 

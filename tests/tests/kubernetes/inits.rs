@@ -12,18 +12,21 @@ pub(crate) use shunt_tests::init::INJECTED;
 pub(crate) struct Init<'a> {
     pub(crate) name: &'a str,
     pub(crate) image: &'a str,
-    pub(crate) argv: &'a [&'a str],
+    /// Empty: what the image runs.
+    pub(crate) command: &'a [&'a str],
+    pub(crate) args: &'a [&'a str],
     pub(crate) uid: u32,
     pub(crate) capabilities: &'a [&'a str],
 }
 
 impl<'a> Init<'a> {
-    /// `shunt-init` as it should be run.
-    pub(crate) const fn shunt(argv: &'a [&'a str]) -> Self {
+    /// `shunt-init` with no more than it needs.
+    pub(crate) const fn shunt(args: &'a [&'a str]) -> Self {
         Self {
             name: "shunt-init",
             image: "shunt.test/shunt:1",
-            argv,
+            command: &[],
+            args,
             uid: 0,
             capabilities: &["NET_ADMIN", "NET_RAW"],
         }
@@ -33,7 +36,8 @@ impl<'a> Init<'a> {
         json!({
             "name": self.name,
             "image": self.image,
-            "command": self.argv,
+            "command": self.command,
+            "args": self.args,
             "volumeMounts": [{"name": "policy", "mountPath": "/etc/shunt", "readOnly": true}],
             "securityContext": {
                 "runAsUser": self.uid,

@@ -1,12 +1,15 @@
 //! Shunt in real pods of a real Kubernetes. All tests share one cluster, which starts with the
 //! first of them and ends with this process; each has pods of its own.
 
+mod causes;
 mod envoy;
 mod inits;
 mod lifecycle;
 mod mesh;
 mod native_sidecar;
+mod policies;
 mod restart;
+mod tproxy;
 mod user_namespace;
 mod verified;
 

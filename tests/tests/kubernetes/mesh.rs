@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use shunt_tests::expect::eventually::eventually;
 
 use crate::{cluster, expect_captured, get, records};
 
@@ -75,3 +77,43 @@ fn the_init_container_needs_only_net_admin_and_net_raw() -> Result<()> {
     ensure!(code == Some(&0.into()), "it ended with {code:?}");
     Ok(())
 }
+
+#[test]
+fn under_pod_security_restricted_the_init_container_alone_is_refused() -> Result<()> {
+    let cluster = cluster()?;
+    cluster.apply(RESTRICTED)?;
+    let admit = |pod: &Value| {
+        let args = ["create", "--dry-run=server", "-n", "restricted", "-f", "-"];
+        cluster.kubectl().feed(&args, &pod.to_string())
+    };
+    // A namespace is usable once it has its service account.
+    let account = ["get", "serviceaccount", "default", "-n", "restricted"];
+    eventually("the namespace is usable", || {
+        cluster.kubectl().run(&account).is_ok()
+    })?;
+
+    let mut pod = cluster.wait_ready("mesh")?.json;
+    let metadata = json!({"name": "admitted", "namespace": "restricted"});
+    pod["metadata"] = metadata;
+    let refused = format!("{:#}", admit(&pod).err().context("it was admitted")?);
+    ensure!(
+        refused.contains(r#""NET_ADMIN", "NET_RAW""#) && refused.contains(r#""shunt-init""#),
+        "{refused}"
+    );
+    for container in ["app", "sidecar"] {
+        let named = format!(r#"container "{container}""#);
+        ensure!(!refused.contains(&named), "{refused}");
+    }
+    let spec = pod["spec"].as_object_mut().context("no spec")?;
+    spec.remove("initContainers")
+        .context("no init containers")?;
+    admit(&pod).map(drop)
+}
+
+const RESTRICTED: &str = "
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: restricted
+  labels: { pod-security.kubernetes.io/enforce: restricted }
+";

@@ -85,7 +85,10 @@ impl WorkerCluster {
         let fixed = match &config.endpoints {
             Endpoints::Static(endpoints) => endpoints
                 .iter()
-                .map(|address| Pool::new(Arc::clone(config), Upstream(*address), now))
+                .map(|endpoint| {
+                    let upstream = Upstream(endpoint.address);
+                    Pool::new(Arc::clone(config), upstream, endpoint.tls.clone(), now)
+                })
                 .collect(),
             Endpoints::OriginalDst { .. } => Box::default(),
         };
@@ -124,6 +127,7 @@ impl WorkerCluster {
             Pool::new(
                 Arc::clone(&self.config),
                 Upstream(original),
+                self.config.tls.clone(),
                 worker.clock.now(),
             )
         });

@@ -7,6 +7,7 @@ use crate::error::{Failure, Reply};
 use crate::http::MAX_HEAD_BYTES;
 use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
+use crate::http::client_cert::ClientCert;
 use crate::http::filters::router::Router;
 use crate::http::guard::Refusal;
 use crate::http::guarded::GuardedIo;
@@ -17,6 +18,7 @@ use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::io::Io;
+use crate::transport::tls::TlsInfo;
 use crate::worker::Worker;
 use http::header::{CONNECTION, EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
@@ -47,6 +49,20 @@ pub struct HttpConnection {
     pub destination: Destination,
     /// Timeouts and the drain.
     pub tracked: Rc<Tracked>,
+    /// What is known by TLS.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// What its requests say of the client's certificate.
+    pub client_cert: ClientCert,
+}
+
+impl HttpConnection {
+    /// `:scheme` of its requests.
+    fn scheme(&self) -> &'static str {
+        match &self.tls {
+            Some(tls) if tls.is_terminated() => "https",
+            _ => "http",
+        }
+    }
 }
 
 /// One request in hand: its connection and its record.
@@ -123,6 +139,7 @@ fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
         chain,
         downstream,
         destination,
+        tls,
         ..
     } = &**connection;
     let Reply {
@@ -135,6 +152,7 @@ fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
         worker.stats.inc(chain.series.cx_protocol_error);
     }
     let mut outcome = worker.record(&chain.log, *downstream, *destination);
+    outcome.tls.clone_from(tls);
     outcome.flags |= flags;
     outcome.status = Some(status);
     outcome.details = Cow::Borrowed(details);
@@ -209,7 +227,7 @@ fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
     }
 }
 
-fn request_head(request: &Request<RequestBody>) -> RequestHead<'_> {
+fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
         method: request.method(),
@@ -218,7 +236,7 @@ fn request_head(request: &Request<RequestBody>) -> RequestHead<'_> {
             .uri()
             .path_and_query()
             .map_or("/", PathAndQuery::as_str),
-        scheme: "http",
+        scheme,
         headers: request.headers(),
     }
 }
@@ -248,6 +266,7 @@ impl Stream {
         };
         let mut outcome = Outcome::begin(&worker.recorder, begin);
         outcome.protocol = Some(head.version);
+        outcome.tls.clone_from(&connection.tls);
         // What is true unless an answer is given: the downstream went away.
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
@@ -275,7 +294,7 @@ impl Stream {
         let table = self.connection.worker.route_table(chain.routes);
         let route = table
             .as_ref()
-            .and_then(|table| table.route(&request_head(request)));
+            .and_then(|table| table.route(&request_head(request, self.connection.scheme())));
         let Some(route) = route else {
             self.connection.worker.stats.inc(chain.series.no_route);
             return Err(Failure::RouteNotFound);
@@ -319,10 +338,8 @@ impl Stream {
         }) {
             map.remove(EXPECT);
         }
-        // `forward_client_cert_details: SANITIZE`: nobody may claim a certificate that was not
-        // shown here.
-        map.remove(headers::X_FORWARDED_CLIENT_CERT);
-        let scheme = HeaderValue::from_static("http");
+        self.connection.client_cert.apply(map);
+        let scheme = HeaderValue::from_static(self.connection.scheme());
         if self.connection.chain.use_remote_address {
             headers::begin_the_way(map, self.connection.downstream.0.ip());
             map.insert(headers::X_FORWARDED_PROTO, scheme);

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod client_cert;
 pub mod connection_manager;
 pub mod filters;
 pub mod guard;

@@ -1,28 +1,48 @@
 //! The filter chain match: which chain of a listener serves a connection.
 //!
 //! A listener's chains compile to a table of levels, one for each part of `FilterChainMatch`. A
-//! connection goes down the levels in Envoy's order; at each it takes the branch that names its
-//! value, else the branch of the chains that do not ask. It never comes back: where the branch
-//! taken leads nowhere, the default chain serves it, though another branch might have matched
-//! (Envoy, `FilterChainManagerImpl::findFilterChain`). The order in which chains are written has
-//! no meaning.
+//! connection goes down the levels in Envoy's order; at each it takes the branch that is nearest
+//! to its value, else the branch of the chains that do not ask. It never comes back: where the
+//! branch taken leads nowhere, the default chain serves it, though another branch might have
+//! matched (Envoy's documentation of `FilterChainMatch`). The order in which chains are written
+//! has no meaning.
 //!
 //! Envoy's order is destination port, destination prefix, server names, transport protocol,
 //! application protocols, direct source prefix, source type, source prefix, source port.
 
-use crate::model::{FilterChainMatch, Invalid, Name, TransportProtocol};
-use hashbrown::{Equivalent, HashMap};
-use std::hash::Hash;
+mod level;
+
+use crate::model::{FilterChainMatch, Invalid, Name, SourceType, TransportProtocol};
+use level::{Level, Names, Ranges};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 /// What is known about a connection when its chain is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionFacts<'a> {
-    /// Port of the original destination.
-    pub destination_port: u16,
+    /// The original destination.
+    pub destination: SocketAddr,
+    /// The server name that the client asks for, in lower case; empty where it is not known.
+    pub server_name: &'a str,
     /// What carries the bytes.
     pub transport: TransportProtocol,
     /// What the inspectors found, best first; empty where none ran or none found anything.
     pub application_protocols: &'a [&'a str],
+    /// The address that connected to us.
+    pub direct_source: IpAddr,
+    /// The peer: that address, or the one that a PROXY header names.
+    pub source: SocketAddr,
+}
+
+impl ConnectionFacts<'_> {
+    fn source_type(&self) -> SourceType {
+        let source = self.source.ip();
+        if source.is_loopback() || source == self.destination.ip() {
+            SourceType::Local
+        } else {
+            SourceType::External
+        }
+    }
 }
 
 /// The chains of one listener, and what each of them matches.
@@ -33,53 +53,34 @@ pub struct FilterChains<T> {
     default: Option<T>,
 }
 
-type ByPort = Level<u16, ByTransport>;
+type ByPort = Level<u16, OfPort>;
+type ByDestination = Ranges<ByServerName>;
+type ByServerName = Names<ByTransport>;
 type ByTransport = Level<TransportProtocol, ByApplicationProtocol>;
-type ByApplicationProtocol = Level<Name, Position>;
+type ByApplicationProtocol = Level<Name, ByDirectSource>;
+type ByDirectSource = Ranges<BySourceType>;
+type BySourceType = Level<SourceType, BySource>;
+type BySource = Ranges<BySourcePort>;
+type BySourcePort = Level<u16, Position>;
 /// A chain's place in the listener's `filter_chains`.
 type Position = usize;
 
-/// One part of the match.
-#[derive(Debug, Clone)]
-struct Level<K, N> {
-    /// The branches of chains that ask for a value.
-    exact: HashMap<K, N>,
-    /// The branch of chains that do not ask.
-    any: Option<N>,
+/// The chains of one port.
+#[derive(Debug, Clone, Default)]
+struct OfPort {
+    matters: Matters,
+    by_destination: ByDestination,
 }
 
-impl<K, N> Default for Level<K, N> {
-    fn default() -> Self {
-        Self {
-            exact: HashMap::new(),
-            any: None,
-        }
-    }
-}
-
-impl<K: Eq + Hash, N> Level<K, N> {
-    /// The branch for a connection with these values, best first.
-    fn descend<'k, Q>(&self, values: impl IntoIterator<Item = &'k Q>) -> Option<&N>
-    where
-        Q: Hash + Equivalent<K> + ?Sized + 'k,
-    {
-        values
-            .into_iter()
-            .find_map(|value| self.exact.get(value))
-            .or(self.any.as_ref())
-    }
-
-    fn branches(&self) -> impl Iterator<Item = &N> {
-        self.exact.values().chain(&self.any)
-    }
-
-    /// The branch to put a chain into; `new` where there is none yet.
-    fn branch_or(&mut self, value: Option<K>, new: N) -> &mut N {
-        match value {
-            Some(value) => self.exact.entry(value).or_insert(new),
-            None => self.any.get_or_insert(new),
-        }
-    }
+/// What has a say in the choice between the chains of a port. What has none need not be found
+/// out, so a connection need not wait for its first bytes: the server may be the one to speak
+/// first. Envoy lets its inspectors wait all the same, unless `filter_disabled` names the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Matters {
+    /// Whether it is TLS, and what its ClientHello says.
+    pub tls: bool,
+    /// Application protocols.
+    pub application_protocols: bool,
 }
 
 impl<T> FilterChains<T> {
@@ -94,28 +95,13 @@ impl<T> FilterChains<T> {
     ) -> Result<Self, Invalid> {
         let mut table = ByPort::default();
         for (position, (matcher, _)) in chains.iter().enumerate() {
-            let level = table
-                .branch_or(matcher.destination_port, Level::default())
-                .branch_or(matcher.transport_protocol, Level::default());
-            let mut place = |protocol: Option<&Name>| {
-                // A protocol that one chain names twice leaves nothing to chance.
-                match *level.branch_or(protocol.cloned(), position) {
-                    first if first != position => Err(overlap(first, position, matcher, protocol)),
-                    _ => Ok(()),
-                }
-            };
-            if matcher.application_protocols.is_empty() {
-                place(None)?;
+            if matcher.application_protocols.iter().any(|p| p.is_empty()) {
+                return Err(Invalid::new(format!(
+                    "filter_chains[{position}] names an empty application protocol; leave \
+                     application_protocols out to match any"
+                )));
             }
-            for protocol in &matcher.application_protocols {
-                if protocol.is_empty() {
-                    return Err(Invalid::new(format!(
-                        "filter_chains[{position}] names an empty application protocol; leave \
-                         application_protocols out to match any"
-                    )));
-                }
-                place(Some(protocol))?;
-            }
+            place(&mut table, matcher, position)?;
         }
         Ok(Self {
             table,
@@ -127,51 +113,102 @@ impl<T> FilterChains<T> {
     /// The chain that serves a connection; `None` = none does, the connection is to be closed
     /// (response flag `NR`).
     pub fn find(&self, facts: &ConnectionFacts<'_>) -> Option<&T> {
-        self.table
-            .descend([&facts.destination_port])
-            .and_then(|level| level.descend([&facts.transport]))
-            .and_then(|level| level.descend(facts.application_protocols.iter().copied()))
-            .map(|&position| &self.chains[position])
+        self.position(facts)
+            .map(|position| &self.chains[position])
             .or(self.default.as_ref())
     }
 
-    /// Whether a connection to `port` may be served by one chain or another depending on its
-    /// application protocols. Where not, nothing an inspector of them could find has a say in
-    /// [`find`](Self::find), so the connection need not wait for its first bytes: the server may be
-    /// the one to speak first. Envoy lets its inspectors wait all the same, unless
-    /// `filter_disabled` names the port.
-    pub fn may_use_application_protocol(&self, port: u16) -> bool {
-        self.table.descend([&port]).is_some_and(|level| {
-            level
-                .branches()
-                .any(|by_protocol| !by_protocol.exact.is_empty())
-        })
+    fn position(&self, facts: &ConnectionFacts<'_>) -> Option<Position> {
+        self.table
+            .descend([&facts.destination.port()])?
+            .by_destination
+            .descend(facts.destination.ip())?
+            .descend(facts.server_name)?
+            .descend([&facts.transport])?
+            .descend(facts.application_protocols.iter().copied())?
+            .descend(facts.direct_source)?
+            .descend([&facts.source_type()])?
+            .descend(facts.source.ip())?
+            .descend([&facts.source.port()])
+            .copied()
+    }
+
+    /// What has a say in the choice of a chain for connections to `port`.
+    pub fn what_matters(&self, port: u16) -> Matters {
+        self.table
+            .descend([&port])
+            .map_or_else(Matters::default, |of_port| of_port.matters)
     }
 }
 
-/// Two chains for the same connections.
-fn overlap(
-    first: Position,
-    second: Position,
+/// Put a chain into the table, at every place that its match names.
+fn place(
+    table: &mut ByPort,
     matcher: &FilterChainMatch,
-    protocol: Option<&Name>,
-) -> Invalid {
-    let port = matcher.destination_port.map_or_else(
-        || "any destination port".to_owned(),
-        |p| format!("destination port {p}"),
-    );
-    let transport = match matcher.transport_protocol {
-        None => "any transport protocol",
-        Some(TransportProtocol::RawBuffer) => "transport protocol raw_buffer",
-        Some(TransportProtocol::Tls) => "transport protocol tls",
+    position: Position,
+) -> Result<(), Invalid> {
+    let of_port = table.branch(matcher.destination_port);
+    let protocols = !matcher.application_protocols.is_empty();
+    of_port.matters.application_protocols |= protocols;
+    of_port.matters.tls |=
+        protocols || !matcher.server_names.is_empty() || matcher.transport_protocol.is_some();
+    for destination in each(&matcher.prefix_ranges) {
+        let names = of_port.by_destination.branch(destination.copied());
+        for name in each(&matcher.server_names) {
+            let protocols = names.branch(name).branch(matcher.transport_protocol);
+            for protocol in each(&matcher.application_protocols) {
+                let sources = protocols.branch(protocol.cloned());
+                for direct in each(&matcher.direct_source_prefix_ranges) {
+                    let sources = sources.branch(direct.copied()).branch(matcher.source_type);
+                    for source in each(&matcher.source_prefix_ranges) {
+                        let ports = sources.branch(source.copied());
+                        for port in each(&matcher.source_ports) {
+                            let first = *ports.branch_or(port.copied(), position);
+                            // What one chain names twice leaves nothing to chance.
+                            if first != position {
+                                let shared = [
+                                    told("destination port", matcher.destination_port),
+                                    told("destination", destination),
+                                    told("server name", name),
+                                    told("transport protocol", matcher.transport_protocol),
+                                    told("application protocol", protocol),
+                                    told("direct source", direct),
+                                    told("source type", matcher.source_type),
+                                    told("source", source),
+                                    told("source port", port),
+                                ];
+                                return Err(overlap(first, position, &shared));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Each value of a list, or once `None` where it is empty: the chain does not ask.
+fn each<V>(values: &[V]) -> impl Iterator<Item = Option<&V>> {
+    let any = values.is_empty().then_some(None);
+    any.into_iter().chain(values.iter().map(Some))
+}
+
+fn told(what: &str, value: Option<impl fmt::Display>) -> Option<String> {
+    value.map(|value| format!("{what} {value}"))
+}
+
+/// Two chains for the same connections.
+fn overlap(first: Position, second: Position, shared: &[Option<String>]) -> Invalid {
+    let shared: Vec<&str> = shared.iter().flatten().map(String::as_str).collect();
+    let shared = if shared.is_empty() {
+        "all that no other chain matches".to_owned()
+    } else {
+        shared.join(", ")
     };
-    let protocol = protocol.map_or_else(
-        || "any application protocol".to_owned(),
-        |p| format!("application protocol {p}"),
-    );
     Invalid::new(format!(
-        "filter_chains[{first}] and filter_chains[{second}] match the same connections ({port}, \
-         {transport}, {protocol}); remove one or give it a match of its own"
+        "filter_chains[{first}] and filter_chains[{second}] match the same connections \
+         ({shared}); remove one or give it a match of its own"
     ))
 }
 

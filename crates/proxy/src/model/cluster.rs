@@ -1,7 +1,8 @@
 //! Clusters (`envoy.config.cluster.v3.Cluster`).
 
-use super::Name;
+use super::{Name, UpstreamTls};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One upstream cluster.
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// `max_requests_per_connection`; `None` = no limit.
     pub max_requests_per_connection: Option<u32>,
+    /// `transport_socket`, of endpoints that are not configured one by one; `None` = plaintext.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// Where a cluster's endpoints come from.
@@ -40,12 +43,15 @@ pub enum ClusterKind {
 }
 
 /// One endpoint of a static cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Endpoint {
     /// Address and port (port never 0).
     pub address: SocketAddr,
     /// `health_status` is neither `UNHEALTHY`, `DRAINING` nor `TIMEOUT`.
     pub healthy: bool,
+    /// What its metadata choose of `transport_socket_matches`, else the cluster's
+    /// `transport_socket`; `None` = plaintext.
+    pub tls: Option<Arc<UpstreamTls>>,
 }
 
 /// How an endpoint is chosen.

@@ -9,19 +9,26 @@ mod cluster;
 mod listener;
 mod network;
 mod route;
+mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
 pub use cluster::{BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy};
 pub use listener::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilter, TrafficDirection, TransportProtocol,
+    FilterChain, FilterChainMatch, IpRange, Listener, ListenerFilter, ListenerFilterKind,
+    PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    HttpConnectionManager, HttpFilter, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
+    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, NetworkFilter,
+    ServerHeader, TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,
     RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
     VirtualHost, WeightedClusters,
+};
+pub use tls::{
+    CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
+    UpstreamTls, Validation,
 };
 
 use std::net::SocketAddr;

@@ -12,6 +12,16 @@ pub enum NetworkFilter {
     Tcp(TcpProxy),
 }
 
+impl NetworkFilter {
+    /// Application protocols that it cannot serve, and that TLS must therefore not agree on.
+    pub fn not_served(&self) -> &'static [&'static str] {
+        match self {
+            Self::Http(_) => &["h2"],
+            Self::Tcp(_) => &[],
+        }
+    }
+}
+
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
 #[derive(Debug, Clone)]
 pub struct TcpProxy {
@@ -67,6 +77,38 @@ pub struct HttpConnectionManager {
     pub generate_request_id: bool,
     /// `use_remote_address`, default false: append the peer to `x-forwarded-for`.
     pub use_remote_address: bool,
+    /// `forward_client_cert_details`.
+    pub forward_client_cert: ForwardClientCert,
+    /// `set_current_client_cert_details`.
+    pub client_cert_details: ClientCertDetails,
+}
+
+/// What becomes of `x-forwarded-client-cert` (`ForwardClientCertDetails`). Where the client showed
+/// no certificate it is removed, but for `AlwaysForwardOnly`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardClientCert {
+    /// `SANITIZE`: removed.
+    #[default]
+    Sanitize,
+    /// `FORWARD_ONLY`: kept.
+    ForwardOnly,
+    /// `APPEND_FORWARD`: kept, and the client's own certificate is appended.
+    AppendForward,
+    /// `SANITIZE_SET`: replaced by the client's own certificate.
+    SanitizeSet,
+    /// `ALWAYS_FORWARD_ONLY`: kept, whoever sent it.
+    AlwaysForwardOnly,
+}
+
+/// What is told of a client's certificate besides its hash (`SetCurrentClientCertDetails`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClientCertDetails {
+    /// `subject`.
+    pub subject: bool,
+    /// `uri`.
+    pub uri: bool,
+    /// `dns`.
+    pub dns: bool,
 }
 
 /// `ServerHeaderTransformation`.

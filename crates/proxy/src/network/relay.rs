@@ -5,17 +5,14 @@
 //! worker read into one.
 
 use crate::connection::Tracked;
+use crate::transport::stream::Stream;
 use crate::worker::Worker;
-use socket2::SockRef;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
 use std::pin::Pin;
-use std::task::{Poll, ready};
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that one read may take.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
@@ -37,45 +34,56 @@ pub(super) struct Moved {
 /// Relay until both sides have ended their streams.
 ///
 /// # Errors
-/// The side that failed, with what the kernel said.
+/// The side that failed, with what the kernel or TLS said.
 pub(super) async fn relay(
     worker: &Worker,
     tracked: &Tracked,
-    downstream: &mut TcpStream,
-    upstream: &mut TcpStream,
+    downstream: &mut Stream,
+    upstream: &mut Stream,
     moved: &Moved,
 ) -> Result<(), (Side, io::Error)> {
-    let (mut from_downstream, mut to_downstream) = downstream.split();
-    let (mut from_upstream, mut to_upstream) = upstream.split();
-    let up = Pump {
+    let pump = |moved| Pump {
         worker,
         tracked,
-        moved: &moved.from_downstream,
+        moved,
+        state: State::Reading,
     };
-    let down = Pump {
-        worker,
-        tracked,
-        moved: &moved.from_upstream,
-    };
-    tokio::try_join!(
-        async {
-            up.run(&mut from_downstream, &mut to_upstream)
-                .await
-                .map_err(|e| e.on(Side::Downstream, Side::Upstream))
-        },
-        async {
-            down.run(&mut from_upstream, &mut to_downstream)
-                .await
-                .map_err(|e| e.on(Side::Upstream, Side::Downstream))
-        },
-    )?;
-    Ok(())
+    let mut up = pump(&moved.from_downstream);
+    let mut down = pump(&moved.from_upstream);
+    poll_fn(|cx| {
+        let up = up
+            .poll(cx, downstream, upstream)
+            .map_err(|e| e.on(Side::Downstream, Side::Upstream))?;
+        let down = down
+            .poll(cx, upstream, downstream)
+            .map_err(|e| e.on(Side::Upstream, Side::Downstream))?;
+        if up.is_ready() && down.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
 }
 
+/// One direction.
 struct Pump<'a> {
     worker: &'a Worker,
     tracked: &'a Tracked,
     moved: &'a Cell<u64>,
+    state: State,
+}
+
+/// What a direction waits for.
+enum State {
+    Reading,
+    /// This is still to be written, from this place on.
+    Writing(Vec<u8>, usize),
+    /// What was written is still to be sent.
+    Flushing,
+    /// The stream ended, which is still to be said.
+    Ending,
+    Ended,
 }
 
 enum PumpError {
@@ -92,61 +100,72 @@ impl PumpError {
     }
 }
 
-/// What one turn did.
-enum Turn {
-    /// The stream ended.
-    End,
-    /// Everything that was read was written.
-    All,
-    /// This is still to be written.
-    Rest(Vec<u8>),
-}
-
 impl Pump<'_> {
-    async fn run(&self, from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>) -> Result<(), PumpError> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<Result<(), PumpError>> {
         loop {
-            match self.turn(from, to).await? {
-                Turn::All => {}
-                Turn::Rest(rest) => {
-                    to.write_all(&rest).await.map_err(PumpError::Write)?;
+            self.state = match &mut self.state {
+                State::Reading => ready!(self.read(cx, from, to))?,
+                State::Writing(bytes, done) => {
+                    let written = Pin::new(&mut *to).poll_write(cx, &bytes[*done..]);
+                    *done += progress(ready!(written)).map_err(PumpError::Write)?;
                     self.tracked.touch(self.worker.clock.tick());
+                    if *done < bytes.len() {
+                        continue;
+                    }
+                    State::Flushing
                 }
-                Turn::End => {
+                State::Flushing => {
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(PumpError::Write)?;
+                    State::Reading
+                }
+                State::Ending => {
                     // Not connected any more: the other direction reports it.
-                    let _gone = SockRef::from(to.as_ref()).shutdown(Shutdown::Write);
-                    return Ok(());
+                    let _gone = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                    State::Ended
                 }
-            }
+                State::Ended => return Poll::Ready(Ok(())),
+            };
         }
     }
 
     /// Read once and write what was read as far as the other side takes it at once.
-    async fn turn(
+    fn read(
         &self,
-        from: &mut ReadHalf<'_>,
-        to: &mut WriteHalf<'_>,
-    ) -> Result<Turn, PumpError> {
-        poll_fn(|cx| {
-            let mut scratch = self.worker.scratch.borrow_mut();
-            let mut buffer = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer)).map_err(PumpError::Read)?;
-            self.tracked.touch(self.worker.clock.tick());
-            let read = buffer.filled();
-            if read.is_empty() {
-                return Poll::Ready(Ok(Turn::End));
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<Result<State, PumpError>> {
+        let mut scratch = self.worker.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(PumpError::Read)?;
+        self.tracked.touch(self.worker.clock.tick());
+        let read = buffer.filled();
+        if read.is_empty() {
+            return Poll::Ready(Ok(State::Ending));
+        }
+        self.moved.set(self.moved.get() + read.len() as u64);
+        let mut done = 0;
+        while done < read.len() {
+            match Pin::new(&mut *to).poll_write(cx, &read[done..]) {
+                Poll::Ready(written) => done += progress(written).map_err(PumpError::Write)?,
+                Poll::Pending => {
+                    return Poll::Ready(Ok(State::Writing(read[done..].to_vec(), 0)));
+                }
             }
-            self.moved.set(self.moved.get() + read.len() as u64);
-            let written = match to.try_write(read) {
-                Ok(n) => n,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Poll::Ready(Err(PumpError::Write(error))),
-            };
-            Poll::Ready(Ok(if written == read.len() {
-                Turn::All
-            } else {
-                Turn::Rest(read[written..].to_vec())
-            }))
-        })
-        .await
+        }
+        Poll::Ready(Ok(State::Flushing))
+    }
+}
+
+/// Bytes written; a writer that takes none never will.
+fn progress(written: io::Result<usize>) -> io::Result<usize> {
+    match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        other => other,
     }
 }

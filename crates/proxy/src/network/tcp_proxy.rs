@@ -8,10 +8,10 @@ use crate::network::relay::{Moved, Side, relay};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::snapshot::TcpChain;
-use crate::transport::io::reset_on_close;
+use crate::transport::stream::Stream;
+use crate::transport::tls::{TlsInfo, is_truncated};
 use crate::upstream::pool::OpenConnection;
 use crate::worker::Worker;
-use bytes::Bytes;
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -19,8 +19,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 /// A downstream connection that is passed on as it is.
 #[derive(Debug)]
@@ -35,10 +33,12 @@ pub struct TcpConnection {
     pub destination: Destination,
     /// Timeouts and the drain.
     pub tracked: Rc<Tracked>,
+    /// What is known by TLS.
+    pub tls: Option<Rc<TlsInfo>>,
 }
 
 /// Serve a connection until it ends.
-pub async fn serve(mut downstream: TcpStream, prefix: Bytes, connection: TcpConnection) {
+pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
     let worker = &connection.worker;
     worker.stats.inc(connection.chain.series.cx_total);
     let mut outcome = worker.record(
@@ -46,6 +46,7 @@ pub async fn serve(mut downstream: TcpStream, prefix: Bytes, connection: TcpConn
         connection.downstream,
         connection.destination,
     );
+    outcome.tls.clone_from(&connection.tls);
     let (mut upstream, _open) = match connection.connect(&mut outcome).await {
         Ok(connected) => connected,
         Err(failure) => {
@@ -56,28 +57,19 @@ pub async fn serve(mut downstream: TcpStream, prefix: Bytes, connection: TcpConn
                 outcome.flags |= Flags::URX;
             }
             outcome.transport_failure = failure.transport_failure();
-            reset_on_close(&downstream);
+            downstream.reset_on_close();
             return;
         }
     };
 
-    // What listener filters read ahead goes first.
     let moved = Moved::default();
-    moved.from_downstream.set(prefix.len() as u64);
-    let relayed = async {
-        upstream
-            .write_all(&prefix)
-            .await
-            .map_err(|e| (Side::Upstream, e))?;
-        relay(
-            worker,
-            &connection.tracked,
-            &mut downstream,
-            &mut upstream,
-            &moved,
-        )
-        .await
-    };
+    let relayed = relay(
+        worker,
+        &connection.tracked,
+        &mut downstream,
+        &mut upstream,
+        &moved,
+    );
     let ended = until_kicked(&connection.tracked, relayed).await;
 
     outcome.bytes_received = moved.from_downstream.get();
@@ -97,17 +89,28 @@ pub async fn serve(mut downstream: TcpStream, prefix: Bytes, connection: TcpConn
         Ended::Kicked(Kick::DrainEnd) => {
             // Bytes may be on their way: nobody may take this for the end of the stream.
             outcome.connection_termination = Cow::Borrowed("drain_time_over");
-            reset_on_close(&downstream);
-            reset_on_close(&upstream);
+            downstream.reset_on_close();
+            upstream.reset_on_close();
         }
         Ended::Failed(side, error) => {
             match side {
                 Side::Upstream => outcome.flags |= Flags::UC,
                 Side::Downstream => outcome.flags |= Flags::DC,
             }
-            outcome.transport_failure = Cow::Owned(error.to_string());
-            reset_on_close(&downstream);
-            reset_on_close(&upstream);
+            let reason = if is_truncated(&error) {
+                // Bytes may be missing: nobody may take this for the end of the stream.
+                Cow::Borrowed("the TLS stream ended without close_notify")
+            } else {
+                Cow::Owned(error.to_string())
+            };
+            match side {
+                Side::Upstream => outcome.transport_failure = reason,
+                Side::Downstream => {
+                    outcome.downstream_transport_failure = Some(Box::new(reason));
+                }
+            }
+            downstream.reset_on_close();
+            upstream.reset_on_close();
         }
     }
 }
@@ -138,7 +141,7 @@ async fn until_kicked(
 
 impl TcpConnection {
     /// Choose a cluster and an endpoint, and connect.
-    async fn connect(&self, outcome: &mut Outcome) -> Result<(TcpStream, OpenConnection), Failure> {
+    async fn connect(&self, outcome: &mut Outcome) -> Result<(Stream, OpenConnection), Failure> {
         let worker = &self.worker;
         let id = self.chain.target.choose(worker.random());
         let Some(cluster) = worker.cluster(id) else {

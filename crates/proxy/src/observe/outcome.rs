@@ -6,6 +6,7 @@ use super::series::HttpSeries;
 use super::stats::WorkerStats;
 use crate::clock::Clock;
 use crate::model::Name;
+use crate::transport::tls::TlsInfo;
 use http::{StatusCode, Version};
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -48,6 +49,10 @@ pub struct Outcome {
     pub connection_termination: Cow<'static, str>,
     /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`, empty = none.
     pub transport_failure: Cow<'static, str>,
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`; in a box, because it is rare.
+    pub downstream_transport_failure: Option<Box<Cow<'static, str>>>,
+    /// What is known of the downstream connection by TLS.
+    pub tls: Option<Rc<TlsInfo>>,
     /// Body bytes from downstream.
     pub bytes_received: u64,
     /// Body bytes to downstream.
@@ -99,6 +104,8 @@ impl Outcome {
             details: Cow::Borrowed(""),
             connection_termination: Cow::Borrowed(""),
             transport_failure: Cow::Borrowed(""),
+            downstream_transport_failure: None,
+            tls: None,
             bytes_received: 0,
             bytes_sent: 0,
             upstream_host: None,

@@ -53,6 +53,20 @@ series! {
     ProcessSeries("") {
         panics: Counter counter "shunt_panics_total"
             "Connections that a defect of the proxy ended",
+        tls_found: Counter counter "envoy_tls_inspector_tls_found"
+            "Inspected connections that begin with a ClientHello",
+        tls_not_found: Counter counter "envoy_tls_inspector_tls_not_found"
+            "Inspected connections that are not TLS",
+        client_hello_too_large: Counter counter "envoy_tls_inspector_client_hello_too_large"
+            "Connections closed because their ClientHello was too long",
+        sni_found: Counter counter "envoy_tls_inspector_sni_found"
+            "TLS connections that ask for a server name",
+        sni_not_found: Counter counter "envoy_tls_inspector_sni_not_found"
+            "TLS connections that ask for no server name",
+        alpn_found: Counter counter "envoy_tls_inspector_alpn_found"
+            "TLS connections that offer application protocols",
+        alpn_not_found: Counter counter "envoy_tls_inspector_alpn_not_found"
+            "TLS connections that offer no application protocol",
     }
 }
 
@@ -77,6 +91,45 @@ series! {
             "Connections closed because no filter chain matched",
         pre_cx_timeout: Counter counter "envoy_listener_downstream_pre_cx_timeout"
             "Connections whose listener filters took too long",
+        proxy_proto_error: Counter counter "envoy_listener_downstream_cx_proxy_proto_error"
+            "Connections closed because of their PROXY header",
+    }
+}
+
+series! {
+    /// Of a listener whose filter chains terminate TLS.
+    ListenerTlsSeries("envoy_listener_address") {
+        handshake: Counter counter "envoy_listener_ssl_handshake" "Handshakes that succeeded",
+        session_reused: Counter counter "envoy_listener_ssl_session_reused"
+            "Handshakes that resumed a session",
+        no_certificate: Counter counter "envoy_listener_ssl_no_certificate"
+            "Handshakes in which the client showed no certificate and needed none",
+        fail_verify_no_cert: Counter counter "envoy_listener_ssl_fail_verify_no_cert"
+            "Handshakes that failed for want of a client certificate",
+        fail_verify_error: Counter counter "envoy_listener_ssl_fail_verify_error"
+            "Handshakes that failed because the client certificate is not trusted",
+        fail_verify_san: Counter counter "envoy_listener_ssl_fail_verify_san"
+            "Handshakes that failed because the client certificate names nobody who is allowed",
+        connection_error: Counter counter "envoy_listener_ssl_connection_error"
+            "Handshakes that failed for another reason of TLS",
+        connect_timeout: Counter counter
+            "envoy_listener_downstream_cx_transport_socket_connect_timeout"
+            "Connections closed because their handshake took too long",
+    }
+}
+
+series! {
+    /// Of a cluster whose endpoints are reached by TLS.
+    ClusterTlsSeries("envoy_cluster_name") {
+        handshake: Counter counter "envoy_cluster_ssl_handshake" "Handshakes that succeeded",
+        session_reused: Counter counter "envoy_cluster_ssl_session_reused"
+            "Handshakes that resumed a session",
+        fail_verify_error: Counter counter "envoy_cluster_ssl_fail_verify_error"
+            "Handshakes that failed because the upstream's certificate is not trusted",
+        fail_verify_san: Counter counter "envoy_cluster_ssl_fail_verify_san"
+            "Handshakes that failed because the upstream's certificate names nobody who is allowed",
+        connection_error: Counter counter "envoy_cluster_ssl_connection_error"
+            "Handshakes that failed for another reason of TLS",
     }
 }
 
@@ -165,7 +218,9 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
-    const SETS: [(&str, &[Family]); 6] = [
+    const SETS: [(&str, &[Family]); 8] = [
+        (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
+        (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),
         (ProcessSeries::LABEL, ProcessSeries::FAMILIES),
         (SinkSeries::LABEL, SinkSeries::FAMILIES),
         (ListenerSeries::LABEL, ListenerSeries::FAMILIES),

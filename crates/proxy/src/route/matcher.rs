@@ -67,7 +67,7 @@ fn header_matches(matcher: &HeaderMatcher, head: &RequestHead<'_>) -> bool {
 
 /// Whether a value is as wanted. Values are bytes: one that is not UTF-8 can still begin, end and
 /// contain as wanted, but matches no regular expression.
-fn string_matches(wanted: &StringMatch, value: &[u8]) -> bool {
+pub(crate) fn string_matches(wanted: &StringMatch, value: &[u8]) -> bool {
     match wanted {
         StringMatch::Exact {
             value: exact,

@@ -9,6 +9,7 @@ mod matcher;
 mod virtual_host;
 
 pub use action::{Action, Forward, Target, WeightedTarget};
+pub(crate) use matcher::string_matches;
 
 use crate::ids::ClusterId;
 use crate::model::{Name, Route, RouteConfiguration, RouteMatch};

@@ -8,8 +8,10 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::observe::limited;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, ClusterTls};
 use crate::transport::io::Io;
+use crate::transport::stream::{Plain, Stream};
+use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
 use crate::worker::Worker;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -28,6 +30,7 @@ pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
     cluster: Arc<Cluster>,
+    tls: Option<Arc<ClusterTls>>,
     idle: RefCell<Vec<Idle>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
@@ -53,10 +56,16 @@ pub struct PooledConnection {
 
 impl Pool {
     /// A pool without connections.
-    pub fn new(cluster: Arc<Cluster>, upstream: Upstream, now: Instant) -> Rc<Self> {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        upstream: Upstream,
+        tls: Option<Arc<ClusterTls>>,
+        now: Instant,
+    ) -> Rc<Self> {
         Rc::new(Self {
             upstream,
             cluster,
+            tls,
             idle: RefCell::default(),
             open: Cell::new(0),
             waiters: RefCell::default(),
@@ -106,13 +115,52 @@ impl Pool {
     pub async fn connect(
         &self,
         worker: &Rc<Worker>,
-    ) -> Result<(TcpStream, SocketAddr, OpenConnection), Failure> {
+    ) -> Result<(Stream, SocketAddr, OpenConnection), Failure> {
         self.used_at.set(worker.clock.now());
         let Some(permit) = self.cluster.breaker.take(Resource::Connection) else {
             worker.stats.inc(self.cluster.series.cx_overflow);
             return Err(Failure::Overflow);
         };
-        open(&self.cluster, self.upstream, worker, permit).await
+        self.connection(worker, permit, Purpose::Bytes).await
+    }
+
+    /// Make a connection and secure it.
+    async fn connection(
+        &self,
+        worker: &Rc<Worker>,
+        permit: Permit,
+        purpose: Purpose,
+    ) -> Result<(Stream, SocketAddr, OpenConnection), Failure> {
+        let begun = Instant::now();
+        let (tcp, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
+        let plain = Plain::from(tcp);
+        let Some(tls) = &self.tls else {
+            return Ok((Stream::Plain(plain), local, open));
+        };
+        // The time to connect is for both together.
+        let left = self.cluster.connect_timeout.saturating_sub(begun.elapsed());
+        // Boxed: connections in plaintext do not hold the memory of a handshake.
+        let handshake = Box::pin(tls.client.connect(plain, self.upstream, purpose));
+        let shaken = tokio::time::timeout(left, handshake).await;
+        let series = &self.cluster.series;
+        match shaken {
+            Ok(Ok((stream, resumed))) => {
+                tls.count(worker, Ok(resumed));
+                Ok((stream, local, open))
+            }
+            Ok(Err(error)) => {
+                tls.count(worker, Err(&error));
+                worker.stats.inc(series.cx_connect_fail);
+                limited::warn("upstream TLS", &error);
+                let reason = error.reason();
+                Err(Failure::ConnectFailure { reason })
+            }
+            Err(_elapsed) => {
+                worker.stats.inc(series.cx_connect_fail);
+                worker.stats.inc(series.cx_connect_timeout);
+                Err(Failure::ConnectTimeout)
+            }
+        }
     }
 
     fn pop_idle(&self) -> Option<PooledConnection> {
@@ -138,7 +186,7 @@ impl Pool {
     ) -> Result<PooledConnection, Failure> {
         // Counted from here on: a pool that is making its first connection has one.
         let mut place = PoolPlace::take(self);
-        let (stream, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
+        let (stream, local, open) = self.connection(worker, permit, Purpose::Http1).await?;
         place.open = Some(open);
         let handshake = http1::Builder::new()
             .max_buf_size(crate::http::MAX_HEAD_BYTES)

@@ -9,13 +9,15 @@
     reason = "each test file uses a part of it, and a test that cannot go on fails"
 )]
 
+pub mod tls;
+
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::model::{
-    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, Cluster, ClusterKind,
-    DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, HttpConnectionManager,
-    HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader, TcpCluster, TcpProxy,
-    TrafficDirection, VirtualHost,
+    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster,
+    ClusterKind, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
+    HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Route,
+    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader,
+    TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running};
@@ -53,18 +55,26 @@ impl Log {
     }
 
     pub fn config(&self) -> AccessLog {
+        self.formatted(DEFAULT_TEXT_FORMAT)
+    }
+
+    pub fn formatted(&self, format: &str) -> AccessLog {
         AccessLog {
             sink: AccessLogSink::File(self.folder.path().join("access.log")),
-            format: DEFAULT_TEXT_FORMAT.to_owned(),
+            format: format.to_owned(),
         }
     }
 }
 
 impl Proxy {
     pub fn start(log: Log, filter: NetworkFilter, clusters: Vec<Cluster>) -> Self {
+        Self::listen(log, listener(filter), clusters)
+    }
+
+    pub fn listen(log: Log, listener: Listener, clusters: Vec<Cluster>) -> Self {
         let bootstrap = Bootstrap {
             admin: None,
-            listeners: vec![listener(filter)],
+            listeners: vec![listener],
             clusters,
         };
         let bound = Bound::bind(&Config {
@@ -186,6 +196,8 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         filter_chains: vec![FilterChain {
             name: "".into(),
             matcher,
+            tls: None,
+            handshake_timeout: None,
             filter,
         }],
         default_filter_chain: None,
@@ -220,6 +232,8 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,
         use_remote_address: false,
+        forward_client_cert: ForwardClientCert::Sanitize,
+        client_cert_details: ClientCertDetails::default(),
     }
 }
 
@@ -243,6 +257,7 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
     let endpoint = |address: &SocketAddr| Endpoint {
         address: *address,
         healthy: true,
+        tls: None,
     };
     Cluster {
         name: name.into(),
@@ -253,6 +268,7 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         circuit_breakers: CircuitBreakers::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
+        tls: None,
     }
 }
 

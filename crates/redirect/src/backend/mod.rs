@@ -283,12 +283,14 @@ fn write(
 /// backend, and nothing else.
 ///
 /// # Errors
-/// If a table of our name is not ours, or the kernel or a program refuses.
+/// If a table of our name is not ours (all else is removed then), or the kernel or a program
+/// refuses.
 pub fn remove() -> Result<Removed, RemoveError> {
-    if let Table::Refused(conflict) = table()? {
-        return Err(conflict.into());
-    }
-    let table = remove_table()?;
+    let conflict = match table()? {
+        Table::Refused(conflict) => Some(conflict),
+        _ => None,
+    };
+    let table = conflict.is_none() && remove_table()?;
     let Cleared {
         flavours,
         unchecked,
@@ -296,13 +298,17 @@ pub fn remove() -> Result<Removed, RemoveError> {
     // Last, so that no rule ever misses it; a run that dies here is continued by the next.
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;
-    Ok(Removed {
+    let removed = Removed {
         table,
         iptables: flavours,
         unchecked,
         routing: route.remove_policy_routing(None)?,
         inbound_source: route.remove_own_inbound_source()?,
-    })
+    };
+    match conflict {
+        Some(conflict) => Err(conflict.into()),
+        None => Ok(removed),
+    }
 }
 
 /// Deletes our table in nf_tables. Says whether there was one; one that is not ours stays.

@@ -213,16 +213,26 @@ fn from_file(name: &str) -> Result<CaptureConfig, ApplyArgsError> {
         name => name.to_owned(),
     };
     let text = match name {
-        "-" => {
-            let mut text = String::new();
-            io::stdin().read_to_string(&mut text).map(|_length| text)
-        }
-        name => fs::read_to_string(name),
+        "-" => limited(io::stdin().lock()),
+        name => fs::File::open(name).and_then(limited),
     };
     match text {
         Err(source) => Err(ApplyArgsError::Unreadable { file, source }),
         Ok(text) => super::read(&text).map_err(|error| ApplyArgsError::Policy { file, error }),
     }
+}
+
+/// Larger than any policy: 100,000 blocks take two.
+const MOST_BYTES: u64 = 8 << 20;
+
+fn limited(file: impl io::Read) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        let what = format!("it is longer than {} MiB", MOST_BYTES >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    Ok(text)
 }
 
 impl Values {

@@ -3,7 +3,9 @@
 //! One rule and one route a family, both with Shunt's protocol number, by which they are known
 //! again: what is there is not added twice, and what is not needed any more goes.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Parseable,
+};
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -64,12 +66,12 @@ impl Route {
     ) -> Result<(), KernelError> {
         let rules = self.policy_rules()?;
         for half in wanted.halves() {
-            let message = RouteNetlinkMessage::NewRoute(half.route());
-            if self.add(&half.route_text("add"), message)? {
+            let ours = rules.contains(&half);
+            if self.add_route(&half, ours)? {
                 added.routes.push(half);
             }
             // The kernel would take the same rule a second time.
-            if !rules.contains(&half) {
+            if !ours {
                 let message = RouteNetlinkMessage::NewRule(half.rule());
                 if self.add(&half.rule_text("add"), message)? {
                     added.rules.push(half);
@@ -159,6 +161,46 @@ impl Route {
             routes.extend(own_route(&parsed(operation, &body)?));
         }
         Ok(routes)
+    }
+
+    /// Whether it was not there before. Another default route in a table that our rule shows to be
+    /// ours is drift, and is replaced; in any other table it is somebody's.
+    fn add_route(&mut self, half: &Half, ours: bool) -> Result<bool, KernelError> {
+        let operation = half.route_text("add");
+        let message = || RouteNetlinkMessage::NewRoute(half.route());
+        let flags = NLM_F_ACK | NLM_F_CREATE;
+        match self.request_about(Object::Route, &operation, message(), flags | NLM_F_EXCL) {
+            Ok(_) => Ok(true),
+            Err(KernelError::Refused {
+                errno: Errno::EEXIST,
+                ..
+            }) if self.serves(half)? => Ok(false),
+            Err(KernelError::Refused {
+                errno: Errno::EEXIST,
+                ..
+            }) if ours => {
+                let flags = flags | NLM_F_REPLACE;
+                self.request_about(Object::Route, &operation, message(), flags)?;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a default route of the table leads to this machine, whoever added it.
+    fn serves(&mut self, half: &Half) -> Result<bool, KernelError> {
+        let operation = "list the routes of this network namespace";
+        let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+        for body in self.request_about(Object::Route, operation, message, NLM_F_DUMP)? {
+            let route: RouteMessage = parsed(operation, &body)?;
+            if leads_here(&route)
+                && (family_of(route.header.address_family), table_of(&route))
+                    == (Some(half.family), half.table)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether it was not there before.
@@ -282,7 +324,21 @@ fn own_rule(message: &RuleMessage) -> Option<Half> {
 fn own_route(message: &RouteMessage) -> Option<Half> {
     let family = family_of(message.header.address_family)?;
     let ours = message.header.protocol == OURS && message.header.kind == RouteType::Local;
-    ours.then_some(())?;
+    ours.then(|| Half {
+        family,
+        mark: 0,
+        table: table_of(message),
+    })
+}
+
+/// `local default dev lo`
+fn leads_here(message: &RouteMessage) -> bool {
+    message.header.kind == RouteType::Local
+        && message.header.destination_prefix_length == 0
+        && message.attributes.contains(&RouteAttribute::Oif(lo::INDEX))
+}
+
+fn table_of(message: &RouteMessage) -> u32 {
     let table = message
         .attributes
         .iter()
@@ -290,11 +346,7 @@ fn own_route(message: &RouteMessage) -> Option<Half> {
             RouteAttribute::Table(number) => Some(*number),
             _ => None,
         });
-    Some(Half {
-        family,
-        mark: 0,
-        table: table.unwrap_or_else(|| u32::from(message.header.table)),
-    })
+    table.unwrap_or_else(|| u32::from(message.header.table))
 }
 
 pub(super) fn address_family(family: Family) -> AddressFamily {

@@ -15,6 +15,7 @@ mod golden;
 mod iptables;
 mod preflight;
 mod random;
+mod routes;
 mod support;
 mod verify;
 mod verify_mutation;

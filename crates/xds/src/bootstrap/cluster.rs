@@ -3,6 +3,7 @@
 use super::address;
 use super::network::IDLE_TIMEOUT;
 use super::reader::Reader;
+use super::transports::Transports;
 use super::values::is;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -46,16 +47,14 @@ impl Reader {
         if connect_timeout.is_zero() {
             self.report.invalid(&at, "it must be more than 0");
         }
-        self.transport_socket(
-            cluster.transport_socket.take(),
-            &path.field("transport_socket"),
-        );
+        let transports = self.transports(&mut cluster, path);
         let at = path.field("upstream_bind_config");
         let bind = self.bind_config(cluster.upstream_bind_config.take(), &at);
         let at = path.field("circuit_breakers");
         let circuit_breakers = self.circuit_breakers(cluster.circuit_breakers.take(), &at);
         let http = self.http_options(&mut cluster, path);
-        let (kind, lb_policy) = self.kind(cluster, path)?;
+        let transports = transports?;
+        let (kind, lb_policy) = self.kind(cluster, &transports, path)?;
         Some(Cluster {
             name: name?,
             kind,
@@ -65,10 +64,16 @@ impl Reader {
             circuit_breakers,
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
+            tls: transports.of(None),
         })
     }
 
-    fn kind(&mut self, cluster: pb::Cluster, path: &Path<'_>) -> Option<(ClusterKind, LbPolicy)> {
+    fn kind(
+        &mut self,
+        cluster: pb::Cluster,
+        transports: &Transports,
+        path: &Path<'_>,
+    ) -> Option<(ClusterKind, LbPolicy)> {
         let policy = cluster.lb_policy();
         let discovery = match cluster.cluster_discovery_type {
             None => DiscoveryType::Static as i32,
@@ -78,7 +83,7 @@ impl Reader {
         let (kind, served) = match DiscoveryType::try_from(discovery) {
             Ok(DiscoveryType::Static) => {
                 let at = path.field("load_assignment");
-                let endpoints = self.load_assignment(cluster.load_assignment, &at);
+                let endpoints = self.load_assignment(cluster.load_assignment, transports, &at);
                 if cluster
                     .lb_config
                     .as_ref()

@@ -1,6 +1,7 @@
 //! The endpoints of static clusters.
 
 use super::reader::Reader;
+use super::transports::Transports;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::core::v3::HealthStatus;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
@@ -12,6 +13,7 @@ impl Reader {
     pub(super) fn load_assignment(
         &mut self,
         assignment: Option<pb::ClusterLoadAssignment>,
+        transports: &Transports,
         path: &Path<'_>,
     ) -> Option<Vec<Endpoint>> {
         let Some(assignment) = assignment else {
@@ -23,13 +25,22 @@ impl Reader {
         for (i, locality) in assignment.endpoints.into_iter().enumerate() {
             let locality_path = localities.index(i);
             let path = locality_path.field("lb_endpoints");
-            endpoints.extend(self.each(locality.lb_endpoints, &path, Self::lb_endpoint));
+            let read = |reader: &mut Self, endpoint, path: &Path<'_>| {
+                reader.lb_endpoint(endpoint, transports, path)
+            };
+            endpoints.extend(self.each(locality.lb_endpoints, &path, read));
         }
         let endpoints = endpoints.into_iter().collect();
         name.and(endpoints)
     }
 
-    fn lb_endpoint(&mut self, endpoint: pb::LbEndpoint, path: &Path<'_>) -> Option<Endpoint> {
+    fn lb_endpoint(
+        &mut self,
+        endpoint: pb::LbEndpoint,
+        transports: &Transports,
+        path: &Path<'_>,
+    ) -> Option<Endpoint> {
+        let tls = transports.of(endpoint.metadata.as_ref());
         let healthy = !matches!(
             endpoint.health_status(),
             HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout
@@ -46,6 +57,10 @@ impl Reader {
             let message = "port 0: nothing can be connected to; name the port";
             self.report.invalid(&path.field("port_value"), message);
         }
-        Some(Endpoint { address, healthy })
+        Some(Endpoint {
+            address,
+            healthy,
+            tls,
+        })
     }
 }

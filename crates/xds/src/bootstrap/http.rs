@@ -7,8 +7,12 @@ use crate::path::Path;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-use pb::http_connection_manager::{CodecType, RouteSpecifier, ServerHeaderTransformation};
-use shunt_proxy::model::{HttpConnectionManager, HttpFilter, ServerHeader};
+use pb::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
+};
+use shunt_proxy::model::{
+    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, ServerHeader,
+};
 use std::time::Duration;
 
 /// Envoy's default of `stream_idle_timeout`.
@@ -30,6 +34,14 @@ impl Reader {
             ServerHeaderTransformation::AppendIfAbsent => ServerHeader::AppendIfAbsent,
             ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
         };
+        let forward_client_cert = match manager.forward_client_cert_details() {
+            ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+            ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+            ForwardClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+            ForwardClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+            ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
+        };
+        let details = manager.set_current_client_cert_details.unwrap_or_default();
         if !matches!(manager.codec_type(), CodecType::Auto | CodecType::Http1) {
             let message = "only AUTO and HTTP1 are implemented by Shunt yet";
             self.report.refused(&path.field("codec_type"), message);
@@ -99,6 +111,12 @@ impl Reader {
             server_header,
             generate_request_id: true_unless(manager.generate_request_id),
             use_remote_address: false_unless(manager.use_remote_address),
+            forward_client_cert,
+            client_cert_details: ClientCertDetails {
+                subject: false_unless(details.subject),
+                uri: details.uri,
+                dns: details.dns,
+            },
         })
     }
 

@@ -124,7 +124,8 @@ impl Reader {
             .map(Value::Matches)
     }
 
-    fn string_matcher(
+    /// What a text must be.
+    pub(super) fn string_matcher(
         &mut self,
         given: matcher::StringMatcher,
         path: &Path<'_>,

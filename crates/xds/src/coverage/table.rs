@@ -1,5 +1,8 @@
 //! The table itself, in the order in which a bootstrap is read. `docs/config.md` shows it.
 
+mod listener;
+mod tls;
+
 use super::Coverage;
 use super::Verdict::{self, Implemented, Inert, Only, Partly};
 
@@ -14,7 +17,11 @@ const BOUNDED: Verdict =
     Inert("Shunt reads no more than it can pass on, so its buffers are bounded without it");
 
 /// Everything that is not refused, by message and field.
-pub const TABLE: &[Coverage] = &[
+pub fn table() -> impl Iterator<Item = &'static Coverage> {
+    [listener::LISTENERS, tls::TLS, TABLE].into_iter().flatten()
+}
+
+const TABLE: &[Coverage] = &[
     // The process.
     Coverage {
         message: "envoy.config.bootstrap.v3.Bootstrap",
@@ -119,98 +126,6 @@ pub const TABLE: &[Coverage] = &[
         message: "envoy.config.core.v3.ExtraSourceAddress",
         fields: &[("address", Implemented)],
     },
-    // Listeners.
-    Coverage {
-        message: "envoy.config.listener.v3.Listener",
-        fields: &[
-            ("name", Partly("required")),
-            ("address", Implemented),
-            ("bind_to_port", Implemented),
-            ("use_original_dst", Implemented),
-            ("filter_chains", Implemented),
-            ("default_filter_chain", Implemented),
-            ("listener_filters", Implemented),
-            ("listener_filters_timeout", Implemented),
-            ("continue_on_listener_filters_timeout", Implemented),
-            (
-                "traffic_direction",
-                Inert("only tracing and filters that Shunt does not have yet ask for it"),
-            ),
-            ("access_log", Implemented),
-            ("stat_prefix", Implemented),
-            ("enable_reuse_port", Only("true")),
-            (
-                "reuse_port",
-                Inert("Shunt always listens with SO_REUSEPORT"),
-            ),
-            ("transparent", Only("false")),
-            ("freebind", Only("false")),
-            ("metadata", FOR_OTHERS),
-            ("per_connection_buffer_limit_bytes", BOUNDED),
-            (
-                "max_connections_to_accept_per_socket_event",
-                Inert("it tunes Envoy's event loop; Shunt accepts one connection at a time"),
-            ),
-            (
-                "connection_balance_config",
-                Inert("the kernel spreads connections over the workers' own sockets"),
-            ),
-            (
-                "ignore_global_conn_limit",
-                Inert("there is no global connection limit"),
-            ),
-            (
-                "bypass_overload_manager",
-                Inert("there is no overload manager"),
-            ),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.listener.v3.ListenerFilter",
-        fields: &[
-            ("name", NAMED_BY_TYPE),
-            ("typed_config", Partly("`OriginalDst`, `HttpInspector`")),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.listener.v3.FilterChain",
-        fields: &[
-            (
-                "name",
-                Inert("it names the chain to dynamic updates, and a static configuration has none"),
-            ),
-            ("filter_chain_match", Implemented),
-            ("filters", Partly("exactly one, a terminal filter")),
-            ("transport_socket", Implemented),
-            ("use_proxy_proto", Only("false")),
-            ("metadata", FOR_OTHERS),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.listener.v3.FilterChainMatch",
-        fields: &[
-            ("destination_port", Implemented),
-            ("transport_protocol", Partly("`raw_buffer`")),
-            ("application_protocols", Implemented),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.listener.v3.Filter",
-        fields: &[
-            ("name", NAMED_BY_TYPE),
-            (
-                "typed_config",
-                Partly("`HttpConnectionManager`, `TcpProxy`"),
-            ),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.core.v3.TransportSocket",
-        fields: &[
-            ("name", NAMED_BY_TYPE),
-            ("typed_config", Partly("`RawBuffer`")),
-        ],
-    },
     // Network filters.
     Coverage {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
@@ -249,6 +164,8 @@ pub const TABLE: &[Coverage] = &[
             ("server_header_transformation", Implemented),
             ("generate_request_id", Implemented),
             ("use_remote_address", Implemented),
+            ("forward_client_cert_details", Implemented),
+            ("set_current_client_cert_details", Implemented),
             ("request_id_extension", Partly("`UuidRequestIdConfig`")),
             ("add_user_agent", Only("false")),
             ("normalize_path", Only("false")),
@@ -257,6 +174,16 @@ pub const TABLE: &[Coverage] = &[
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
             ("max_request_headers_kb", Only("60")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.SetCurrentClientCertDetails",
+        fields: &[
+            ("subject", Implemented),
+            ("uri", Implemented),
+            ("dns", Implemented),
+            ("cert", Only("false")),
+            ("chain", Only("false")),
         ],
     },
     Coverage {
@@ -421,6 +348,7 @@ pub const TABLE: &[Coverage] = &[
         fields: &[
             ("inline_string", Implemented),
             ("inline_bytes", Implemented),
+            ("filename", Partly("of certificates and keys")),
         ],
     },
     // Clusters.
@@ -448,6 +376,7 @@ pub const TABLE: &[Coverage] = &[
             ("http_protocol_options", Implemented),
             ("max_requests_per_connection", Implemented),
             ("transport_socket", Implemented),
+            ("transport_socket_matches", Implemented),
             ("alt_stat_name", STATIC_NAMES),
             ("track_cluster_stats", STATIC_NAMES),
             ("track_timeout_budgets", STATIC_NAMES),
@@ -475,6 +404,17 @@ pub const TABLE: &[Coverage] = &[
                 "close_connections_on_host_health_failure",
                 Inert("there are no health checks"),
             ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.TransportSocketMatch",
+        fields: &[
+            (
+                "name",
+                Inert("it names the match to nobody but metrics of Envoy"),
+            ),
+            ("match", Implemented),
+            ("transport_socket", Implemented),
         ],
     },
     Coverage {
@@ -552,7 +492,10 @@ pub const TABLE: &[Coverage] = &[
             ("endpoint", Implemented),
             ("health_status", Implemented),
             ("load_balancing_weight", Only("1")),
-            ("metadata", FOR_OTHERS),
+            (
+                "metadata",
+                Inert("but for `envoy.transport_socket_match`, which is implemented"),
+            ),
         ],
     },
     Coverage {

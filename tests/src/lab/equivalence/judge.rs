@@ -27,6 +27,9 @@ const NAMESERVERS: [IpAddr; 2] = [
 /// With which a disagreement is looked at again: long enough for any machine.
 const LONG_PATIENCE: Duration = Duration::from_millis(600);
 
+/// What each said of each trial, or of each flow of one; the evaluator first.
+type Said<T> = Vec<(String, Vec<T>)>;
+
 /// A lab for each engine.
 pub struct Judge<'b> {
     labs: Vec<(Engine, Lab<'b>)>,
@@ -38,8 +41,7 @@ pub struct Disagreement {
     seed: u64,
     policy: CaptureConfig,
     trial: Trial,
-    /// What each said, the evaluator first.
-    said: Vec<(String, Vec<Observation>)>,
+    said: Said<Observation>,
 }
 
 /// What became of a case.
@@ -91,11 +93,7 @@ impl<'b> Judge<'b> {
     }
 
     /// What the evaluator and each engine say to each trial.
-    fn ask(
-        &mut self,
-        policy: &CaptureConfig,
-        trials: &[Trial],
-    ) -> Result<Vec<(String, Vec<Vec<Observation>>)>> {
+    fn ask(&mut self, policy: &CaptureConfig, trials: &[Trial]) -> Result<Said<Vec<Observation>>> {
         let mut said = Vec::new();
         let proxy = Proxy::of(policy);
         for (engine, lab) in &mut self.labs {
@@ -137,7 +135,7 @@ impl<'b> Judge<'b> {
         &mut self,
         policy: &CaptureConfig,
         trial: &Trial,
-    ) -> Result<Option<Vec<(String, Vec<Observation>)>>> {
+    ) -> Result<Option<Said<Observation>>> {
         self.set_patience(LONG_PATIENCE);
         let said = self.ask(policy, std::slice::from_ref(trial));
         self.set_patience(PATIENCE);
@@ -165,7 +163,7 @@ impl<'b> Judge<'b> {
         times: usize,
         tree: &mut impl ValueTree<Value = CaptureConfig>,
         trial: Trial,
-        said: Vec<(String, Vec<Observation>)>,
+        said: Said<Observation>,
     ) -> Result<Disagreement> {
         let mut smallest = (tree.current(), said);
         let mut more = tree.simplify();

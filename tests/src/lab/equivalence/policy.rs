@@ -14,7 +14,7 @@ use shunt_redirect::capture::{
     Mark, Outbound, OutboundCapture, OwnerGroups, Port, Ports, ProxyIdentity,
 };
 
-/// Any policy that is not refused: 30 in 100 by TPROXY, 35 with DNS capture.
+/// Any policy that is not refused: 30 to 40 in 100 by TPROXY, half with DNS capture.
 pub fn policy() -> impl Strategy<Value = CaptureConfig> {
     let ipv6 = prop_oneof![
         6 => Just(Ipv6Mode::Auto),
@@ -30,7 +30,7 @@ pub fn policy() -> impl Strategy<Value = CaptureConfig> {
         proxy(),
         inbound(),
         outbound(),
-        option::weighted(0.35, dns()),
+        option::weighted(0.5, dns()),
         interfaces(),
         loopback,
         proptest::bool::weighted(0.2),
@@ -120,8 +120,8 @@ fn inbound() -> impl Strategy<Value = Inbound> {
         2 => ports().prop_map(InboundCapture::Only),
     ];
     let mode = prop_oneof![
-        7 => Just(InboundMode::Redirect),
-        3 => (mark(), prop_oneof![Just(133u32), 1u32..250])
+        6 => Just(InboundMode::Redirect),
+        4 => (mark(), prop_oneof![Just(133u32), 1u32..250])
             .prop_map(|(mark, table)| InboundMode::Tproxy { mark, table }),
     ];
     (
@@ -199,7 +199,7 @@ fn dns() -> impl Strategy<Value = Dns> {
     let servers = prop_oneof![
         Just(DnsServers::All),
         Just(DnsServers::ResolvConf),
-        vec(server, 0..3).prop_map(DnsServers::Only),
+        vec(server, 1..4).prop_map(DnsServers::Only),
     ];
     (fixed(15_053), servers).prop_map(|(port, servers)| Dns { port, servers })
 }

@@ -108,7 +108,13 @@ impl Paper {
                 ..
             }
         );
-        let answer = self.ask(&answer)?;
+        let mut back = self.ask(&answer)?;
+        if back.zone != first.zone {
+            // There it is no answer, but the first packet of a connection of its own.
+            answer.state = State::New;
+            back = self.ask(&answer)?;
+        }
+        let answer = back;
         let by_mark = self.tproxy.is_some() && answer.mark == self.tproxy;
         if flow.from == Place::Pod && !is_the_pods(source) && !by_mark {
             // It goes to the client whose address the proxy took.
@@ -160,8 +166,7 @@ impl Paper {
         packet(flow, side, client, flow.to, flow.owner.mark, State::New)
     }
 
-    /// The first packet back, as the rules meet it. In its own zone it is an answer, in another
-    /// one it is new; no rule on its way asks which.
+    /// The first packet back, as the rules meet it.
     fn answer(&self, flow: &Flow, client: SocketAddr, arrival: &Arrival) -> explain::Flow {
         let owner = if self.is_proxys(flow.protocol, arrival.listener) {
             self.proxy.owner

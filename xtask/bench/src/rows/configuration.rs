@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shunt_proxy::model::{
-    BindConfig, Bootstrap, CircuitBreakers, Cluster, ClusterKind, ClusterWeight, Endpoint,
-    FilterChain, FilterChainMatch, HeaderMatch, HeaderMatcher, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, ListenerFilter, Name, NetworkFilter, PathMatch, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader, StringMatch,
-    TcpCluster, TcpProxy, TrafficDirection, TransportProtocol, VirtualHost, WeightedClusters,
+    BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight,
+    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
+    HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
+    Name, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward,
+    RouteMatch, RouteTarget, ServerHeader, StringMatch, TcpCluster, TcpProxy, TrafficDirection,
+    TransportProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,21 +34,25 @@ pub(super) fn bootstrap(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         address: listen,
         bind_to_port: true,
         use_original_dst: false,
-        listener_filters: vec![ListenerFilter::HttpInspector],
+        listener_filters: vec![ListenerFilter::always(ListenerFilterKind::HttpInspector)],
         listener_filters_timeout: Some(Duration::from_secs(15)),
         continue_on_listener_filters_timeout: false,
         filter_chains: vec![FilterChain {
             name: Name::from(""),
             matcher: FilterChainMatch {
-                destination_port: None,
                 transport_protocol: Some(TransportProtocol::RawBuffer),
                 application_protocols: ["http/1.0", "http/1.1"].map(Name::from).to_vec(),
+                ..FilterChainMatch::default()
             },
+            tls: None,
+            handshake_timeout: None,
             filter,
         }],
         default_filter_chain: Some(FilterChain {
             name: Name::from(""),
             matcher: FilterChainMatch::default(),
+            tls: None,
+            handshake_timeout: None,
             filter: NetworkFilter::Tcp(tcp),
         }),
         traffic_direction: TrafficDirection::Outbound,
@@ -66,6 +71,7 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
     let endpoint = |address: &SocketAddr| Endpoint {
         address: *address,
         healthy: true,
+        tls: None,
     };
     Cluster {
         name: Name::from(name),
@@ -80,6 +86,7 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         },
         idle_timeout: Some(HOUR),
         max_requests_per_connection: None,
+        tls: None,
     }
 }
 
@@ -105,6 +112,8 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,
         use_remote_address: false,
+        forward_client_cert: ForwardClientCert::Sanitize,
+        client_cert_details: ClientCertDetails::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::capture::{Captured, Key, Keys, Value, Wanted};
 use crate::model::Invalid;
 use crate::observe::outcome::Outcome;
+use crate::transport::tls::TlsInfo;
 use http::Version;
 use jiff::tz::TimeZone;
 use std::fmt::{Display, Write as _};
@@ -74,6 +75,14 @@ fields! {
     DownstreamRemoteAddress "DOWNSTREAM_REMOTE_ADDRESS",
     DownstreamRemoteAddressWithoutPort "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT",
     RequestedServerName "REQUESTED_SERVER_NAME",
+    DownstreamTlsVersion "DOWNSTREAM_TLS_VERSION",
+    DownstreamTlsCipher "DOWNSTREAM_TLS_CIPHER",
+    DownstreamPeerSubject "DOWNSTREAM_PEER_SUBJECT",
+    DownstreamPeerUriSan "DOWNSTREAM_PEER_URI_SAN",
+    DownstreamPeerDnsSan "DOWNSTREAM_PEER_DNS_SAN",
+    DownstreamPeerFingerprint256 "DOWNSTREAM_PEER_FINGERPRINT_256",
+    DownstreamLocalUriSan "DOWNSTREAM_LOCAL_URI_SAN",
+    DownstreamTransportFailureReason "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     RouteName "ROUTE_NAME",
 }
 
@@ -338,11 +347,41 @@ impl Line<'_> {
             Field::DownstreamRemoteAddressWithoutPort => {
                 self.show(&outcome.downstream_remote.ip());
             }
-            // Said by TLS, which nothing here speaks yet.
-            Field::RequestedServerName => self.out.push(b'-'),
+            Field::DownstreamTransportFailureReason => {
+                let reason = outcome.downstream_transport_failure.as_deref();
+                self.text_or_dash(reason.map_or("", |reason| reason));
+            }
             Field::RouteName => {
                 self.text_or_dash(outcome.route_name.as_deref().unwrap_or_default());
             }
+            _ => self.tls_field(field, outcome.tls.as_deref()),
+        }
+    }
+}
+
+impl Line<'_> {
+    /// A field that TLS knows; several names are joined by commas.
+    fn tls_field(&mut self, field: Field, tls: Option<&TlsInfo>) {
+        let Some(tls) = tls else {
+            return self.out.push(b'-');
+        };
+        let peer = tls.peer.as_ref();
+        match field {
+            Field::RequestedServerName => self.text_or_dash(&tls.server_name),
+            Field::DownstreamTlsVersion => self.text_or_dash(tls.version),
+            Field::DownstreamTlsCipher => self.text_or_dash(tls.cipher),
+            Field::DownstreamPeerSubject => self.text_or_dash(peer.map_or("", |p| &p.subject)),
+            Field::DownstreamPeerUriSan => {
+                self.text_or_dash(&peer.map_or_else(String::new, |p| p.uris.join(",")));
+            }
+            Field::DownstreamPeerDnsSan => {
+                self.text_or_dash(&peer.map_or_else(String::new, |p| p.dns.join(",")));
+            }
+            Field::DownstreamPeerFingerprint256 => {
+                self.text_or_dash(peer.map_or("", |p| &p.sha256));
+            }
+            Field::DownstreamLocalUriSan => self.text_or_dash(&tls.local_uris.join(",")),
+            _ => self.out.push(b'-'),
         }
     }
 }

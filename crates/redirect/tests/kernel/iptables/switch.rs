@@ -7,7 +7,7 @@ use shunt_redirect::{Backend, remove};
 use super::child::Wrapped;
 use super::{FAMILIES, FLAVOURS, iptables, ours, saved};
 use crate::cases::named;
-use crate::support::{everything, in_pod};
+use crate::support::{everything, in_pod, output};
 use shunt_redirect::ruleset::Family;
 
 /// All that any backend may have written, whatever the order of tables.
@@ -135,6 +135,20 @@ fn iptables_is_used_where_the_kernel_has_no_nf_tables_and_only_if_the_choice_is_
 
             let usual = wrapped.run(policy, "auto");
             assert_eq!(usual.backend, "nft, None");
+        });
+    }
+}
+
+#[test]
+fn a_foreign_table_of_our_name_does_not_keep_our_chains() {
+    for flavour in [BackendChoice::IptablesLegacy, BackendChoice::IptablesNft] {
+        in_pod(|| {
+            output("nft", &["add", "table", "inet", "shunt"]);
+            let before = all();
+            backend::apply(&named(POLICIES[0]), flavour).unwrap();
+            let error = remove().unwrap_err();
+            assert!(error.to_string().contains("rename or delete it"), "{error}");
+            assert_eq!(all(), before, "{flavour:?}");
         });
     }
 }

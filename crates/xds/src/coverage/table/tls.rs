@@ -1,0 +1,114 @@
+//! Transport sockets with TLS.
+
+use crate::coverage::Coverage;
+use crate::coverage::Verdict::{Implemented, Inert, Only, Partly};
+
+/// What of TLS is not refused.
+pub(super) const TLS: &[Coverage] = &[
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        fields: &[
+            ("common_tls_context", Implemented),
+            (
+                "require_client_certificate",
+                Partly("only with `trusted_ca`: else any certificate would do"),
+            ),
+            ("require_sni", Implemented),
+            ("disable_stateless_session_resumption", Implemented),
+            ("disable_stateful_session_resumption", Implemented),
+            ("prefer_client_ciphers", Implemented),
+            (
+                "full_scan_certs_on_sni_mismatch",
+                Inert("the first certificate that the client can verify is shown in any case"),
+            ),
+            ("ocsp_staple_policy", Only("LENIENT_STAPLING")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        fields: &[
+            (
+                "common_tls_context",
+                Partly("without `trusted_ca` whoever answers is believed, as in Envoy"),
+            ),
+            ("sni", Implemented),
+            (
+                "max_session_keys",
+                Partly("0, or any number: 64 sessions are remembered"),
+            ),
+            ("auto_host_sni", Only("false")),
+            ("auto_sni_san_validation", Only("false")),
+            ("allow_renegotiation", Only("false")),
+            ("enforce_rsa_key_usage", Inert("it is always enforced")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
+        fields: &[
+            ("tls_params", Implemented),
+            (
+                "tls_certificates",
+                Partly("read once, at start; towards upstream at most one"),
+            ),
+            ("validation_context", Implemented),
+            (
+                "alpn_protocols",
+                Partly(
+                    "`istio-peer-exchange` is never offered or agreed on, because Shunt does not \
+                     speak it; nor is `h2` where HTTP is served",
+                ),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
+        fields: &[
+            (
+                "tls_minimum_protocol_version",
+                Partly("nothing below TLSv1_2 is spoken"),
+            ),
+            (
+                "tls_maximum_protocol_version",
+                Partly("`TLSv1_2`, `TLSv1_3`; where it is left out 1.3, also towards upstream"),
+            ),
+            (
+                "cipher_suites",
+                Partly(
+                    "of TLS 1.2 with ECDHE and GCM or ChaCha20; those without either are not \
+                     offered, and refused where nothing else is left",
+                ),
+            ),
+            (
+                "ecdh_curves",
+                Partly("`X25519MLKEM768`, `X25519`, `P-256`, `P-384`"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
+        fields: &[
+            ("certificate_chain", Partly("PEM")),
+            ("private_key", Partly("PEM, not encrypted")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
+        fields: &[
+            ("trusted_ca", Partly("PEM")),
+            ("match_typed_subject_alt_names", Implemented),
+            ("match_subject_alt_names", Implemented),
+            ("suppress_client_ca_list", Implemented),
+            ("trust_chain_verification", Only("VERIFY_TRUST_CHAIN")),
+            ("allow_expired_certificate", Only("false")),
+            ("only_verify_leaf_cert_crl", Only("false")),
+            ("require_signed_certificate_timestamp", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.SubjectAltNameMatcher",
+        fields: &[
+            ("san_type", Partly("`EMAIL`, `DNS`, `URI`, `IP_ADDRESS`")),
+            ("matcher", Implemented),
+        ],
+    },
+];
