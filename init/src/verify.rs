@@ -102,7 +102,10 @@ fn shows_capture(plan: &Plan, report: &Report) -> bool {
 
 fn options(asked: Option<&Validation>) -> Options {
     let timeout = asked.map_or(Options::TIMEOUT, |asked| asked.timeout);
-    Options { timeout }
+    Options {
+        timeout,
+        ..Options::default()
+    }
 }
 
 /// A line for each leg; an error if any has failed.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::metadata::Metadata;
-use crate::workspace::root;
+use crate::workspace::{capture, cargo, root};
 
 #[derive(Deserialize)]
 struct Policy {
@@ -57,7 +57,8 @@ pub fn check() -> Result<()> {
             }
             Some(_) => {}
         }
-        if let Some(ban) = policy.bans.deny.iter().find(|ban| ban.name == package.name) {
+        let ban = policy.bans.deny.iter().find(|ban| ban.name == package.name);
+        if let Some(ban) = ban.filter(|ban| is_built(&ban.name)) {
             wrong.push(format!("{shown} is banned: {}", ban.reason));
         }
     }
@@ -66,6 +67,14 @@ pub fn check() -> Result<()> {
         return Ok(());
     }
     bail!("{}", wrong.join("\n"))
+}
+
+/// Whether anything here depends on the package. Cargo resolves an optional dependency as soon as a
+/// feature names it (`ring?/alloc`), even if nothing asks for it; where that cannot be told, it is
+/// taken to be built.
+fn is_built(package: &str) -> bool {
+    let arguments = ["tree", "--workspace", "--locked", "--invert", package];
+    capture(&mut cargo(&arguments)).map_or(true, |dependents| !dependents.trim().is_empty())
 }
 
 /// Whether an SPDX expression can be met with the allowed licences alone. What cannot be read is

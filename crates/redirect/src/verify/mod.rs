@@ -48,17 +48,23 @@ pub struct Options {
     /// How long all of it may take, waiting for another run included. Without a fault it ends much
     /// earlier.
     pub timeout: Duration,
+    /// How often probes are made while some of them fail; at least once. A probe may meet what
+    /// conntrack remembers, or a machine that is too busy; rules that are wrong fail every time.
+    pub attempts: u32,
 }
 
 impl Options {
     /// Istio's time limit for its own probe.
     pub const TIMEOUT: Duration = Duration::from_secs(5);
+    /// Default of [`Self::attempts`].
+    pub const ATTEMPTS: u32 = 3;
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             timeout: Self::TIMEOUT,
+            attempts: Self::ATTEMPTS,
         }
     }
 }
@@ -88,10 +94,6 @@ impl VerifyError {
 /// A packet that does not appear for so long is lost; all of them stay in this machine.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How often probes are made while some of them fail: one may meet a connection that conntrack
-/// remembers from before. Rules that are wrong fail every time.
-const ATTEMPTS: usize = 3;
-
 /// Verifies that the network namespace of the calling thread follows `plan`, which this backend has
 /// written into it. Needs CAP_NET_ADMIN, and CAP_NET_RAW to send packets; without it rules are read
 /// back. The counters of iptables' rules are not looked at, only where packets end.
@@ -100,7 +102,7 @@ const ATTEMPTS: usize = 3;
 /// If the rules cannot be read. That they are wrong is no error, but in the report.
 pub fn verify(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, VerifyError> {
     let mut report = attempt(plan, backend, options)?;
-    for _ in 1..ATTEMPTS {
+    for _ in 1..options.attempts {
         if report.failed().next().is_none() {
             break;
         }
