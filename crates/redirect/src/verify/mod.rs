@@ -16,6 +16,7 @@ mod stage;
 mod title;
 mod tproxy;
 mod unprivileged;
+mod values;
 mod wire;
 mod zone;
 
@@ -33,7 +34,7 @@ use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
 use decide::{Outcome, Way};
-use flows::{Ability, Probe};
+use flows::Probe;
 use live::{Counting, Watch, Wrong};
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
@@ -41,6 +42,7 @@ pub(crate) use stage::remove_leftovers;
 use stage::{Stage, StageError};
 use tproxy::Listeners;
 pub use unprivileged::unprivileged;
+use values::Ability;
 
 /// How to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

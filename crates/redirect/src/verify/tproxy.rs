@@ -14,10 +14,10 @@ use nix::sys::socket::{setsockopt, sockopt};
 use shunt_abi::{addr, rule as key};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 
-use super::flows::random_port;
 use super::live::{Watch, Wrong};
 use super::report::Failure;
 use super::stage::{Place, StageError};
+use super::values::random_port;
 use super::wire::{Ends, Kind};
 use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
 

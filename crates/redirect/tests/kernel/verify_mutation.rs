@@ -23,11 +23,18 @@ struct Mutant {
     rules: Ruleset,
 }
 
-/// Every rule taken away, and weakened.
-fn mutants(plan: &Ruleset) -> Vec<Mutant> {
+/// Every rule taken away, and weakened; but those that are in `seen` as they are here.
+fn mutants(plan: &Ruleset, seen: &Ruleset) -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (c, chain) in plan.chains.iter().enumerate() {
         for (r, rule) in chain.rules.iter().enumerate() {
+            let seen = seen.chain(chain.hook).into_iter();
+            if seen
+                .flat_map(|chain| &chain.rules)
+                .any(|other| other == rule)
+            {
+                continue;
+            }
             let mut add = |how: String, change: &dyn Fn(&mut Ruleset)| {
                 let mut rules = plan.clone();
                 change(&mut rules);
@@ -238,10 +245,10 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// Goes through all mutants of a plan. Tells what probes alone do not find.
-fn survivors(plan: &Plan) -> String {
+fn survivors(plan: &Plan, seen: &Ruleset) -> String {
     let mut text = String::new();
     let (mut found, mut all) = (0, 0);
-    for mutant in mutants(&plan.ruleset) {
+    for mutant in mutants(&plan.ruleset, seen) {
         let rules = loadable(mutant.rules);
         nft_file(&format!(
             "delete table inet shunt\n{}",
@@ -271,10 +278,12 @@ fn survivors(plan: &Plan) -> String {
     format!("probes find {found} of {all}; not:\n{text}")
 }
 
-fn check(name: &str, arguments: &[&str]) {
+/// `seen`: another policy, whose rules need not be gone through again.
+fn check(name: &str, arguments: &[&str], seen: Option<&[&str]>) {
     in_pod(|| {
+        let seen = seen.map(|seen| apply(&policy(seen)).unwrap().plan.ruleset);
         let plan = apply(&policy(arguments)).unwrap().plan;
-        let survivors = survivors(&plan);
+        let survivors = survivors(&plan, &seen.unwrap_or_default());
         let documented = documented();
         let key = |line: &str| {
             let key = line.split([' ', ':']).next().unwrap_or_default();
@@ -294,7 +303,7 @@ fn check(name: &str, arguments: &[&str]) {
 
 #[test]
 fn no_mutant_of_the_default_plan_is_missed() {
-    check("mutants_of_the_default_plan", &INJECTOR);
+    check("mutants_of_the_default_plan", &INJECTOR, None);
 }
 
 #[test]
@@ -310,13 +319,13 @@ fn no_mutant_of_the_tproxy_plan_is_missed() {
         "15090,15021,15020",
         "--drop-invalid",
     ];
-    check("mutants_of_the_tproxy_plan", &arguments);
+    check("mutants_of_the_tproxy_plan", &arguments, Some(&INJECTOR));
 }
 
 #[test]
 fn no_mutant_of_the_dns_plan_is_missed() {
     let arguments = ["-i", "*", "-b", "*", "--redirect-dns", "--capture-all-dns"];
-    check("mutants_of_the_dns_plan", &arguments);
+    check("mutants_of_the_dns_plan", &arguments, Some(&INJECTOR));
 }
 
 #[test]
@@ -333,5 +342,9 @@ fn no_mutant_of_a_plan_with_every_exception_is_missed() {
         "-o",
         "9000:9010,443",
     ];
-    check("mutants_of_a_plan_with_exceptions", &arguments);
+    check(
+        "mutants_of_a_plan_with_exceptions",
+        &arguments,
+        Some(&INJECTOR),
+    );
 }
