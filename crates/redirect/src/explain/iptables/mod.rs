@@ -1,7 +1,7 @@
 //! `iptables-save` and `ip6tables-save`, of either flavour; also what `*-restore` is fed with.
 //!
 //! The frame (tables, chains, where a rule stands) must be understood, or the text is refused: a
-//! rule lost there would make every verdict wrong. Inside a rule ([`matches`], [`targets`]) what is
+//! rule lost there would make every verdict wrong. Inside a rule ([`mod@matches`], [`targets`]) what is
 //! not understood is kept as unknown.
 
 mod matches;

@@ -1,7 +1,7 @@
 //! `nft -j list ruleset`: the tables of all programs that use nf_tables, iptables-nft among them.
 //!
 //! Tables, chains and their order must be understood, or the text is refused. Inside a rule
-//! ([`matches`], [`statements`]) what is not understood is kept as unknown. Extensions of iptables
+//! ([`mod@matches`], [`statements`]) what is not understood is kept as unknown. Extensions of iptables
 //! are among that: `nft` tells no more than their names; `iptables-nft-save` tells all.
 
 mod matches;
