@@ -142,7 +142,11 @@ fn nothing_that_a_probe_sends_leaves_the_pod() -> Result<()> {
          oifname \"eth0\" meta l4proto { tcp, udp, icmp } counter drop; \
          oifname \"eth0\" icmpv6 type { echo-request, destination-unreachable } counter drop; }; }",
     )?;
-    pod.init(&arguments)?.success()?;
+    let run = pod.init(&arguments)?.success()?;
+    for family in ["IPv4", "IPv6"] {
+        let line = format!("live       excluded destinations pass {family}");
+        ensure!(run.stdout.contains(&line), "no `{line}` in {run}");
+    }
     let listed = pod.command("nft").args(["list", "table", "inet", "leak"]);
     let listed = listed.finish()?.success()?.stdout;
     assert_eq!(listed.matches("packets 0 bytes 0").count(), 2, "{listed}");

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use shunt_abi::{addr, name, port};
 
@@ -606,8 +608,11 @@ fn usual_port(rules: &Ruleset) -> u16 {
         .unwrap_or(1)
 }
 
-/// From 32768 to 60999, as the kernel gives them out.
+/// From 32768 to 60999, as the kernel gives them out: from a random one on, so that a run never uses
+/// one twice, which conntrack would take for the same connection.
 pub(super) fn random_port() -> u16 {
-    let offset = u16::try_from(random() % 28_232).unwrap_or(0);
-    32_768 + offset
+    const PORTS: u64 = 28_232;
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(random() % PORTS));
+    let offset = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
+    32_768 + u16::try_from(offset).unwrap_or(0)
 }

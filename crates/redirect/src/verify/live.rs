@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::decide::{Outcome, Way};
 use super::flows::Probe;
 use super::report::Failure;
-use super::sockets::send_as;
+use super::sockets::Senders;
 use super::stage::{Stage, StageError};
 use super::wire::Kind;
 use super::zone;
@@ -39,6 +39,7 @@ impl Counting<'_> {
 /// Sends probes, and watches.
 pub(super) struct Watch<'a> {
     pub(super) stage: &'a Stage,
+    senders: Senders,
     counting: Counting<'a>,
     /// Whether the rules put connections into conntrack zones.
     zones: bool,
@@ -73,6 +74,7 @@ impl<'a> Watch<'a> {
     ) -> Result<Self, KernelError> {
         Ok(Self {
             stage,
+            senders: Senders::default(),
             counters: counting.read()?,
             counting,
             zones,
@@ -165,10 +167,10 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    fn send(&self, probe: &Probe) -> io::Result<()> {
+    fn send(&mut self, probe: &Probe) -> io::Result<()> {
         let flow = &probe.flow;
         match flow.way {
-            Way::Sent { sender, .. } => send_as(sender, &flow.ends),
+            Way::Sent { sender, .. } => self.senders.send(sender, &flow.ends),
             Way::Arrived if flow.nonsense => self.stage.far_end.send(&flow.ends, Kind::Nonsense),
             Way::Arrived => self.stage.far_end.send(&flow.ends, Kind::First),
         }

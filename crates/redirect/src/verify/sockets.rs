@@ -20,20 +20,46 @@ use super::wire::{self, Checksum, Ends, Kind, Seen};
 use crate::routing::stage::{FAR_END_ADDRESS, LINK_ADDRESS};
 use crate::ruleset::{Family, Protocol};
 
-/// Sends the first packet of a connection as somebody, unnoticed by whoever listens there.
-pub(super) fn send_as(sender: Sender, ends: &Ends) -> io::Result<()> {
-    let family = Family::of(ends.source.0);
-    let socket = as_owner(sender, || raw(family, ends.protocol))?;
-    if sender.mark != 0 {
-        setsockopt(&socket, sockopt::Mark, &sender.mark)?;
+/// Sockets that send, one for each sender, family and protocol.
+#[derive(Default)]
+pub(super) struct Senders(Vec<((Sender, Family, Protocol), OwnedFd)>);
+
+impl Senders {
+    /// Sends the first packet of a connection as somebody, unnoticed by whoever listens there.
+    pub(super) fn send(&mut self, sender: Sender, ends: &Ends) -> io::Result<()> {
+        let socket = self.socket(sender, Family::of(ends.source.0), ends.protocol)?;
+        // A port would be taken for a protocol.
+        let address = |address: IpAddr| SockaddrStorage::from(SocketAddr::new(address, 0));
+        bind(socket.as_raw_fd(), &address(ends.source.0))?;
+        let segment = ends.segment(Kind::First, Checksum::Wrong);
+        let to = address(ends.destination.0);
+        sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty())?;
+        Ok(())
     }
-    // A port would be taken for a protocol.
-    let address = |address: IpAddr| SockaddrStorage::from(SocketAddr::new(address, 0));
-    bind(socket.as_raw_fd(), &address(ends.source.0))?;
-    let segment = ends.segment(Kind::First, Checksum::Wrong);
-    let to = address(ends.destination.0);
-    sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty())?;
-    Ok(())
+
+    fn socket(
+        &mut self,
+        sender: Sender,
+        family: Family,
+        protocol: Protocol,
+    ) -> io::Result<&OwnedFd> {
+        let wanted = (sender, family, protocol);
+        let known = self.0.iter().position(|(of, _)| *of == wanted);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let socket = as_owner(sender, || raw(family, protocol))?;
+                // It only sends; what arrives shall not fill it.
+                SockRef::from(&socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
+                if sender.mark != 0 {
+                    setsockopt(&socket, sockopt::Mark, &sender.mark)?;
+                }
+                self.0.push((wanted, socket));
+                self.0.len() - 1
+            }
+        };
+        Ok(&self.0[index].1)
+    }
 }
 
 /// Makes a socket that belongs to a user. The file system ids that are in force when it is made

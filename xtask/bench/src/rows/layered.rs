@@ -32,6 +32,7 @@ use shunt_proxy::route::{Action, RequestHead, Target};
 use shunt_proxy::server::{Bound, Config};
 use shunt_proxy::snapshot::{HttpChain, Listener, NetworkFilter};
 use shunt_proxy::transport::io::Io;
+use shunt_proxy::transport::stream::{Plain, Stream};
 use shunt_proxy::worker::Worker;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -114,7 +115,7 @@ pub(super) fn run(layer: Layer, listen: SocketAddr, upstreams: &[SocketAddr]) ->
 
 /// The listener's part: inspect, choose the chain, serve it.
 async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> Result<()> {
-    let arrived_at = stream.local_addr()?;
+    let (arrived_at, peer) = (stream.local_addr()?, stream.peer_addr()?);
     let mut prefix = BytesMut::with_capacity(1024);
     let found = loop {
         if stream.read_buf(&mut prefix).await? == 0 {
@@ -127,9 +128,12 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> Result<()> {
     };
     let protocol = found.application_protocol();
     let facts = ConnectionFacts {
-        destination_port: arrived_at.port(),
+        destination: arrived_at,
+        server_name: "",
         transport: TransportProtocol::RawBuffer,
         application_protocols: protocol.as_slice(),
+        direct_source: peer.ip(),
+        source: peer,
     };
     let chain = shared
         .listener
@@ -150,7 +154,8 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> Result<()> {
     });
     let service = service_fn(move |request| serve(Rc::clone(&connection), request));
     let tracked = Tracked::new(Instant::now(), None, None);
-    let io = Io::downstream(stream, prefix.freeze(), tracked);
+    let stream = Stream::Plain(Plain::new(stream, prefix.freeze()));
+    let io = Io::downstream(stream, tracked);
     hyper::server::conn::http1::Builder::new()
         .serve_connection(io, service)
         .await
