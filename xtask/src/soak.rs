@@ -20,7 +20,7 @@ enum What {
         /// Number of random policies
         #[arg(long, default_value_t = 2000)]
         policies: u64,
-        /// The first case; it and the ones after it are the same each time [random]
+        /// The first case; it and the ones after it are the same each time; random if not given
         #[arg(long)]
         seed: Option<u64>,
         /// Flows for each policy

@@ -8,7 +8,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`bench`] | the thread a lab lives on: its own `/run` and `/etc/resolv.conf` |
+//! | [`mod@bench`] | the thread a lab lives on: its own `/run` and `/etc/resolv.conf` |
 //! | [`world`] | the namespaces, their links and addresses |
 //! | [`flow`] | what is sent: by whom, from where, where to |
 //! | [`outcome`] | what became of it |
