@@ -18,7 +18,7 @@ use super::listeners::{self, Listeners};
 use super::world::{World, is_the_pods};
 use super::{
     Arrival, Bench, Flow, Observation, Outcome, Place, Protocol, Proxy, Source, Track, Trial,
-    clear, socket,
+    clear, socket, stray,
 };
 
 /// A pod, what is around it, and all sockets.
@@ -236,6 +236,14 @@ impl Client {
         let Some(socket) = &self.socket else {
             return Ok(false);
         };
+        if self.flow.protocol == Protocol::Stray {
+            let reset = stray::is_reset(socket, self.flow.to, self.port)?;
+            if reset {
+                epoll.delete(socket)?;
+                self.outcome = Some(Outcome::Refused);
+            }
+            return Ok(reset);
+        }
         let mut bytes = [0; 4];
         let outcome = match io::Read::read(&mut { socket }, &mut bytes) {
             Ok(4) => {
@@ -275,7 +283,7 @@ impl Served {
                 let _gone = io::Write::write(&mut &stream, &number.to_ne_bytes());
                 self.streams.push(stream);
             },
-            Protocol::Udp => loop {
+            Protocol::Udp | Protocol::Stray => loop {
                 let datagram = match socket::receive(&listener.socket) {
                     Ok(Some(datagram)) if datagram.is_request => datagram,
                     Ok(Some(_)) => continue,
@@ -346,8 +354,13 @@ fn start(client: &Client) -> Result<Result<Socket, Errno>> {
             Err(error) if errno(&error) != Errno::EINPROGRESS => return Err(error),
             _ => {}
         }
-        if flow.protocol == Protocol::Udp {
-            socket.send(&socket::REQUEST)?;
+        match flow.protocol {
+            Protocol::Tcp => {}
+            Protocol::Udp => drop(socket.send(&socket::REQUEST)?),
+            Protocol::Stray => {
+                let own = flow.from.own_address(flow.family());
+                stray::send(&socket, (own, *port).into(), to)?;
+            }
         }
         Ok(socket)
     };

@@ -72,6 +72,9 @@ pub enum Protocol {
     Tcp,
     /// A datagram, and one back.
     Udp,
+    /// A TCP packet that agrees to a connection which nobody asked for, sent from outside. Conntrack
+    /// calls it invalid; a reset is what comes back unless it is dropped.
+    Stray,
 }
 
 impl Flow {
@@ -96,6 +99,7 @@ impl fmt::Display for Flow {
         let protocol = match protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Stray => "stray tcp",
         };
         write!(f, "{from:?} uid {} gid {}", owner.uid, owner.gid)?;
         if let Some(mark) = owner.mark {

@@ -199,7 +199,13 @@ fn wanted(proxy: &Proxy, trials: &[Trial]) -> HashMap<Key, (Owner, bool)> {
         .collect();
     let mut wanted: HashMap<_, _> = targets
         .into_iter()
-        .map(|(protocol, to)| ((protocol, to.is_ipv6(), to.port()), (Owner::APP, false)))
+        .map(|(protocol, to)| {
+            let protocol = match protocol {
+                Protocol::Stray => Protocol::Tcp,
+                listened => listened,
+            };
+            ((protocol, to.is_ipv6(), to.port()), (Owner::APP, false))
+        })
         .collect();
     for is_v6 in [false, true] {
         let mut proxys = vec![

@@ -133,6 +133,15 @@ impl Edges {
             (_, _) => self.before_eth1(family, rng),
         };
         let port = self.port(rng);
+        if is_the_pods(address) && rng.u32(..100) < 4 {
+            return Flow {
+                from,
+                owner: Owner::APP,
+                source: Source::Any,
+                protocol: Protocol::Stray,
+                to: (address, port).into(),
+            };
+        }
         let protocol = protocol(port, rng);
         let source = match (protocol, rng.u32(..100)) {
             (_, 0..40) => Source::Any,

@@ -27,6 +27,7 @@ mod listeners;
 pub mod matrix;
 pub mod outcome;
 mod socket;
+mod stray;
 #[cfg(test)]
 mod tests;
 pub mod world;

@@ -39,10 +39,12 @@ pub(super) fn open(protocol: Protocol, address: IpAddr, owner: Owner) -> io::Res
     let kind = match protocol {
         Protocol::Tcp => Type::STREAM,
         Protocol::Udp => Type::DGRAM,
+        Protocol::Stray => Type::RAW,
     };
+    let number = (protocol == Protocol::Stray).then_some(socket2::Protocol::TCP);
     let domain = Domain::for_address((address, 0).into());
-    let socket = Socket::new(domain, kind.nonblocking().cloexec(), None)?;
-    if address.is_ipv6() {
+    let socket = Socket::new(domain, kind.nonblocking().cloexec(), number)?;
+    if address.is_ipv6() && protocol != Protocol::Stray {
         socket.set_only_v6(true)?;
     }
     if let Some(mark) = owner.mark {

@@ -262,6 +262,26 @@ fn a_closed_port_refuses_and_a_dropped_flow_is_silent() {
 }
 
 #[test]
+fn a_packet_of_no_connection_is_reset_unless_it_is_dropped() {
+    Bench::run(|bench| {
+        let mut lab = Lab::new(bench)?;
+        let mut config = CaptureConfig::default();
+        let proxy = Proxy::of(&config);
+        let trials = ["100.64.0.2:8080", "[fd64::2]:8080"]
+            .map(|to| Trial::from(flow(Place::Peer, Owner::APP, Protocol::Stray, to)));
+        for (drop_invalid, expected) in [(false, Outcome::Refused), (true, Outcome::Silent(None))] {
+            config.drop_invalid = drop_invalid;
+            lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+            for seen in lab.run(&proxy, &trials)?.iter().flatten() {
+                assert_eq!(seen.outcome, expected);
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_thousand_flows_are_a_matter_of_seconds() -> Result<()> {
     Bench::run(|bench| {
         let mut lab = Lab::new(bench)?;

@@ -81,6 +81,17 @@ impl Paper {
             Source::Any | Source::Address(_) => CLIENT_PORT,
         };
         let client = SocketAddr::from((source, port));
+        if flow.protocol == Protocol::Stray {
+            let packet = explain::Flow {
+                state: State::Invalid,
+                ..self.first_packet(flow, client)
+            };
+            return Ok(match self.ask(&packet)?.fate {
+                Fate::Dropped => Outcome::Silent(None),
+                // Whoever gets it knows of no such connection.
+                _ => Outcome::Refused,
+            });
+        }
         let first = self.ask(&self.first_packet(flow, client))?;
         // In a zone where the connection is known already, nat is not asked again.
         let fate = match entries.iter().find(|entry| entry.track.zone == first.zone) {
@@ -203,7 +214,7 @@ impl Paper {
         } = self.proxy;
         match protocol {
             Protocol::Tcp => [Some(outbound), Some(inbound), dns].contains(&Some(listener)),
-            Protocol::Udp => dns == Some(listener),
+            Protocol::Udp | Protocol::Stray => dns == Some(listener),
         }
     }
 
@@ -239,7 +250,7 @@ impl Paper {
         };
         let original = match flow.protocol {
             Protocol::Tcp => flow.to,
-            Protocol::Udp => local,
+            Protocol::Udp | Protocol::Stray => local,
         };
         Ok(Some(Arrival {
             place,
@@ -263,7 +274,7 @@ fn packet(
     explain::Flow {
         side,
         protocol: match flow.protocol {
-            Protocol::Tcp => explain::Protocol::Tcp,
+            Protocol::Tcp | Protocol::Stray => explain::Protocol::Tcp,
             Protocol::Udp => explain::Protocol::Udp,
         },
         source,
