@@ -10,7 +10,7 @@ use super::decide::{self, Decision, Flow, PROTOCOLS, Sender, Way, decide};
 use super::stage::Place;
 use super::tproxy;
 use super::values::{
-    Ability, addresses, is_far, ports, random_port, senders, source_ports_named, usual_port,
+    Ability, addresses, is_far, next_port, ports, senders, source_ports_named, use_up, usual_port,
 };
 use super::wire::Ends;
 use crate::ruleset::{AddressTest, Family, Hook, Match, PortTest, Protocol, Rule, Ruleset};
@@ -168,14 +168,11 @@ impl Chosen<'_> {
                                 // Conntrack would know the same ports again.
                                 let again = source_port.is_some()
                                     && destination_port == values.ports_sent[0];
-                                let destination_port = if again {
-                                    random_port()
-                                } else {
-                                    destination_port
-                                };
+                                let destination_port =
+                                    if again { next_port() } else { destination_port };
                                 let ends = Ends {
                                     protocol,
-                                    source: (source, source_port.unwrap_or_else(random_port)),
+                                    source: (source, source_port.unwrap_or_else(next_port)),
                                     destination: (destination, destination_port),
                                 };
                                 let Some(flow) = self.flow(way, ends, nonsense, values.place)
@@ -243,7 +240,7 @@ impl Chosen<'_> {
                 let ends = Ends {
                     protocol: Protocol::Udp,
                     source: (source, *source_port),
-                    destination: (destination, random_port()),
+                    destination: (destination, next_port()),
                 };
                 if let Some(flow) = self.flow(sender, ends, false, place) {
                     let decision = decide(self.rules, &flow, self.listening);
@@ -275,7 +272,7 @@ impl Chosen<'_> {
     ) {
         let ends = Ends {
             protocol,
-            source: (source, random_port()),
+            source: (source, next_port()),
             destination: (destination, port),
         };
         if let Some(flow) = self.flow(way, ends, false, place) {
@@ -322,6 +319,8 @@ impl Chosen<'_> {
         }
         let fresh = self.known.insert(format!("{:?}", flow.ends));
         if self.known.insert(format!("{name:?}")) && fresh {
+            use_up(flow.ends.source.1);
+            use_up(flow.ends.destination.1);
             self.probes.push(Probe { flow, decision });
         }
     }

@@ -1,9 +1,8 @@
 //! What the parts of a flow are tried with: who sends, and the edges of what rules name.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use shunt_abi::name;
 
@@ -184,11 +183,32 @@ pub(super) fn usual_port(rules: &Ruleset) -> u16 {
         .unwrap_or(1)
 }
 
-/// From 32768 to 60999, as the kernel gives them out: from a random one on, so that a run never uses
-/// one twice, which conntrack would take for the same connection.
+/// From 32768 to 60999, as the kernel gives them out.
+const FIRST_PORT: u16 = 32_768;
+const PORTS: u16 = 28_232;
+
+thread_local! {
+    /// Where the next port is: from a random one on, so that a run never uses one twice, nor one that
+    /// a run shortly before it used. Conntrack would take both for the same connection.
+    static NEXT: Cell<u16> = Cell::new(u16::try_from(random() % u64::from(PORTS)).unwrap_or(0));
+}
+
+/// The port that a flow would have. It is used up only by [`use_up`]: most flows that are thought
+/// of are not chosen.
+pub(super) fn next_port() -> u16 {
+    FIRST_PORT + NEXT.get()
+}
+
+/// No later flow has this port, if it is the [`next_port`].
+pub(super) fn use_up(port: u16) {
+    if port == next_port() {
+        NEXT.set((NEXT.get() + 1) % PORTS);
+    }
+}
+
+/// A port that no other flow has.
 pub(super) fn random_port() -> u16 {
-    const PORTS: u64 = 28_232;
-    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(random() % PORTS));
-    let offset = NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-    32_768 + u16::try_from(offset).unwrap_or(0)
+    let port = next_port();
+    use_up(port);
+    port
 }

@@ -133,7 +133,7 @@ fn zone_if(attributes: Attributes<'_>, ends: &Ends) -> Option<u16> {
     let mut found = false;
     for attribute in attributes.flatten() {
         match attribute.kind {
-            ORIGINAL => found = is_from(attribute, ends),
+            ORIGINAL => found = is_of(attribute, ends),
             ZONE => zone = number16(attribute)?,
             _ => {}
         }
@@ -141,15 +141,21 @@ fn zone_if(attributes: Attributes<'_>, ends: &Ends) -> Option<u16> {
     found.then_some(zone)
 }
 
-fn is_from(tuple: Attribute<'_>, ends: &Ends) -> bool {
-    let source = match ends.source.0 {
-        IpAddr::V4(address) => (V4_SOURCE, address.octets().to_vec()),
-        IpAddr::V6(address) => (V6_SOURCE, address.octets().to_vec()),
+/// Whether a tuple has these ends, all of them: others come from the same port.
+fn is_of(tuple: Attribute<'_>, ends: &Ends) -> bool {
+    let address = |v4, v6, address| {
+        let (kind, octets) = match address {
+            IpAddr::V4(address) => (v4, address.octets().to_vec()),
+            IpAddr::V6(address) => (v6, address.octets().to_vec()),
+        };
+        has(tuple, ADDRESSES, kind, &octets)
     };
-    let port = ends.source.1.to_be_bytes();
-    has(tuple, ADDRESSES, source.0, &source.1)
+    let port = |kind, port: u16| has(tuple, TRANSPORT, kind, &port.to_be_bytes());
+    address(V4_SOURCE, V6_SOURCE, ends.source.0)
+        && address(V4_DESTINATION, V6_DESTINATION, ends.destination.0)
         && has(tuple, TRANSPORT, NUMBER, &[number(ends.protocol)])
-        && has(tuple, TRANSPORT, SOURCE_PORT, &port)
+        && port(SOURCE_PORT, ends.source.1)
+        && port(DESTINATION_PORT, ends.destination.1)
 }
 
 /// Whether a nested attribute of a nested attribute has this value.
