@@ -8,12 +8,15 @@ use shunt_abi::port;
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::admin::{self, Admin, LoopbackListener};
 use shunt_proxy::concurrency;
+use shunt_proxy::control::Control;
 use shunt_proxy::server::{Bound, Config, Running, StartError};
+use shunt_xds::files::Updates;
 use shunt_xds::{Converter, LoadError, LoadErrorKind, Loaded, load_bootstrap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +34,10 @@ pub(crate) struct Args {
     /// Worker threads, 0 for all CPUs [default: ISTIO_CPU_LIMIT, else the CPU quota, else all CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
     concurrency: Option<u16>,
+    /// Seconds that connections of a replaced or removed filter chain may go on (Envoy's default is
+    /// 600, Istio's 45)
+    #[arg(long, value_name = "SECONDS", default_value_t = 45)]
+    drain_time_s: u32,
     /// Format of the sidecar's own log on standard error
     #[arg(long, value_enum, default_value = "text")]
     log_format: logging::Format,
@@ -102,6 +109,7 @@ struct Prepared {
     admin: LoopbackListener,
     readiness_sockets: Vec<TcpListener>,
     wire: bytes::Bytes,
+    updates: Option<Updates>,
     workers: usize,
 }
 
@@ -111,16 +119,21 @@ impl Prepared {
         let workers = concurrency::workers(args.concurrency, limit.as_deref())
             .map_err(anyhow::Error::from)
             .map_err(Failed::with(Exit::Usage))?;
-        let Loaded { model, wire } =
-            load_bootstrap(&args.config, &Converter::Child).map_err(|error| Failed {
-                code: config_code(&error),
-                error: error.into(),
-            })?;
+        let Loaded {
+            model,
+            wire,
+            updates,
+        } = load_bootstrap(&args.config, &Converter::Child).map_err(|error| Failed {
+            code: config_code(&error),
+            error: error.into(),
+        })?;
         let admin = model
             .admin
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port::ADMIN)));
-        let mut listeners = model.listeners.iter();
-        let serves_readiness = listeners.any(|l| l.address.port() == port::READINESS);
+        let serves_readiness = model.resources.listeners.iter().any(|listener| {
+            let mut addresses = listener.addresses();
+            addresses.any(|address| address.port() == port::READINESS)
+        });
         let admin = LoopbackListener::bind(admin)
             .map_err(anyhow::Error::from)
             .map_err(Failed::with(Exit::Bind))?;
@@ -130,8 +143,9 @@ impl Prepared {
             bind_readiness()?
         };
         let bound = Bound::bind(&Config {
-            bootstrap: model,
+            resources: model.resources,
             workers,
+            drain_time: Duration::from_secs(args.drain_time_s.into()),
         })
         .map_err(|error| Failed {
             code: match error {
@@ -146,6 +160,7 @@ impl Prepared {
             admin,
             readiness_sockets,
             wire,
+            updates,
             workers,
         })
     }
@@ -195,11 +210,27 @@ impl Prepared {
         }
         tokio::spawn(admin::serve(self.admin, served));
 
-        let running: Running = self.bound.run().map_err(|error| anyhow!(error))?;
-        readiness.live();
-        tracing::info!(workers = self.workers, admin = %admin_address, "ready");
+        let registry = process.registry.clone();
+        let (running, control): (Running, Control) =
+            self.bound.run().map_err(|error| anyhow!(error))?;
+        let live = {
+            let readiness = Arc::clone(&readiness);
+            move || {
+                readiness.live();
+                tracing::info!(workers = self.workers, admin = %admin_address, "ready");
+            }
+        };
+        let watching = match self.updates {
+            None => {
+                live();
+                None
+            }
+            Some(updates) => Some(updates.watch(control, registry, live)?),
+        };
 
         signals.next().await;
+        // What is there now is what is drained.
+        drop(watching);
         tracing::info!("draining: a signal asked for the end");
         tokio::select! {
             ended = running.shut_down(&readiness) => {

@@ -42,12 +42,16 @@ const EXTENSIONS: &[&str] = &[
     "xds/xds/type",
 ];
 
-/// The messages a configuration text may consist of: the bootstrap itself, and the type of each
-/// `Any` that the model understands.
+/// The messages a configuration text may consist of: the bootstrap, the file of a
+/// `path_config_source`, and the type of each `Any` that the model understands.
 const ROOTS: &[(&str, &str)] = &[
     (
         "envoy/config/bootstrap/v3/bootstrap.proto",
         "envoy.config.bootstrap.v3.Bootstrap",
+    ),
+    (
+        "envoy/service/discovery/v3/discovery.proto",
+        "envoy.service.discovery.v3.DiscoveryResponse",
     ),
     (
         "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod concurrency;
 pub mod connection;
+pub mod control;
 pub mod drain;
 pub mod error;
 pub mod http;

@@ -45,6 +45,15 @@ impl Overload {
         self.max.store(max.max(1), Ordering::Relaxed);
     }
 
+    /// Room for connections is taken by, or given back from, this many listening sockets, each of
+    /// which keeps a descriptor in reserve.
+    pub fn change(&self, opened: usize, closed: usize) {
+        let change = |max: usize| Some(max.saturating_add(closed).saturating_sub(opened).max(1));
+        let _always = self
+            .max
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+
     /// How many connections there may be.
     pub fn max(&self) -> usize {
         self.max.load(Ordering::Relaxed)

@@ -3,25 +3,26 @@
 //! [`Bound`] holds every socket before any task starts, so that a port in use is an error of the
 //! start and not of some later moment.
 
-use crate::addr::same_family;
 use crate::admin::readiness::Readiness;
+use crate::control::{ApplyError, Control};
 use crate::drain::{DRAIN_TIME, Drain, Phase, QUIET};
 use crate::listener::manager;
-use crate::listener::socket::{self, BindError};
-use crate::model::{Bootstrap, Invalid};
+use crate::listener::slot::Socket;
+use crate::listener::socket::BindError;
+use crate::model::{Invalid, Resources};
 use crate::observe::access_log::AccessLogWriter;
 use crate::observe::series::ProcessSeries;
 use crate::observe::stats::Registry;
 use crate::overload::{Overload, raise_descriptor_limit};
-use crate::snapshot::{Compiler, Listener};
 use crate::store::Store;
 use crate::worker::{Process, Worker};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 
 /// How long the access log's thread may take to write what is left.
@@ -37,10 +38,12 @@ const LATE: Duration = Duration::from_millis(250);
 /// What a sidecar is made of.
 #[derive(Debug)]
 pub struct Config {
-    /// Its configuration.
-    pub bootstrap: Bootstrap,
+    /// What it serves at first.
+    pub resources: Resources,
     /// Worker threads, at least one.
     pub workers: usize,
+    /// How long connections of a filter chain may go on when a change has replaced or removed it.
+    pub drain_time: Duration,
 }
 
 /// Why a sidecar does not start.
@@ -64,11 +67,22 @@ pub enum StartError {
     },
 }
 
+impl From<ApplyError> for StartError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Config(invalid) => Self::Config(invalid),
+            ApplyError::Bind(error) => Self::Bind(error),
+        }
+    }
+}
+
 /// Every socket is bound and every resource compiled; nothing runs.
 #[derive(Debug)]
 pub struct Bound {
     process: Arc<Process>,
-    sockets: Vec<Vec<(Arc<Listener>, TcpListener)>>,
+    control: Control,
+    /// Where each worker takes its sockets from.
+    sockets: Vec<UnboundedReceiver<Socket>>,
 }
 
 /// How the sidecar ended.
@@ -91,40 +105,23 @@ impl Bound {
         let registry = Registry::new(workers);
         let series = ProcessSeries::new(&registry, "");
         let logs = AccessLogWriter::new(&registry);
-        let store = Arc::new(Store::new());
-        Compiler {
-            store: &store,
-            registry: &registry,
-            logs: &logs,
-        }
-        .load(&config.bootstrap)?;
-
-        let mut sockets: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-        let mut capture_ports = Vec::new();
-        let listeners = store.listeners();
-        let bound: Vec<_> = listeners.all.iter().filter(|l| l.bind_to_port).collect();
-        refuse_overlaps(&bound)?;
-        for listener in &bound {
-            let v6_too = serves_both_families(listener, &bound);
-            let made = socket::bind(listener, workers, v6_too)?;
-            for (of_worker, bound) in sockets.iter_mut().zip(made) {
-                of_worker.extend(bound.into_iter().map(|s| (Arc::clone(*listener), s)));
-            }
-            if listener.is_capture() {
-                capture_ports.push(listener.address.port());
-            }
-        }
         let process = Arc::new(Process {
-            store,
+            store: Arc::new(Store::new()),
             series,
             registry,
             logs,
             drain: Drain::new(),
             // Measured when the workers have opened what they need.
             overload: Overload::new(usize::MAX),
-            capture_ports,
         });
-        Ok(Self { process, sockets })
+        let (senders, sockets) = (0..workers).map(|_| unbounded_channel()).unzip();
+        let mut control = Control::new(Arc::clone(&process), senders, config.drain_time);
+        control.apply(&config.resources)?;
+        Ok(Self {
+            process,
+            control,
+            sockets,
+        })
     }
 
     /// What the workers share.
@@ -134,21 +131,20 @@ impl Bound {
 
     /// Where the listener of this name really listens (port 0 is chosen by the kernel).
     pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
-        let sockets = self.sockets.first()?;
-        let (_, socket) = sockets.iter().find(|(l, _)| &*l.name == listener)?;
-        socket.local_addr().ok()
+        self.control.local_addr(listener)
     }
 
-    /// Start the workers.
+    /// Start the workers. The configuration can be changed from then on; it stays as it is where
+    /// nobody does.
     ///
     /// # Errors
     /// Where a thread or runtime cannot be had; what was started has ended again.
-    pub fn run(self) -> Result<Running, StartError> {
+    pub fn run(self) -> Result<(Running, Control), StartError> {
         let mut running = Running {
             process: self.process,
             workers: Vec::new(),
         };
-        let listening: usize = self.sockets.iter().map(Vec::len).sum();
+        let listening: usize = self.sockets.iter().map(UnboundedReceiver::len).sum();
         for (index, sockets) in self.sockets.into_iter().enumerate() {
             let process = Arc::clone(&running.process);
             let started = start(process, index, sockets).map_err(|source| StartError::Worker {
@@ -165,47 +161,14 @@ impl Bound {
         }
         // Each listening socket keeps a descriptor in reserve.
         running.process.overload.measure(listening);
-        Ok(running)
+        Ok((running, self.control))
     }
-}
-
-/// Whether a listener gets sockets on `[::]` too: it takes redirected connections on 0.0.0.0, a
-/// captured family must be served, and no other listener of the configuration does that.
-fn serves_both_families(listener: &Listener, all: &[&Arc<Listener>]) -> bool {
-    let SocketAddr::V4(address) = listener.address else {
-        return false;
-    };
-    let port = address.port();
-    let has_v6 = |l: &&Arc<Listener>| l.address.is_ipv6() && l.address.port() == port;
-    listener.is_capture() && address.ip().is_unspecified() && !all.iter().any(has_v6)
-}
-
-/// Two listeners on one port would share or steal each other's connections: the kernel spreads
-/// them over sockets of one address, and prefers an exact address to a wildcard.
-fn refuse_overlaps(listeners: &[&Arc<Listener>]) -> Result<(), Invalid> {
-    for (index, one) in listeners.iter().enumerate() {
-        for other in &listeners[..index] {
-            let (a, b) = (one.address, other.address);
-            let ports = a.port() == b.port() && a.port() != 0;
-            let ips = same_family(a.ip(), b.ip())
-                && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified());
-            if ports && ips {
-                return Err(Invalid::new(format!(
-                    "listeners `{}` ({b}) and `{}` ({a}) would take each other's connections; \
-                     give one another port, or set bind_to_port: false where it is reached by its \
-                     original destination",
-                    other.name, one.name
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn start(
     process: Arc<Process>,
     index: usize,
-    sockets: Vec<(Arc<Listener>, TcpListener)>,
+    sockets: UnboundedReceiver<Socket>,
 ) -> io::Result<JoinHandle<usize>> {
     let runtime = || -> io::Result<LocalRuntime> {
         Builder::new_current_thread()

@@ -110,7 +110,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         NetworkFilter::Http(http) => {
             let tracked = Tracked::new(now, http.idle_timeout, http.stream_idle_timeout);
             tracked.limit_heads(http.request_headers_timeout);
-            let _tracking = worker.track(&tracked);
+            let _tracking = worker.track(&tracked, &http.drain);
             let chain = Arc::clone(http);
             let io = Io::downstream(stream, Rc::clone(&tracked));
             let (forward, details) = (chain.forward_client_cert, chain.client_cert_details);
@@ -129,7 +129,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
             tracked.set_in_request(true, now);
-            let _tracking = worker.track(&tracked);
+            let _tracking = worker.track(&tracked, &tcp.drain);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {
                 worker,

@@ -3,20 +3,23 @@
 //! Names have become ids, statistics have become handles, chains have become a match table. On
 //! the way of configuration this stands between [`crate::model`] and [`crate::store`].
 
+mod compiler;
+
+pub use compiler::{Compiler, Kept};
+
 use crate::cluster::breaker::Breaker;
 use crate::ids::RouteTableId;
+use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
-    self, BindConfig, ClientCertDetails, ForwardClientCert, HttpFilter, Invalid, ListenerFilter,
+    self, BindConfig, ClientCertDetails, ForwardClientCert, HttpFilter, ListenerFilter,
     ListenerFilterKind, Name, ServerHeader,
 };
-use crate::observe::access_log::{AccessLogWriter, LogSet};
+use crate::observe::access_log::LogSet;
 use crate::observe::series::{
     ClusterSeries, ClusterTlsSeries, HttpSeries, ListenerSeries, ListenerTlsSeries, TcpSeries,
 };
-use crate::observe::stats::Registry;
 use crate::route::{RouteTable, Target};
-use crate::store::Store;
 use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::server::ServerTls;
@@ -24,6 +27,7 @@ use crate::worker::Worker;
 use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,9 +37,35 @@ pub struct Listeners {
     /// In the order of the configuration.
     pub all: Vec<Arc<Listener>>,
     by_address: HashMap<SocketAddr, Arc<Listener>>,
+    capture_ports: Vec<u16>,
 }
 
 impl Listeners {
+    /// These, in this order; where two have one address, the first stands for it.
+    pub fn new(all: Vec<Arc<Listener>>) -> Self {
+        let mut by_address = HashMap::new();
+        let mut capture_ports = Vec::new();
+        for listener in &all {
+            for address in &listener.addresses {
+                let first = by_address.entry(*address);
+                first.or_insert_with(|| Arc::clone(listener));
+            }
+            if listener.bind_to_port && listener.is_capture() {
+                capture_ports.extend(listener.addresses.iter().map(SocketAddr::port));
+            }
+        }
+        Self {
+            all,
+            by_address,
+            capture_ports,
+        }
+    }
+
+    /// Whether redirected connections arrive at this port.
+    pub fn is_capture_port(&self, port: u16) -> bool {
+        self.capture_ports.contains(&port)
+    }
+
     /// The listener that serves connections to this original destination: the one with exactly
     /// this address, else the wildcard of this port. A wildcard of IPv4 (`0.0.0.0`) serves IPv6
     /// too, where there is no wildcard of IPv6 of that port: a captured family is always served.
@@ -60,8 +90,8 @@ impl Listeners {
 pub struct Listener {
     /// Its name in the configuration.
     pub name: Name,
-    /// Where it listens, or which original destination it stands for.
-    pub address: SocketAddr,
+    /// Where it listens, or which original destinations it stands for; at least one.
+    pub addresses: Box<[SocketAddr]>,
     /// Whether it has a socket of its own.
     pub bind_to_port: bool,
     /// Hand connections to the listener of their original destination.
@@ -98,6 +128,8 @@ pub struct Chain {
     pub tls: Option<Box<ChainTls>>,
     /// Its terminal filter.
     pub filter: NetworkFilter,
+    /// Whether it was replaced or removed.
+    pub drain: Arc<ChainDrain>,
 }
 
 /// How a filter chain terminates TLS.
@@ -133,8 +165,8 @@ impl NetworkFilter {
 /// A compiled HTTP connection manager.
 #[derive(Debug)]
 pub struct HttpChain {
-    /// Route table in the store.
-    pub routes: RouteTableId,
+    /// Its route table.
+    pub routes: Routes,
     /// HTTP filters in order.
     pub filters: Box<[HttpFilter]>,
     /// One record for each request.
@@ -161,6 +193,17 @@ pub struct HttpChain {
     pub forward_client_cert: ForwardClientCert,
     /// What is told in it of the client's certificate.
     pub client_cert_details: ClientCertDetails,
+    /// Whether its chain was replaced or removed.
+    pub drain: Arc<ChainDrain>,
+}
+
+/// Where a connection manager finds its routes.
+#[derive(Debug)]
+pub enum Routes {
+    /// They are a part of its configuration.
+    Inline(Arc<RouteTable>),
+    /// They are in the store, if they are there.
+    Named(RouteTableId),
 }
 
 impl HttpChain {
@@ -185,15 +228,38 @@ pub struct TcpChain {
     pub log: Arc<LogSet>,
     /// Counters.
     pub series: TcpSeries,
+    /// Whether its chain was replaced or removed.
+    pub drain: Arc<ChainDrain>,
 }
 
 /// A compiled cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Its name.
-    pub name: Name,
+    /// All but its endpoints; the same where a new version has other endpoints alone.
+    pub info: Arc<ClusterInfo>,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
+    /// What each of its transport sockets was compiled to.
+    transports: Transports,
+}
+
+/// Compiled transport sockets, for endpoints to share, and for the next version of a cluster: they
+/// have a memory of sessions.
+type Transports = Vec<(Arc<model::UpstreamTls>, Arc<ClusterTls>)>;
+
+impl Deref for Cluster {
+    type Target = ClusterInfo;
+
+    fn deref(&self) -> &ClusterInfo {
+        &self.info
+    }
+}
+
+/// What is the same for all endpoints of a cluster.
+#[derive(Debug)]
+pub struct ClusterInfo {
+    /// Its name.
+    pub name: Name,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// Source addresses.
@@ -240,17 +306,6 @@ pub enum Endpoints {
     },
 }
 
-/// Makes compiled configuration.
-#[derive(Debug)]
-pub struct Compiler<'a> {
-    /// Where ids come from.
-    pub store: &'a Store,
-    /// Where statistics handles come from.
-    pub registry: &'a Registry,
-    /// Where access log lines go.
-    pub logs: &'a AccessLogWriter,
-}
-
 impl ClusterTls {
     /// Count a handshake: whether it resumed a session, or why it failed.
     pub fn count(&self, worker: &Worker, handshake: Result<bool, &HandshakeError>) {
@@ -269,171 +324,5 @@ impl ClusterTls {
             }
             Err(HandshakeError::Connection(_)) => {}
         }
-    }
-}
-
-impl Compiler<'_> {
-    /// Compile a whole static configuration into the store.
-    ///
-    /// # Errors
-    /// Where two chains of one listener match the same, or an access log format is wrong.
-    pub fn load(&self, bootstrap: &model::Bootstrap) -> Result<(), Invalid> {
-        for cluster in &bootstrap.clusters {
-            let id = self.store.cluster_id(&cluster.name);
-            let cluster = Arc::new(self.cluster(cluster)?);
-            self.store.set_cluster(id, Some(cluster));
-        }
-        let mut listeners = Listeners::default();
-        for config in &bootstrap.listeners {
-            let listener = Arc::new(self.listener(config)?);
-            listeners
-                .by_address
-                .entry(config.address)
-                .or_insert_with(|| Arc::clone(&listener));
-            listeners.all.push(listener);
-        }
-        self.store.set_listeners(Arc::new(listeners));
-        Ok(())
-    }
-
-    fn cluster(&self, config: &model::Cluster) -> Result<Cluster, Invalid> {
-        // Endpoints share what they have in common, with its memory of sessions.
-        let mut compiled: Vec<(Arc<model::UpstreamTls>, Arc<ClusterTls>)> = Vec::new();
-        let mut tls = |config_tls: &Option<Arc<model::UpstreamTls>>| {
-            let Some(wanted) = config_tls else {
-                return Ok(None);
-            };
-            if let Some((_, known)) = compiled.iter().find(|(c, _)| Arc::ptr_eq(c, wanted)) {
-                return Ok(Some(Arc::clone(known)));
-            }
-            if wanted.validation.is_none() {
-                tracing::warn!(
-                    cluster = %config.name,
-                    "whoever answers for it is believed: its TLS has no trusted_ca"
-                );
-            }
-            let made = Arc::new(ClusterTls {
-                client: ClientTls::compile(wanted)?,
-                series: ClusterTlsSeries::new(self.registry, &config.name),
-            });
-            compiled.push((Arc::clone(wanted), Arc::clone(&made)));
-            Ok(Some(made))
-        };
-        let endpoints = match &config.kind {
-            model::ClusterKind::Static(endpoints) => {
-                let mut healthy = Vec::with_capacity(endpoints.len());
-                for endpoint in endpoints.iter().filter(|e| e.healthy) {
-                    healthy.push(StaticEndpoint {
-                        address: endpoint.address,
-                        tls: tls(&endpoint.tls)?,
-                    });
-                }
-                Endpoints::Static(healthy.into())
-            }
-            model::ClusterKind::OriginalDst { port_override } => Endpoints::OriginalDst {
-                port_override: *port_override,
-            },
-        };
-        let tls = tls(&config.tls)?;
-        Ok(Cluster {
-            name: Arc::clone(&config.name),
-            endpoints,
-            connect_timeout: config.connect_timeout,
-            bind: config.bind,
-            breaker: Arc::new(Breaker::new(&config.circuit_breakers)),
-            series: ClusterSeries::new(self.registry, &config.name),
-            idle_timeout: config.idle_timeout,
-            max_requests_per_connection: config.max_requests_per_connection,
-            tls,
-        })
-    }
-
-    fn listener(&self, config: &model::Listener) -> Result<Listener, Invalid> {
-        let label = config.stat_prefix.as_ref().map_or_else(
-            || format!("{}_{}", config.address.ip(), config.address.port()),
-            ToString::to_string,
-        );
-        let mut chains = Vec::with_capacity(config.filter_chains.len());
-        for chain in &config.filter_chains {
-            chains.push((chain.matcher.clone(), self.chain(chain, &label)?));
-        }
-        let default = match &config.default_filter_chain {
-            Some(chain) => Some(self.chain(chain, &label)?),
-            None => None,
-        };
-        let log = Arc::new(LogSet::compile(&config.access_log, self.logs)?);
-        let of_chains = chains.iter().map(|(_, chain)| chain).chain(&default);
-        let shed_log = std::iter::once(&log)
-            .chain(of_chains.map(|chain| chain.filter.log()))
-            .find(|log| !log.is_empty())
-            .map_or_else(|| Arc::clone(&log), Arc::clone);
-        Ok(Listener {
-            name: Arc::clone(&config.name),
-            address: config.address,
-            bind_to_port: config.bind_to_port,
-            use_original_dst: config.use_original_dst,
-            filters: config.listener_filters.clone().into(),
-            inspect_timeout: config.listener_filters_timeout,
-            continue_on_timeout: config.continue_on_listener_filters_timeout,
-            chains: FilterChains::compile(chains, default)?,
-            series: ListenerSeries::new(self.registry, &label),
-            log,
-            shed_log,
-        })
-    }
-
-    fn chain(&self, config: &model::FilterChain, label: &str) -> Result<Arc<Chain>, Invalid> {
-        let tls = match &config.tls {
-            None => None,
-            Some(tls) => Some(Box::new(ChainTls {
-                server: ServerTls::compile(tls, config.filter.not_served())?,
-                timeout: config.handshake_timeout,
-                series: ListenerTlsSeries::new(self.registry, label),
-            })),
-        };
-        let filter = match &config.filter {
-            model::NetworkFilter::Http(http) => NetworkFilter::Http(Arc::new(self.http(http)?)),
-            model::NetworkFilter::Tcp(tcp) => NetworkFilter::Tcp(Arc::new(self.tcp(tcp)?)),
-        };
-        Ok(Arc::new(Chain { tls, filter }))
-    }
-
-    fn http(&self, config: &model::HttpConnectionManager) -> Result<HttpChain, Invalid> {
-        let routes = self.store.anonymous_route_table_id();
-        let compiled = RouteTable::compile(&config.route_config, &mut |name| {
-            self.store.cluster_id(name)
-        });
-        self.store.set_route_table(routes, Some(Arc::new(compiled)));
-        Ok(HttpChain {
-            routes,
-            filters: config.http_filters.clone().into(),
-            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
-            series: HttpSeries::new(self.registry, &config.stat_prefix),
-            idle_timeout: config.idle_timeout,
-            stream_idle_timeout: config.stream_idle_timeout,
-            request_headers_timeout: config.request_headers_timeout,
-            delayed_close_timeout: config.delayed_close_timeout,
-            server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
-                Invalid::new(format!(
-                    "server_name `{}` is not a header value",
-                    config.server_name
-                ))
-            })?,
-            server_header: config.server_header,
-            generate_request_id: config.generate_request_id,
-            use_remote_address: config.use_remote_address,
-            forward_client_cert: config.forward_client_cert,
-            client_cert_details: config.client_cert_details,
-        })
-    }
-
-    fn tcp(&self, config: &model::TcpProxy) -> Result<TcpChain, Invalid> {
-        let target = Target::compile_tcp(&config.cluster, &mut |name| self.store.cluster_id(name));
-        Ok(TcpChain {
-            target,
-            idle_timeout: config.idle_timeout,
-            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
-            series: TcpSeries::new(self.registry, &config.stat_prefix),
-        })
     }
 }

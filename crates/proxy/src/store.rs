@@ -47,10 +47,9 @@ impl Store {
         ClusterId(self.clusters.intern(name))
     }
 
-    /// An id for a route table without a name of its own (one that stands inline in a connection
-    /// manager).
-    pub fn anonymous_route_table_id(&self) -> RouteTableId {
-        RouteTableId(self.routes.anonymous())
+    /// The id of the route table of this name, whether or not there is one.
+    pub fn route_table_id(&self, name: &Name) -> RouteTableId {
+        RouteTableId(self.routes.intern(name))
     }
 
     /// Make a cluster the current one of its id, or remove it.
@@ -59,7 +58,7 @@ impl Store {
         self.changed();
     }
 
-    /// Make a route table the current one of its id.
+    /// Make a route table the current one of its id, or remove it.
     pub fn set_route_table(&self, id: RouteTableId, table: Option<Arc<RouteTable>>) {
         self.routes.set(id.0, table);
         self.changed();
@@ -74,6 +73,11 @@ impl Store {
     /// The current set of listeners.
     pub fn listeners(&self) -> Arc<Listeners> {
         self.listeners.load_full()
+    }
+
+    /// Whether redirected connections arrive at this port.
+    pub fn is_capture_port(&self, port: u16) -> bool {
+        self.listeners.load().is_capture_port(port)
     }
 
     fn changed(&self) {
@@ -110,15 +114,10 @@ impl<T> Cells<T> {
         if let Some(id) = ids.get(name) {
             return *id;
         }
-        let id = self.anonymous();
-        ids.insert(Arc::clone(name), id);
-        id
-    }
-
-    fn anonymous(&self) -> u32 {
         let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         let id = u32::try_from(cells.len()).unwrap_or(u32::MAX);
         cells.push(Arc::new(ArcSwapOption::empty()));
+        ids.insert(Arc::clone(name), id);
         id
     }
 
@@ -156,6 +155,13 @@ impl<T> Default for View<T> {
 }
 
 impl<T> View<T> {
+    /// Let go of what is no longer current.
+    fn refresh(&mut self, version: u64) {
+        for entry in self.entries.iter_mut().flatten() {
+            entry.refresh(version);
+        }
+    }
+
     fn get(&mut self, cells: &Cells<T>, version: u64, id: u32) -> Option<&Arc<T>> {
         let index = id as usize;
         if self.entries.len() <= index {
@@ -170,11 +176,17 @@ impl<T> View<T> {
                 value: None,
             }),
         };
-        if entry.seen != version {
-            entry.value = entry.cell.load_full();
-            entry.seen = version;
-        }
+        entry.refresh(version);
         entry.value.as_ref()
+    }
+}
+
+impl<T> Entry<T> {
+    fn refresh(&mut self, version: u64) {
+        if self.seen != version {
+            self.value = self.cell.load_full();
+            self.seen = version;
+        }
     }
 }
 
@@ -183,11 +195,21 @@ impl View<Cluster> {
     pub fn cluster(&mut self, store: &Store, id: ClusterId) -> Option<&Arc<Cluster>> {
         self.get(&store.clusters, store.version(), id.0)
     }
+
+    /// Let go of clusters that are no longer current.
+    pub fn let_go(&mut self, store: &Store) {
+        self.refresh(store.version());
+    }
 }
 
 impl View<RouteTable> {
     /// The current route table of this id, or `None` where there is none.
     pub fn route_table(&mut self, store: &Store, id: RouteTableId) -> Option<&Arc<RouteTable>> {
         self.get(&store.routes, store.version(), id.0)
+    }
+
+    /// Let go of tables that are no longer current.
+    pub fn let_go(&mut self, store: &Store) {
+        self.refresh(store.version());
     }
 }

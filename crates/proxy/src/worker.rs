@@ -8,7 +8,8 @@ use crate::clock::Clock;
 use crate::cluster::manager::{WorkerCluster, WorkerClusters};
 use crate::connection::{Kick, Tracked};
 use crate::drain::{Drain, Phase};
-use crate::ids::{ClusterId, RouteTableId};
+use crate::ids::ClusterId;
+use crate::listener::draining::ChainDrain;
 use crate::network::SCRATCH_BYTES;
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::outcome::{Begin, Outcome, Recorder};
@@ -16,7 +17,7 @@ use crate::observe::series::ProcessSeries;
 use crate::observe::stats::{CodeCounters, Registry};
 use crate::overload::Overload;
 use crate::route::RouteTable;
-use crate::snapshot::Cluster;
+use crate::snapshot::{Cluster, Routes};
 use crate::store::{Store, View};
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
@@ -40,8 +41,6 @@ pub struct Process {
     pub drain: Drain,
     /// How many connections there may be.
     pub overload: Arc<Overload>,
-    /// Ports where redirected connections arrive.
-    pub capture_ports: Vec<u16>,
 }
 
 /// How long an end at once may take to let records be written.
@@ -64,7 +63,7 @@ impl Process {
     /// would come back to us, for ever.
     pub fn is_own(&self, original: OrigDst, destination: Destination) -> bool {
         let ip = original.0.ip();
-        self.capture_ports.contains(&original.0.port())
+        self.store.is_capture_port(original.0.port())
             && (ip.is_loopback() || ip.is_unspecified() || ip == destination.arrived_at.ip())
     }
 }
@@ -81,10 +80,18 @@ pub struct Worker {
     rng: RefCell<fastrand::Rng>,
     clusters: RefCell<WorkerClusters>,
     routes: RefCell<View<RouteTable>>,
-    connections: RefCell<HashMap<u64, Rc<Tracked>>>,
+    connections: RefCell<HashMap<u64, Open>>,
     next_connection: Cell<u64>,
     /// The shortest idle timeout of any connection so far.
     shortest_timeout: Cell<Duration>,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Open {
+    tracked: Rc<Tracked>,
+    /// The end of the chain that serves it.
+    chain: Arc<ChainDrain>,
 }
 
 /// How often a worker flushes its access log and looks for what timed out, unless a timeout is so
@@ -137,19 +144,31 @@ impl Worker {
     pub fn cluster(&self, id: ClusterId) -> Option<Rc<WorkerCluster>> {
         self.clusters
             .borrow_mut()
-            .get(&self.process.store, id, |config: &Arc<Cluster>| {
-                let codes = CodeCounters::new(&self.process.registry, &config.name);
-                let offset = self.rng.borrow_mut().u16(..);
-                WorkerCluster::new(config, codes, offset, self.clock.now())
+            .get(&self.process.store, id, |config, before| {
+                self.worker_cluster(config, before)
             })
     }
 
-    /// The route table of this id, as it is now.
-    pub fn route_table(&self, id: RouteTableId) -> Option<Arc<RouteTable>> {
-        self.routes
-            .borrow_mut()
-            .route_table(&self.process.store, id)
-            .cloned()
+    fn worker_cluster(
+        &self,
+        config: &Arc<Cluster>,
+        before: Option<&WorkerCluster>,
+    ) -> WorkerCluster {
+        let codes = CodeCounters::new(&self.process.registry, &config.name);
+        let offset = self.rng.borrow_mut().u16(..);
+        WorkerCluster::new(config, before, codes, offset, self.clock.now())
+    }
+
+    /// The route table of a connection manager, as it is now.
+    pub fn route_table(&self, routes: &Routes) -> Option<Arc<RouteTable>> {
+        match routes {
+            Routes::Inline(table) => Some(Arc::clone(table)),
+            Routes::Named(id) => self
+                .routes
+                .borrow_mut()
+                .route_table(&self.process.store, *id)
+                .cloned(),
+        }
     }
 
     /// Close every idle upstream connection of this worker.
@@ -174,13 +193,17 @@ impl Worker {
         Outcome::begin(&self.recorder, begin)
     }
 
-    /// Keep track of a connection until the guard is dropped.
-    pub fn track(self: &Rc<Self>, tracked: &Rc<Tracked>) -> TrackGuard {
+    /// Keep track of a connection until the guard is dropped, or the drain of its chain is over.
+    pub fn track(self: &Rc<Self>, tracked: &Rc<Tracked>, chain: &Arc<ChainDrain>) -> TrackGuard {
         let id = self.next_connection.get();
         self.next_connection.set(id.wrapping_add(1));
         let shortest = self.shortest_timeout.get().min(tracked.shortest_timeout());
         self.shortest_timeout.set(shortest);
-        self.connections.borrow_mut().insert(id, Rc::clone(tracked));
+        let open = Open {
+            tracked: Rc::clone(tracked),
+            chain: Arc::clone(chain),
+        };
+        self.connections.borrow_mut().insert(id, open);
         TrackGuard {
             worker: Rc::clone(self),
             id,
@@ -197,11 +220,18 @@ impl Worker {
         self.clock.resynchronise();
         self.log.flush();
         let now = self.clock.now();
-        self.connections
-            .borrow()
-            .values()
-            .for_each(|connection| connection.check_idle(now));
-        self.clusters.borrow().expire(now);
+        for Open { tracked, chain } in self.connections.borrow().values() {
+            tracked.check_idle(now);
+            if chain.is_over(now) {
+                tracked.kick(Kick::DrainEnd);
+            }
+        }
+        let mut clusters = self.clusters.borrow_mut();
+        clusters.let_go(&self.process.store, |config, before| {
+            self.worker_cluster(config, Some(before))
+        });
+        clusters.expire(now);
+        self.routes.borrow_mut().let_go(&self.process.store);
     }
 
     /// Whether any connection is open.
@@ -212,10 +242,9 @@ impl Worker {
     /// End every connection; returns how many were in use: a TCP stream, or a request in flight.
     pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
-        let in_use = connections.values().filter(|c| c.in_request()).count();
-        connections
-            .values()
-            .for_each(|connection| connection.kick(Kick::DrainEnd));
+        let tracked = || connections.values().map(|open| &open.tracked);
+        let in_use = tracked().filter(|c| c.in_request()).count();
+        tracked().for_each(|connection| connection.kick(Kick::DrainEnd));
         in_use
     }
 }

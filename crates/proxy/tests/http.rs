@@ -229,7 +229,7 @@ fn a_cluster_without_endpoints_is_503_with_flag_uh() {
 fn a_route_to_no_cluster_is_503_with_flag_nc_and_no_route_404_with_nr() {
     let proxy = Proxy::http_with(&[], |hcm, cluster| {
         cluster.name = "another".into();
-        hcm.route_config.virtual_hosts[0].routes = vec![support::route("/a", CLUSTER)];
+        support::inline(hcm).virtual_hosts[0].routes = vec![support::route("/a", CLUSTER)];
     });
     let mut client = proxy.connect();
     assert_eq!(status(&exchange(&mut client, GET)), "503");
@@ -303,7 +303,7 @@ fn an_answer_that_breaks_off_is_cut_downstream_too() {
 fn a_route_timeout_is_504_with_flag_ut() {
     let upstream = Upstream::start(|mut stream| while read_message(&mut stream).is_some() {});
     let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
-        let action = &mut hcm.route_config.virtual_hosts[0].routes[0].action;
+        let action = &mut support::inline(hcm).virtual_hosts[0].routes[0].action;
         let shunt_proxy::model::RouteAction::Forward(forward) = action else {
             unreachable!()
         };

@@ -128,8 +128,7 @@ fn nobody_listening_resets_the_client_with_flags_uf_and_urx() {
 
 #[test]
 fn two_listeners_that_would_take_each_others_connections_are_refused() {
-    use shunt_proxy::model::{Bootstrap, NetworkFilter, TcpCluster, TcpProxy};
-    use shunt_proxy::server::{Bound, Config};
+    use shunt_proxy::model::{NetworkFilter, TcpCluster, TcpProxy};
     let listener = |name: &str, address: &str| {
         let filter = NetworkFilter::Tcp(TcpProxy {
             stat_prefix: "tcp".into(),
@@ -144,16 +143,8 @@ fn two_listeners_that_would_take_each_others_connections_are_refused() {
     };
     let bind = |addresses: [&str; 2]| {
         let listeners = vec![listener("one", addresses[0]), listener("two", addresses[1])];
-        let bootstrap = Bootstrap {
-            admin: None,
-            listeners,
-            clusters: vec![support::cluster(support::CLUSTER, &[])],
-        };
-        Bound::bind(&Config {
-            bootstrap,
-            workers: 1,
-        })
-        .map(drop)
+        let clusters = vec![support::cluster(support::CLUSTER, &[])];
+        support::bind(support::resources(listeners, clusters)).map(drop)
     };
     let error = bind(["0.0.0.0:15001", "127.0.0.1:15001"]).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();

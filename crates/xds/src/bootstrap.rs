@@ -1,6 +1,7 @@
 //! A bootstrap file to the proxy's model.
 //!
-//! The first source on the way of configuration: a file, read once at start. Its modules follow
+//! The first source on the way of configuration: a file, read once at start; what it refers to in
+//! other files is read by [`crate::files`]. Its modules follow
 //! the file from the outside in; each turns one resource of Envoy's API into one of the model, and
 //! reports whatever contradicts itself or another part with the path of the field.
 
@@ -9,35 +10,40 @@ mod address;
 mod admin;
 mod certificates;
 mod cluster;
+mod config_source;
+pub(crate) mod draft;
 mod endpoint;
-mod file;
+pub(crate) mod file;
 mod filter_chain;
 mod http;
 mod listener;
 mod listener_filter;
 mod matcher;
 mod network;
-mod reader;
+pub(crate) mod reader;
 mod route;
 mod tls;
-mod transports;
+pub(crate) mod transports;
 mod values;
 mod virtual_host;
 
-use crate::convert::Converter;
+use crate::convert::{Converter, Document};
 use crate::error::{ConvertError, LoadError};
+use crate::files::{State, Updates};
 use bytes::Bytes;
 use shunt_proxy::model::Bootstrap;
 use std::path::Path;
 
 /// A configuration that can be served.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Loaded {
-    /// What the proxy serves.
+    /// What the proxy serves at first.
     pub model: Bootstrap,
-    /// The same as protobuf bytes of `envoy.config.bootstrap.v3.Bootstrap`, to be shown with
+    /// The bootstrap as protobuf bytes of `envoy.config.bootstrap.v3.Bootstrap`, to be shown with
     /// [`to_json`].
     pub wire: Bytes,
+    /// The files that it refers to; `None` = there are none, and nothing changes.
+    pub updates: Option<Updates>,
 }
 
 /// Load a bootstrap file, YAML or JSON (by the name `*.json`, or by its first character).
@@ -53,7 +59,7 @@ pub fn load_bootstrap(path: &Path, converter: &Converter) -> Result<Loaded, Load
         message,
     })?;
     let wire = converter
-        .to_wire(&text, file::format(path))
+        .to_wire(&text, file::format(path), Document::Bootstrap)
         .map_err(|error| match error {
             ConvertError::Syntax(error) => LoadError::Syntax {
                 file: file(),
@@ -72,11 +78,31 @@ pub fn load_bootstrap(path: &Path, converter: &Converter) -> Result<Loaded, Load
         file: file(),
         message: format!("the converted bytes cannot be decoded: {e}"),
     })?;
-    let model = reader::model(bootstrap).map_err(|problems| LoadError::Invalid {
+    let start = reader::read(bootstrap).map_err(|problems| LoadError::Invalid {
         file: file(),
         problems,
     })?;
-    Ok(Loaded { model, wire })
+    let admin = start.admin;
+    let mut state = State::new(start);
+    let updates = if state.has_files() {
+        let updates = Updates::load(state, *converter);
+        state = updates.state().clone();
+        Some(updates)
+    } else {
+        None
+    };
+    let served = state.build().map_err(|message| LoadError::Convert {
+        file: file(),
+        message,
+    })?;
+    Ok(Loaded {
+        model: Bootstrap {
+            admin,
+            resources: served.resources,
+        },
+        wire,
+        updates,
+    })
 }
 
 /// A loaded configuration as Envoy's `/config_dump` shows it: pretty-printed JSON of an

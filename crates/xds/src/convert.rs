@@ -27,6 +27,24 @@ use serde::{Deserialize, Serialize};
 /// The message that a bootstrap file holds.
 pub(crate) const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
 
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Document {
+    /// A bootstrap.
+    Bootstrap,
+    /// The resources of a `path_config_source`.
+    Resources,
+}
+
+impl Document {
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::Bootstrap => BOOTSTRAP,
+            Self::Resources => "envoy.service.discovery.v3.DiscoveryResponse",
+        }
+    }
+}
+
 /// Where conversions run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Converter {
@@ -40,16 +58,21 @@ pub enum Converter {
 /// What is asked of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Task {
-    /// Bootstrap text to protobuf bytes.
-    ToWire(Format),
+    /// The text of a file to protobuf bytes.
+    ToWire(Format, Document),
     /// Protobuf bytes to the JSON of `/config_dump`.
     ToJson,
 }
 
 impl Converter {
-    /// Bootstrap text to the protobuf bytes of a `Bootstrap`, every field of which is covered.
-    pub(crate) fn to_wire(self, text: &str, format: Format) -> Result<Bytes, ConvertError> {
-        self.run(Task::ToWire(format), text.as_bytes())
+    /// Text to the protobuf bytes of a message, every field of which is covered.
+    pub(crate) fn to_wire(
+        self,
+        text: &str,
+        format: Format,
+        document: Document,
+    ) -> Result<Bytes, ConvertError> {
+        self.run(Task::ToWire(format, document), text.as_bytes())
     }
 
     /// The protobuf bytes of a `Bootstrap` to JSON.
@@ -71,13 +94,13 @@ impl Converter {
 fn perform(task: Task, input: &[u8]) -> Result<Bytes, ConvertError> {
     let pool = descriptors();
     match task {
-        Task::ToWire(format) => {
+        Task::ToWire(format, document) => {
             let text = std::str::from_utf8(input).map_err(|e| {
                 ConvertError::Broken(format!("the converter was given no text: {e}"))
             })?;
             let tree = text::parse(text, format)?;
             let mut report = Report::default();
-            let message = transcode::message(&pool, BOOTSTRAP, &tree, &mut report);
+            let message = transcode::message(&pool, document.message(), &tree, &mut report);
             if let Some(message) = &message {
                 crate::coverage::check(message, &Path::ROOT, &mut report);
             }

@@ -33,7 +33,7 @@ pub enum ProblemKind {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = if self.path.is_empty() {
-            "the bootstrap"
+            "the file"
         } else {
             &self.path
         };

@@ -121,7 +121,7 @@ fn a_file_larger_than_a_pipe_goes_through() {
     }
     let (_folder, path) = file("large.yaml", &text);
     let loaded = load_bootstrap(&path, &Converter::Child).unwrap();
-    assert_eq!(loaded.model.clusters.len(), 2_001);
+    assert_eq!(loaded.model.resources.clusters.len(), 2_001);
 }
 
 /// Memory of this process that is backed by no file, in KiB.

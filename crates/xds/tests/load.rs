@@ -8,7 +8,7 @@
 
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
-    NetworkFilter, PathMatch, RouteAction, RouteTarget, TcpCluster, TrafficDirection,
+    NetworkFilter, PathMatch, RouteAction, RouteSource, RouteTarget, TcpCluster, TrafficDirection,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -24,7 +24,7 @@ fn load(path: &Path) -> Loaded {
 }
 
 fn listener<'a>(loaded: &'a Loaded, name: &str) -> &'a Listener {
-    let mut listeners = loaded.model.listeners.iter();
+    let mut listeners = loaded.model.resources.listeners.iter();
     listeners.find(|l| &*l.name == name).unwrap()
 }
 
@@ -32,7 +32,13 @@ fn listener<'a>(loaded: &'a Loaded, name: &str) -> &'a Listener {
 fn a_sidecars_listeners_arrive_in_the_model() {
     let loaded = load(&sidecar());
     assert_eq!(loaded.model.admin, Some("127.0.0.1:15000".parse().unwrap()));
-    let names: Vec<&str> = loaded.model.listeners.iter().map(|l| &*l.name).collect();
+    let names: Vec<&str> = loaded
+        .model
+        .resources
+        .listeners
+        .iter()
+        .map(|l| &*l.name)
+        .collect();
     assert_eq!(
         names,
         [
@@ -92,8 +98,11 @@ fn a_sidecars_routes_arrive_in_the_model() {
     assert_eq!(&*manager.server_name, "envoy");
     assert_eq!(manager.idle_timeout, Some(Duration::from_secs(3600)));
     assert_eq!(manager.stream_idle_timeout, Some(Duration::from_secs(300)));
-    assert!(manager.route_config.ignore_port_in_host_matching);
-    let host = &manager.route_config.virtual_hosts[1];
+    let RouteSource::Inline(routes) = &manager.route_config else {
+        panic!("not inline")
+    };
+    assert!(routes.ignore_port_in_host_matching);
+    let host = &routes.virtual_hosts[1];
     assert_eq!(host.domains.len(), 5);
     let [canary, health, split] = &host.routes[..] else {
         panic!("not three routes")
@@ -124,7 +133,7 @@ fn a_sidecars_routes_arrive_in_the_model() {
 fn a_sidecars_clusters_arrive_in_the_model() {
     let loaded = load(&sidecar());
     let cluster = |name: &str| {
-        let mut clusters = loaded.model.clusters.iter();
+        let mut clusters = loaded.model.resources.clusters.iter();
         clusters.find(|c| &*c.name == name).unwrap()
     };
     let black_hole = cluster("BlackHoleCluster");

@@ -316,7 +316,7 @@ fn values_of_the_wrong_type_are_told_with_what_would_be_right() {
     assert!(
         found[0]
             .to_string()
-            .contains("the bootstrap: expected a mapping"),
+            .contains("the file: expected a mapping"),
         "{found:?}"
     );
 }
@@ -337,7 +337,7 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
                 "",
                 "dynamic_resources: { ads_config: { api_type: GRPC } }\n",
             ),
-            ("", "dynamic_resources"),
+            ("", "dynamic_resources.ads_config"),
             NOT_YET,
         ),
         case(

@@ -163,7 +163,7 @@ fn filter_chains_listener_filters_and_tls_arrive_in_the_model() {
     let model = load(folder.path(), &text)
         .unwrap_or_else(|e| panic!("{e}"))
         .model;
-    let inbound = &model.listeners[0];
+    let inbound = &model.resources.listeners[0];
     let kinds: Vec<_> = inbound.listener_filters.iter().map(|f| f.kind).collect();
     let optional = ProxyProtocol {
         optional: true,
@@ -243,7 +243,7 @@ fn filter_chains_listener_filters_and_tls_arrive_in_the_model() {
     assert!(http.client_cert_details.subject && http.client_cert_details.uri);
 
     // As Envoy does, or its chain could never be taken.
-    let injected = &model.listeners[1].listener_filters;
+    let injected = &model.resources.listeners[1].listener_filters;
     assert!(injected.len() == 1 && injected[0].kind.is_tls_inspector());
 }
 
@@ -254,7 +254,7 @@ fn an_endpoint_is_reached_by_the_first_transport_that_its_metadata_match() {
     let model = load(folder.path(), &text)
         .unwrap_or_else(|e| panic!("{e}"))
         .model;
-    let ClusterKind::Static(endpoints) = &model.clusters[0].kind else {
+    let ClusterKind::Static(endpoints) = &model.resources.clusters[0].kind else {
         panic!("not static")
     };
     let by_tls: Vec<bool> = endpoints.iter().map(|e| e.tls.is_some()).collect();

@@ -10,7 +10,7 @@ use crate::snapshot::{Cluster, Endpoints};
 use crate::store::{Store, View};
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use http::StatusCode;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -25,16 +25,19 @@ const UNUSED_POOL_LIFE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct WorkerClusters {
     view: View<Cluster>,
+    /// Version of the store when it was last looked for what is gone.
+    looked_at: u64,
     used: Vec<Option<Rc<WorkerCluster>>>,
 }
 
 impl WorkerClusters {
-    /// The cluster of this id as it is now, or `None` where there is none.
+    /// The cluster of this id as it is now, or `None` where there is none. `make` is given the
+    /// version before.
     pub fn get(
         &mut self,
         store: &Store,
         id: ClusterId,
-        make: impl FnOnce(&Arc<Cluster>) -> WorkerCluster,
+        make: impl FnOnce(&Arc<Cluster>, Option<&WorkerCluster>) -> WorkerCluster,
     ) -> Option<Rc<WorkerCluster>> {
         let config = self.view.cluster(store, id)?;
         let index = id.0 as usize;
@@ -44,9 +47,42 @@ impl WorkerClusters {
         let slot = &mut self.used[index];
         match slot {
             Some(cluster) if Arc::ptr_eq(&cluster.config, config) => {}
-            _ => *slot = Some(Rc::new(make(config))),
+            _ => {
+                let now = Rc::new(make(config, slot.as_deref()));
+                if let Some(before) = slot.replace(Rc::clone(&now)) {
+                    before.retire(Some(&now));
+                }
+            }
         }
         slot.clone()
+    }
+
+    /// Let go of versions that are no longer current, also of clusters that nobody asks for.
+    pub fn let_go(
+        &mut self,
+        store: &Store,
+        make: impl Fn(&Arc<Cluster>, &WorkerCluster) -> WorkerCluster,
+    ) {
+        if self.looked_at == store.version() {
+            return;
+        }
+        self.looked_at = store.version();
+        self.view.let_go(store);
+        for (id, slot) in (0..).map(ClusterId).zip(&mut self.used) {
+            let Some(used) = slot else { continue };
+            match self.view.cluster(store, id) {
+                Some(current) if Arc::ptr_eq(current, &used.config) => {}
+                Some(current) => {
+                    let now = Rc::new(make(current, used));
+                    used.retire(Some(&now));
+                    *used = now;
+                }
+                None => {
+                    used.retire(None);
+                    *slot = None;
+                }
+            }
+        }
     }
 
     /// Close what idled for too long.
@@ -80,22 +116,43 @@ pub struct WorkerCluster {
 }
 
 impl WorkerCluster {
-    /// The worker's state of a cluster that it uses for the first time.
-    pub fn new(config: &Arc<Cluster>, codes: CodeCounters, offset: u16, now: Instant) -> Self {
+    /// The worker's state of a cluster, or of a version of it, that it uses for the first time.
+    /// Endpoints that were in the version `before` keep their connections, where nothing else of
+    /// the cluster changed.
+    pub fn new(
+        config: &Arc<Cluster>,
+        before: Option<&Self>,
+        codes: CodeCounters,
+        offset: u16,
+        now: Instant,
+    ) -> Self {
+        let kept: HashMap<SocketAddr, &Rc<Pool>> = before
+            .into_iter()
+            .flat_map(|before| before.fixed.iter())
+            .map(|pool| (pool.upstream.0, pool))
+            .collect();
         let fixed = match &config.endpoints {
             Endpoints::Static(endpoints) => endpoints
                 .iter()
-                .map(|endpoint| {
-                    let upstream = Upstream(endpoint.address);
-                    Pool::new(Arc::clone(config), upstream, endpoint.tls.clone(), now)
+                .map(|endpoint| match kept.get(&endpoint.address) {
+                    Some(pool) if pool.serves(&config.info, endpoint) => Rc::clone(pool),
+                    _ => {
+                        let upstream = Upstream(endpoint.address);
+                        let info = Arc::clone(&config.info);
+                        Pool::new(info, upstream, endpoint.tls.clone(), now)
+                    }
                 })
                 .collect(),
             Endpoints::OriginalDst { .. } => Box::default(),
         };
+        let balancer = match before {
+            Some(before) => before.balancer.borrow().clone(),
+            None => RoundRobin::starting_at(offset),
+        };
         Self {
             config: Arc::clone(config),
             codes,
-            balancer: RefCell::new(RoundRobin::starting_at(offset)),
+            balancer: RefCell::new(balancer),
             fixed,
             by_destination: RefCell::default(),
         }
@@ -125,7 +182,7 @@ impl WorkerCluster {
         let mut pools = self.by_destination.borrow_mut();
         let pool = pools.entry(original).or_insert_with(|| {
             Pool::new(
-                Arc::clone(&self.config),
+                Arc::clone(&self.config.info),
                 Upstream(original),
                 self.config.tls.clone(),
                 worker.clock.now(),
@@ -146,6 +203,19 @@ impl WorkerCluster {
         if let Some(before) = now.checked_sub(UNUSED_POOL_LIFE) {
             pools.retain(|_, pool| !pool.is_unused_since(before));
         }
+    }
+
+    /// It is no longer current: close what idles, and what is in use when it becomes idle, but for
+    /// pools that the version after it took over.
+    fn retire(&self, after: Option<&Self>) {
+        let taken: HashSet<*const Pool> = after
+            .into_iter()
+            .flat_map(|after| after.fixed.iter().map(Rc::as_ptr))
+            .collect();
+        let gone = |pool: &&Rc<Pool>| !taken.contains(&Rc::as_ptr(pool));
+        let by_destination = self.by_destination.borrow();
+        let pools = self.fixed.iter().chain(by_destination.values());
+        pools.filter(gone).for_each(|pool| pool.retire());
     }
 
     fn close_idle(&self) {

@@ -291,7 +291,7 @@ impl Stream {
 
         // Route: the table of now, for the whole of this request.
         let chain = Arc::clone(&self.connection.chain);
-        let table = self.connection.worker.route_table(chain.routes);
+        let table = self.connection.worker.route_table(&chain.routes);
         let route = table
             .as_ref()
             .and_then(|table| table.route(&request_head(request, self.connection.scheme())));
@@ -390,7 +390,7 @@ impl Stream {
             head.extensions
                 .insert(ReasonPhrase::from_static(b"Unknown"));
         }
-        closing |= self.connection.tracked.kicked().is_some();
+        closing |= self.connection.tracked.kicked().is_some() || chain.drain.has_begun();
         if closing || self.connection.worker.process.drain.is_draining() {
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));

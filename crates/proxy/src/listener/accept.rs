@@ -3,6 +3,7 @@
 use crate::addr::{Destination, Downstream, canonical};
 use crate::drain::Phase;
 use crate::listener::original_dst::original_dst;
+use crate::listener::slot::Slot;
 use crate::listener::socket::BACKLOG;
 use crate::observe::flags::Flags;
 use crate::observe::limited;
@@ -17,6 +18,7 @@ use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,21 +40,25 @@ pub struct Accepted {
     pub place: Place,
 }
 
-/// Accept until the drain is over, then until nothing waits any more.
-pub async fn run(worker: Rc<Worker>, listener: Arc<Listener>, socket: TcpListener) {
+/// Accept until the address is given up or the drain is over, then until nothing waits any more.
+pub async fn run(worker: Rc<Worker>, slot: Arc<Slot>, socket: TcpListener) {
     let mut reserve = Reserve::take(&socket);
     let mut phase = worker.process.drain.subscribe();
+    let mut closed = pin!(slot.closed());
     loop {
         let accepted = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Closing) => break,
+            () = &mut closed => break,
             accepted = socket.accept() => accepted,
         };
+        let listener = slot.listener();
         match accepted {
             Ok((stream, peer)) => begin(&worker, &listener, stream, peer),
             Err(error) => failed(&worker, &listener, &socket, &mut reserve, &error).await,
         }
     }
+    let listener = slot.listener();
     // With SO_REUSEPORT the kernel would reset what waits on this socket when it is closed.
     let Ok(socket) = socket.into_std() else {
         return;

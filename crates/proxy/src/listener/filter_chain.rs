@@ -110,6 +110,11 @@ impl<T> FilterChains<T> {
         })
     }
 
+    /// All chains: those that match in their order, then the default.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.chains.iter().chain(&self.default)
+    }
+
     /// The chain that serves a connection; `None` = none does, the connection is to be closed
     /// (response flag `NR`).
     pub fn find(&self, facts: &ConnectionFacts<'_>) -> Option<&T> {

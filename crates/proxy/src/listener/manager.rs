@@ -2,12 +2,12 @@
 
 use crate::drain::Phase;
 use crate::listener::accept;
-use crate::snapshot::Listener;
+use crate::listener::slot::Socket;
 use crate::worker::Worker;
-use std::net::TcpListener;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How long a worker waits for what it cut at the end of the drain.
 const CUT_TIME: Duration = Duration::from_secs(1);
@@ -15,22 +15,20 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 /// How often it looks meanwhile.
 const CUT_STEP: Duration = Duration::from_millis(5);
 
-/// Serve these sockets until the drain has ended. Returns how many connections were cut.
-pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>) -> usize {
-    for (listener, socket) in sockets {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let accepting = accept::run(Rc::clone(&worker), listener, socket);
-                tokio::task::spawn_local(accepting);
-            }
-            Err(error) => tracing::error!(listener = %listener.name, %error, "cannot accept"),
-        }
-    }
+/// Serve the sockets that are given to this worker until the drain has ended. Returns how many
+/// connections were cut.
+pub async fn run(worker: Rc<Worker>, mut sockets: UnboundedReceiver<Socket>) -> usize {
     let mut phase = worker.process.drain.subscribe();
+    let mut tick = pin!(tokio::time::sleep(worker.tick_interval()));
     loop {
         tokio::select! {
             _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-            () = tokio::time::sleep(worker.tick_interval()) => worker.tick(),
+            // Where the configuration is fixed, nobody is there to give another.
+            Some(socket) = sockets.recv() => accept_from(&worker, socket),
+            () = &mut tick => {
+                worker.tick();
+                tick.set(tokio::time::sleep(worker.tick_interval()));
+            }
         }
     }
     let cut = worker.kick_all();
@@ -43,4 +41,17 @@ pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>)
     let _late = tokio::time::timeout(CUT_TIME, gone).await;
     worker.log.flush();
     cut
+}
+
+fn accept_from(worker: &Rc<Worker>, socket: Socket) {
+    let Socket { slot, socket } = socket;
+    match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => {
+            let accepting = accept::run(Rc::clone(worker), slot, socket);
+            tokio::task::spawn_local(accepting);
+        }
+        Err(error) => {
+            tracing::error!(listener = %slot.listener().name, %error, "cannot accept");
+        }
+    }
 }

@@ -46,10 +46,11 @@ fn hint(error: &io::Error) -> &'static str {
 /// Where the address is taken or not ours.
 pub fn bind(
     listener: &Listener,
+    address: SocketAddr,
     workers: usize,
     v6_too: bool,
 ) -> Result<Vec<Vec<TcpListener>>, BindError> {
-    let mut address = listener.address;
+    let mut address = address;
     let failed = |address| {
         move |source| BindError {
             listener: listener.name.to_string(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One upstream cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cluster {
     /// `name`, not empty, unique.
     pub name: Name,
@@ -29,8 +29,38 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
 }
 
+impl Cluster {
+    /// Whether the other differs in its endpoints alone, or not at all.
+    pub fn differs_in_endpoints_only(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            kind,
+            lb_policy,
+            connect_timeout,
+            bind,
+            circuit_breakers,
+            idle_timeout,
+            max_requests_per_connection,
+            tls,
+        } = self;
+        let endpoints = match (kind, &other.kind) {
+            (ClusterKind::Static(_), ClusterKind::Static(_)) => true,
+            (kind, other) => kind == other,
+        };
+        endpoints
+            && *name == other.name
+            && *lb_policy == other.lb_policy
+            && *connect_timeout == other.connect_timeout
+            && *bind == other.bind
+            && *circuit_breakers == other.circuit_breakers
+            && *idle_timeout == other.idle_timeout
+            && *max_requests_per_connection == other.max_requests_per_connection
+            && *tls == other.tls
+    }
+}
+
 /// Where a cluster's endpoints come from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ClusterKind {
     /// `STATIC`: the addresses in `load_assignment`. May be empty (a black hole).
     Static(Vec<Endpoint>),
@@ -43,7 +73,7 @@ pub enum ClusterKind {
 }
 
 /// One endpoint of a static cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// Address and port (port never 0).
     pub address: SocketAddr,

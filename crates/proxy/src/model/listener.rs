@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One listener.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
     /// `name`, not empty, unique.
     pub name: Name,
     /// `address`. The port is 0 only where the kernel shall choose it (tests).
     pub address: SocketAddr,
+    /// `additional_addresses`: where it listens, or which it stands for, besides.
+    pub additional_addresses: Vec<SocketAddr>,
     /// `bind_to_port`, default true. False: reached only through a listener with
     /// `use_original_dst`.
     pub bind_to_port: bool,
@@ -36,6 +38,43 @@ pub struct Listener {
     pub access_log: Vec<AccessLog>,
     /// `stat_prefix`, else derived from the address.
     pub stat_prefix: Option<Name>,
+}
+
+impl Listener {
+    /// All its addresses, `address` first.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        std::iter::once(self.address).chain(self.additional_addresses.iter().copied())
+    }
+
+    /// Whether the other differs in its filter chains alone, or not at all.
+    pub fn differs_in_chains_only(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            address,
+            additional_addresses,
+            bind_to_port,
+            use_original_dst,
+            listener_filters,
+            listener_filters_timeout,
+            continue_on_listener_filters_timeout,
+            filter_chains: _,
+            default_filter_chain: _,
+            traffic_direction,
+            access_log,
+            stat_prefix,
+        } = self;
+        *name == other.name
+            && *address == other.address
+            && *additional_addresses == other.additional_addresses
+            && *bind_to_port == other.bind_to_port
+            && *use_original_dst == other.use_original_dst
+            && *listener_filters == other.listener_filters
+            && *listener_filters_timeout == other.listener_filters_timeout
+            && *continue_on_listener_filters_timeout == other.continue_on_listener_filters_timeout
+            && *traffic_direction == other.traffic_direction
+            && *access_log == other.access_log
+            && *stat_prefix == other.stat_prefix
+    }
 }
 
 /// A filter that runs on an accepted connection before its chain is chosen.
@@ -141,7 +180,7 @@ pub enum TrafficDirection {
 }
 
 /// One filter chain: what it matches and what it does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FilterChain {
     /// `name`; may be empty.
     pub name: Name,

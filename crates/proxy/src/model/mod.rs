@@ -19,7 +19,7 @@ pub use listener::{
 };
 pub use network::{
     ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, NetworkFilter,
-    ServerHeader, TcpCluster, TcpProxy,
+    RouteSource, ServerHeader, TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,
@@ -46,15 +46,24 @@ impl Invalid {
     }
 }
 
-/// A whole static configuration (`envoy.config.bootstrap.v3.Bootstrap`).
+/// All resources of one moment. Shared with those of the next: most do not change.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// In order, names unique.
+    pub listeners: Vec<Arc<Listener>>,
+    /// In order, names unique.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Those that connection managers name ([`RouteSource::Named`]), names unique.
+    pub routes: Vec<Arc<RouteConfiguration>>,
+}
+
+/// What a sidecar starts with (`envoy.config.bootstrap.v3.Bootstrap`).
 #[derive(Debug, Clone, Default)]
 pub struct Bootstrap {
     /// Where the admin interface listens; `None` = the default, 127.0.0.1:15000. Always loopback.
     pub admin: Option<SocketAddr>,
-    /// `static_resources.listeners`, in order, names unique.
-    pub listeners: Vec<Listener>,
-    /// `static_resources.clusters`, in order, names unique.
-    pub clusters: Vec<Cluster>,
+    /// What is served.
+    pub resources: Resources,
 }
 
 /// An interned name.

@@ -4,7 +4,7 @@ use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
 use std::time::Duration;
 
 /// The terminal filter of a chain.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`.
     Http(HttpConnectionManager),
@@ -23,7 +23,7 @@ impl NetworkFilter {
 }
 
 /// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TcpProxy {
     /// `stat_prefix`, not empty.
     pub stat_prefix: Name,
@@ -37,7 +37,7 @@ pub struct TcpProxy {
 }
 
 /// `TcpProxy.cluster_specifier`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TcpCluster {
     /// `cluster`.
     Cluster(Name),
@@ -46,12 +46,12 @@ pub enum TcpCluster {
 }
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpConnectionManager {
     /// `stat_prefix`, not empty.
     pub stat_prefix: Name,
-    /// `route_config`, inline.
-    pub route_config: RouteConfiguration,
+    /// `route_config` or `rds`.
+    pub route_config: RouteSource,
     /// `http_filters`, in order; the last is the router.
     pub http_filters: Vec<HttpFilter>,
     /// `access_log`: one record for each request.
@@ -81,6 +81,15 @@ pub struct HttpConnectionManager {
     pub forward_client_cert: ForwardClientCert,
     /// `set_current_client_cert_details`.
     pub client_cert_details: ClientCertDetails,
+}
+
+/// Where the routes of a connection manager are (`HttpConnectionManager.route_specifier`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteSource {
+    /// `route_config`: they are a part of it, and change with its chain.
+    Inline(RouteConfiguration),
+    /// `rds`: they are a resource of this name, and change on their own.
+    Named(Name),
 }
 
 /// What becomes of `x-forwarded-client-cert` (`ForwardClientCertDetails`). Where the client showed

@@ -6,7 +6,7 @@ use http::{HeaderName, StatusCode};
 use std::time::Duration;
 
 /// `RouteConfiguration`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RouteConfiguration {
     /// `name`; may be empty where it is inline.
     pub name: String,
@@ -17,7 +17,7 @@ pub struct RouteConfiguration {
 }
 
 /// `VirtualHost`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VirtualHost {
     /// `name`, not empty.
     pub name: String,
@@ -28,7 +28,7 @@ pub struct VirtualHost {
 }
 
 /// `Route`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// `name`; may be empty. Shown as `%ROUTE_NAME%`.
     pub name: Name,
@@ -39,7 +39,7 @@ pub struct Route {
 }
 
 /// `RouteMatch`: all parts must hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteMatch {
     /// `path_specifier`.
     pub path: PathMatch,
@@ -50,7 +50,7 @@ pub struct RouteMatch {
 }
 
 /// `RouteMatch.path_specifier`, on the path without the query.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PathMatch {
     /// `prefix`.
     Prefix(String),
@@ -61,7 +61,7 @@ pub enum PathMatch {
 }
 
 /// `HeaderMatcher`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeaderMatcher {
     /// `name`, lower case, or a pseudo header.
     pub name: HeaderMatch,
@@ -89,7 +89,7 @@ pub enum HeaderMatch {
 }
 
 /// `StringMatcher`. With `ignore_case` the patterns are already lower case.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StringMatch {
     /// `exact`.
     Exact {
@@ -127,6 +127,12 @@ pub enum StringMatch {
 #[derive(Debug, Clone)]
 pub struct FullMatchRegex(regex::Regex);
 
+impl PartialEq for FullMatchRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
 impl FullMatchRegex {
     /// Compile a pattern.
     ///
@@ -148,7 +154,7 @@ impl FullMatchRegex {
 }
 
 /// What a matched route does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RouteAction {
     /// `route`: forward to a cluster.
     Forward(RouteForward),
@@ -157,7 +163,7 @@ pub enum RouteAction {
 }
 
 /// `envoy.config.route.v3.RouteAction`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RouteForward {
     /// Which cluster.
     pub target: RouteTarget,
@@ -169,7 +175,7 @@ pub struct RouteForward {
 }
 
 /// `RouteAction.cluster_specifier`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RouteTarget {
     /// `cluster`.
     Cluster(Name),
@@ -178,7 +184,7 @@ pub enum RouteTarget {
 }
 
 /// Clusters with weights; at least one, weights add up to 1..=u32::MAX.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WeightedClusters {
     clusters: Vec<ClusterWeight>,
     total: u32,
@@ -224,7 +230,7 @@ impl WeightedClusters {
 }
 
 /// `DirectResponseAction`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DirectResponse {
     /// `status`, 200..=599.
     pub status: StatusCode,

@@ -5,7 +5,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::fmt;
 
 /// `DownstreamTlsContext`: how a filter chain terminates TLS.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct DownstreamTls {
     /// `common_tls_context.tls_params`.
     pub params: TlsParams,
@@ -28,7 +28,7 @@ pub struct DownstreamTls {
 }
 
 /// `UpstreamTlsContext`: how connections to an upstream originate TLS.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct UpstreamTls {
     /// `common_tls_context.tls_params`.
     pub params: TlsParams,
@@ -46,6 +46,7 @@ pub struct UpstreamTls {
 }
 
 /// A certificate chain and its private key (`TlsCertificate`).
+#[derive(PartialEq)]
 pub struct Identity {
     /// The chain, leaf first; never empty.
     pub chain: Vec<CertificateDer<'static>>,
@@ -62,7 +63,7 @@ impl fmt::Debug for Identity {
 }
 
 /// `CertificateValidationContext`: whom to believe.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Validation {
     /// `trusted_ca`; never empty.
     pub trusted: Vec<CertificateDer<'static>>,
@@ -74,7 +75,7 @@ pub struct Validation {
 }
 
 /// A matcher of names of one kind (`SubjectAltNameMatcher`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SanMatcher {
     /// Which names it looks at.
     pub kind: SanKind,

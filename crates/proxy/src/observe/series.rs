@@ -48,6 +48,10 @@ macro_rules! fixed {
     };
 }
 
+mod updates;
+
+pub use updates::{CdsSeries, EdsSeries, LdsSeries, RdsSeries, UpdateSeries};
+
 series! {
     /// Of the process.
     ProcessSeries("") {
@@ -67,6 +71,28 @@ series! {
             "TLS connections that offer application protocols",
         alpn_not_found: Counter counter "envoy_tls_inspector_alpn_not_found"
             "TLS connections that offer no application protocol",
+    }
+}
+
+series! {
+    /// Of changes of the configuration.
+    ManagerSeries("") {
+        cluster_added: Counter counter "envoy_cluster_manager_cluster_added"
+            "Clusters that were added, those of the start included",
+        cluster_modified: Counter counter "envoy_cluster_manager_cluster_modified"
+            "Clusters that were replaced by another version, of their endpoints too",
+        cluster_removed: Counter counter "envoy_cluster_manager_cluster_removed"
+            "Clusters that were removed",
+        listener_added: Counter counter "envoy_listener_manager_listener_added"
+            "Listeners that were added, those of the start included",
+        listener_modified: Counter counter "envoy_listener_manager_listener_modified"
+            "Listeners that were replaced by another version",
+        listener_removed: Counter counter "envoy_listener_manager_listener_removed"
+            "Listeners that were removed",
+        warming_clusters: Gauge gauge "envoy_cluster_manager_warming_clusters"
+            "Clusters that wait for their endpoints; the version before, if there is one, serves meanwhile",
+        warming_listeners: Gauge gauge "envoy_listener_manager_total_listeners_warming"
+            "Listeners that wait for their routes; the version before, if there is one, serves meanwhile",
     }
 }
 
@@ -218,7 +244,12 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
-    const SETS: [(&str, &[Family]); 8] = [
+    const SETS: [(&str, &[Family]); 13] = [
+        (ManagerSeries::LABEL, ManagerSeries::FAMILIES),
+        (LdsSeries::LABEL, LdsSeries::FAMILIES),
+        (CdsSeries::LABEL, CdsSeries::FAMILIES),
+        (RdsSeries::LABEL, RdsSeries::FAMILIES),
+        (EdsSeries::LABEL, EdsSeries::FAMILIES),
         (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
         (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),
         (ProcessSeries::LABEL, ProcessSeries::FAMILIES),

@@ -8,7 +8,7 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::observe::limited;
-use crate::snapshot::{Cluster, ClusterTls};
+use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
@@ -29,12 +29,14 @@ use tokio::sync::oneshot;
 pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterInfo>,
     tls: Option<Arc<ClusterTls>>,
     idle: RefCell<Vec<Idle>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
     used_at: Cell<Instant>,
+    /// The configuration has no such endpoint any more.
+    retired: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub struct PooledConnection {
 impl Pool {
     /// A pool without connections.
     pub fn new(
-        cluster: Arc<Cluster>,
+        cluster: Arc<ClusterInfo>,
         upstream: Upstream,
         tls: Option<Arc<ClusterTls>>,
         now: Instant,
@@ -70,7 +72,24 @@ impl Pool {
             open: Cell::new(0),
             waiters: RefCell::default(),
             used_at: Cell::new(now),
+            retired: Cell::new(false),
         })
+    }
+
+    /// Whether its connections are what this endpoint of this cluster needs.
+    pub fn serves(&self, cluster: &Arc<ClusterInfo>, endpoint: &StaticEndpoint) -> bool {
+        let same_tls = match (&self.tls, &endpoint.tls) {
+            (Some(mine), Some(wanted)) => Arc::ptr_eq(mine, wanted),
+            (None, None) => true,
+            _ => false,
+        };
+        same_tls && self.upstream.0 == endpoint.address && Arc::ptr_eq(&self.cluster, cluster)
+    }
+
+    /// Close what idles, and each connection in use when it becomes idle.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.close_idle();
     }
 
     /// A connection to send one request on.
@@ -221,6 +240,9 @@ impl Pool {
                 Err(None) => return,
             }
         }
+        if self.retired.get() {
+            return;
+        }
         self.idle.borrow_mut().push(Idle {
             connection,
             since: now,
@@ -249,7 +271,7 @@ impl Pool {
 
 /// Make a connection for a cluster and count it.
 async fn open(
-    cluster: &Arc<Cluster>,
+    cluster: &Arc<ClusterInfo>,
     upstream: Upstream,
     worker: &Rc<Worker>,
     permit: Permit,
@@ -292,7 +314,7 @@ async fn open(
 #[derive(Debug)]
 pub struct OpenConnection {
     worker: Rc<Worker>,
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterInfo>,
     _permit: Permit,
 }
 

@@ -12,19 +12,21 @@
 pub mod tls;
 
 use shunt_proxy::admin::readiness::Readiness;
+use shunt_proxy::control::Control;
 use shunt_proxy::model::{
-    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster,
-    ClusterKind, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
-    HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader,
-    TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
+    AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
+    DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
+    HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Resources,
+    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
+    ServerHeader, TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
-use shunt_proxy::server::{Bound, Config, Ended, Running};
+use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
+use shunt_proxy::worker::Process;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -38,6 +40,10 @@ pub const CLUSTER: &str = "backend";
 pub struct Proxy {
     pub address: SocketAddr,
     pub registry: Registry,
+    /// What the workers share.
+    pub process: Arc<Process>,
+    /// Changes its configuration.
+    pub control: Control,
     running: Option<Running>,
     log: tempfile::TempDir,
 }
@@ -72,23 +78,22 @@ impl Proxy {
     }
 
     pub fn listen(log: Log, listener: Listener, clusters: Vec<Cluster>) -> Self {
-        let bootstrap = Bootstrap {
-            admin: None,
-            listeners: vec![listener],
-            clusters,
-        };
-        let bound = Bound::bind(&Config {
-            bootstrap,
-            workers: 1,
-        })
-        .unwrap();
+        Self::serve(log, resources(vec![listener], clusters))
+    }
+
+    /// A proxy of these resources; its listener of the name [`LISTENER`] is where tests connect.
+    pub fn serve(log: Log, resources: Resources) -> Self {
+        let bound = bind(resources).unwrap();
         let address = bound.local_addr(LISTENER).unwrap();
-        let registry = bound.process().registry.clone();
-        let running = Some(bound.run().unwrap());
+        let process = Arc::clone(bound.process());
+        let registry = process.registry.clone();
+        let (running, control) = bound.run().unwrap();
         Self {
             address,
             registry,
-            running,
+            process,
+            control,
+            running: Some(running),
             log: log.folder,
         }
     }
@@ -183,11 +188,39 @@ impl Drop for Proxy {
     }
 }
 
+/// How long connections of a replaced chain go on in these tests.
+pub const DRAIN_TIME: Duration = Duration::from_millis(600);
+
+pub fn bind(resources: Resources) -> Result<Bound, StartError> {
+    Bound::bind(&Config {
+        resources,
+        workers: 1,
+        drain_time: DRAIN_TIME,
+    })
+}
+
+pub fn resources(listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Resources {
+    Resources {
+        listeners: listeners.into_iter().map(Arc::new).collect(),
+        clusters: clusters.into_iter().map(Arc::new).collect(),
+        routes: Vec::new(),
+    }
+}
+
+/// The routes of a connection manager that has them inline.
+pub fn inline(hcm: &mut HttpConnectionManager) -> &mut RouteConfiguration {
+    match &mut hcm.route_config {
+        RouteSource::Inline(config) => config,
+        RouteSource::Named(name) => panic!("its routes are elsewhere: {name}"),
+    }
+}
+
 pub fn listener(filter: NetworkFilter) -> Listener {
     let matcher = FilterChainMatch::default();
     Listener {
         name: LISTENER.into(),
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        additional_addresses: vec![],
         bind_to_port: true,
         use_original_dst: false,
         listener_filters: vec![],
@@ -215,11 +248,11 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
     };
     HttpConnectionManager {
         stat_prefix: "http".into(),
-        route_config: RouteConfiguration {
+        route_config: RouteSource::Inline(RouteConfiguration {
             name: String::new(),
             virtual_hosts: vec![virtual_host],
             ignore_port_in_host_matching: false,
-        },
+        }),
         http_filters: vec![HttpFilter::Router {
             suppress_envoy_headers: false,
         }],

@@ -36,8 +36,12 @@ struct HttpOptions {
 }
 
 impl Reader {
-    /// One cluster.
-    pub(super) fn cluster(&mut self, mut cluster: pb::Cluster, path: &Path<'_>) -> Option<Cluster> {
+    /// One cluster, and how its endpoints are reached.
+    pub(super) fn cluster(
+        &mut self,
+        mut cluster: pb::Cluster,
+        path: &Path<'_>,
+    ) -> Option<(Cluster, Transports)> {
         let name = self.name(std::mem::take(&mut cluster.name), &path.field("name"));
         let at = path.field("connect_timeout");
         let connect_timeout = match cluster.connect_timeout {
@@ -54,9 +58,10 @@ impl Reader {
         let circuit_breakers = self.circuit_breakers(cluster.circuit_breakers.take(), &at);
         let http = self.http_options(&mut cluster, path);
         let transports = transports?;
-        let (kind, lb_policy) = self.kind(cluster, &transports, path)?;
-        Some(Cluster {
-            name: name?,
+        let name = name?;
+        let (kind, lb_policy) = self.kind(cluster, &name, &transports, path)?;
+        let cluster = Cluster {
+            name,
             kind,
             lb_policy,
             connect_timeout,
@@ -65,16 +70,19 @@ impl Reader {
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
             tls: transports.of(None),
-        })
+        };
+        Some((cluster, transports))
     }
 
     fn kind(
         &mut self,
-        cluster: pb::Cluster,
+        mut cluster: pb::Cluster,
+        name: &str,
         transports: &Transports,
         path: &Path<'_>,
     ) -> Option<(ClusterKind, LbPolicy)> {
         let policy = cluster.lb_policy();
+        let eds = cluster.eds_cluster_config.take();
         let discovery = match cluster.cluster_discovery_type {
             None => DiscoveryType::Static as i32,
             Some(ClusterDiscoveryType::Type(discovery)) => discovery,
@@ -84,16 +92,20 @@ impl Reader {
             Ok(DiscoveryType::Static) => {
                 let at = path.field("load_assignment");
                 let endpoints = self.load_assignment(cluster.load_assignment, transports, &at);
-                if cluster
-                    .lb_config
-                    .as_ref()
-                    .is_some_and(|c| matches!(c, LbConfig::OriginalDstLbConfig(_)))
-                {
-                    let at = path.field("original_dst_lb_config");
-                    self.report
-                        .invalid(&at, "only a cluster of type ORIGINAL_DST has it");
-                }
+                self.no_original_dst(cluster.lb_config.as_ref(), path);
                 (endpoints.map(ClusterKind::Static), PbLbPolicy::RoundRobin)
+            }
+            Ok(DiscoveryType::Eds) => {
+                if cluster.load_assignment.is_some() {
+                    let at = path.field("load_assignment");
+                    let message = "a cluster of type EDS takes its endpoints from eds_config; \
+                                   leave it out";
+                    self.report.invalid(&at, message);
+                }
+                self.no_original_dst(cluster.lb_config.as_ref(), path);
+                self.eds(eds, name, &path.field("eds_cluster_config"));
+                let kind = ClusterKind::Static(Vec::new());
+                return self.with_policy(Some(kind), policy, PbLbPolicy::RoundRobin, path);
             }
             Ok(DiscoveryType::OriginalDst) => {
                 if cluster.load_assignment.is_some() {
@@ -109,7 +121,7 @@ impl Reader {
             }
             Ok(other) => {
                 let message = format!(
-                    "{} is known to Envoy, not implemented by Shunt yet; STATIC and ORIGINAL_DST are",
+                    "{} is known to Envoy, not implemented by Shunt yet; STATIC, EDS and ORIGINAL_DST are",
                     other.as_str_name()
                 );
                 self.report.refused(&path.field("type"), message);
@@ -121,6 +133,21 @@ impl Reader {
                 return None;
             }
         };
+        if eds.is_some() {
+            let at = path.field("eds_cluster_config");
+            self.report
+                .invalid(&at, "only a cluster of type EDS has it");
+        }
+        self.with_policy(kind, policy, served, path)
+    }
+
+    fn with_policy(
+        &mut self,
+        kind: Option<ClusterKind>,
+        policy: PbLbPolicy,
+        served: PbLbPolicy,
+        path: &Path<'_>,
+    ) -> Option<(ClusterKind, LbPolicy)> {
         if policy != served {
             self.lb_policy(policy, served, &path.field("lb_policy"));
         }
@@ -129,6 +156,36 @@ impl Reader {
             _ => LbPolicy::RoundRobin,
         };
         Some((kind?, lb_policy))
+    }
+
+    /// Where the endpoints of an EDS cluster are.
+    fn eds(
+        &mut self,
+        config: Option<pb::cluster::EdsClusterConfig>,
+        cluster: &str,
+        path: &Path<'_>,
+    ) {
+        let config = config.unwrap_or_default();
+        let at = path.field("eds_config");
+        let Some(source) = config.eds_config else {
+            let message = "it is required: a cluster of type EDS has its endpoints there";
+            return self.report.invalid(&at, message);
+        };
+        if let Some(source) = self.required_file_source(source, &at) {
+            let name = match config.service_name.as_str() {
+                "" => cluster,
+                name => name,
+            };
+            self.want(name, source);
+        }
+    }
+
+    fn no_original_dst(&mut self, config: Option<&LbConfig>, path: &Path<'_>) {
+        if matches!(config, Some(LbConfig::OriginalDstLbConfig(_))) {
+            let at = path.field("original_dst_lb_config");
+            let message = "only a cluster of type ORIGINAL_DST has it";
+            self.report.invalid(&at, message);
+        }
     }
 
     fn lb_policy(&mut self, given: PbLbPolicy, served: PbLbPolicy, path: &Path<'_>) {

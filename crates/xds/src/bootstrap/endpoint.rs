@@ -10,7 +10,7 @@ use shunt_proxy::model::Endpoint;
 
 impl Reader {
     /// All endpoints of a cluster; none where it has no `load_assignment`.
-    pub(super) fn load_assignment(
+    pub(crate) fn load_assignment(
         &mut self,
         assignment: Option<pb::ClusterLoadAssignment>,
         transports: &Transports,

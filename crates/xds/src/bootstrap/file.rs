@@ -9,7 +9,7 @@ use std::path::Path;
 const LIMIT: u64 = 64 << 20;
 
 /// The text of a file; or what is wrong with it, and the remedy.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
     let (metadata, file) = opened.map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => "there is no such file; check the path and its mount".to_owned(),
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 }
 
 /// How the file is written, by its name.
-pub(super) fn format(path: &Path) -> Format {
+pub(crate) fn format(path: &Path) -> Format {
     match path.extension() {
         Some(extension) if extension.eq_ignore_ascii_case("json") => Format::Json,
         _ => Format::Yaml,

@@ -11,7 +11,8 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
-    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, ServerHeader,
+    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, RouteSource,
+    ServerHeader,
 };
 use std::time::Duration;
 
@@ -48,12 +49,13 @@ impl Reader {
         }
         let stat_prefix = self.name(manager.stat_prefix, &path.field("stat_prefix"));
         let route_config = match manager.route_specifier {
-            Some(RouteSpecifier::RouteConfig(config)) => {
-                self.route_configuration(config, &path.field("route_config"))
-            }
+            Some(RouteSpecifier::RouteConfig(config)) => self
+                .route_configuration(config, true, &path.field("route_config"))
+                .map(RouteSource::Inline),
+            Some(RouteSpecifier::Rds(rds)) => self.rds(rds, &path.field("rds")),
             _ => {
-                self.report
-                    .invalid(&path.field("route_config"), "it is required");
+                let message = "it is required, or rds in its place";
+                self.report.invalid(&path.field("route_config"), message);
                 None
             }
         };
@@ -118,6 +120,20 @@ impl Reader {
                 dns: details.dns,
             },
         })
+    }
+
+    /// Routes that are in a file.
+    fn rds(&mut self, rds: pb::Rds, path: &Path<'_>) -> Option<RouteSource> {
+        let name = self.name(rds.route_config_name, &path.field("route_config_name"));
+        let at = path.field("config_source");
+        let Some(source) = rds.config_source else {
+            self.report.invalid(&at, "it is required");
+            return None;
+        };
+        let source = self.required_file_source(source, &at)?;
+        let name = name?;
+        self.want(&name, source);
+        Some(RouteSource::Named(name))
     }
 
     /// The filters of a manager: those before the router are yet to come.

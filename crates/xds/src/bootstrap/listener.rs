@@ -26,7 +26,14 @@ impl Reader {
         };
         let bind_to_port = true_unless(listener.bind_to_port);
         let name = self.name(listener.name, &path.field("name"));
-        let address = self.listener_address(listener.address, bind_to_port, path);
+        let at = path.field("address");
+        let address = self.listener_address(listener.address, bind_to_port, &at);
+        let at = path.field("additional_addresses");
+        let additional = listener.additional_addresses;
+        let additional = self.each(additional, &at, |reader, additional, path| {
+            let at = path.field("address");
+            reader.listener_address(additional.address, bind_to_port, &at)
+        });
         let listener_filters = self.each(
             listener.listener_filters,
             &path.field("listener_filters"),
@@ -81,6 +88,7 @@ impl Reader {
         Some(Listener {
             name: name?,
             address: address?,
+            additional_addresses: additional.into_iter().collect::<Option<_>>()?,
             bind_to_port,
             use_original_dst: false_unless(listener.use_original_dst),
             listener_filters,
@@ -100,8 +108,7 @@ impl Reader {
         bind_to_port: bool,
         path: &Path<'_>,
     ) -> Option<SocketAddr> {
-        let path = path.field("address");
-        let address = self.address(address, &path)?;
+        let address = self.address(address, path)?;
         if address.port() == 0 && !(bind_to_port && address.ip().is_loopback()) {
             self.report.invalid(
                 &path.field("socket_address").field("port_value"),

@@ -12,7 +12,8 @@ use std::sync::Arc;
 const METADATA: &str = "envoy.transport_socket_match";
 
 /// The transport sockets of a cluster.
-pub(super) struct Transports {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Transports {
     /// `transport_socket_matches`, in order.
     matches: Vec<(Struct, Transport)>,
     /// `transport_socket`.

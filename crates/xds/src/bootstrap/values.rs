@@ -56,7 +56,7 @@ impl Reader {
     }
 
     /// The content of an extension whose type is known to be `M`.
-    pub(super) fn extension<M: Message + Name + Default>(
+    pub(crate) fn extension<M: Message + Name + Default>(
         &mut self,
         any: &Any,
         path: &Path<'_>,

@@ -11,15 +11,16 @@ use std::collections::HashMap;
 const MAX_DIRECT_RESPONSE_BODY: u32 = 4096;
 
 impl Reader {
-    /// A route configuration that stands inside a connection manager.
-    pub(super) fn route_configuration(
+    /// A route configuration, inside a connection manager or in a file.
+    pub(crate) fn route_configuration(
         &mut self,
         config: pb::RouteConfiguration,
+        inline: bool,
         path: &Path<'_>,
     ) -> Option<RouteConfiguration> {
         let scope = Scope {
-            // Envoy's default for configurations that are not subscribed to.
-            validate_clusters: config.validate_clusters.is_none_or(|v| v.value),
+            // Envoy's default: clusters of routes that are in a file may come later.
+            validate_clusters: config.validate_clusters.map_or(inline, |v| v.value),
             max_body: config
                 .max_direct_response_body_size_bytes
                 .map_or(MAX_DIRECT_RESPONSE_BODY, |v| v.value),

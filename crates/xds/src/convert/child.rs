@@ -138,7 +138,7 @@ fn end_of_child(output: &Output) -> String {
 #[cfg(test)]
 mod tests {
     use super::{CHILD_NAME, end_of_child, read_answer, run};
-    use crate::convert::{Format, Task};
+    use crate::convert::{Document, Format, Task};
     use bytes::Bytes;
     use std::os::unix::process::ExitStatusExt;
     use std::process::{ExitStatus, Output};
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_none_is_told_as_a_missing_call_of_convert_main() {
         // The test harness is executed in place of a main that knows its task.
-        let error = run(Task::ToWire(Format::Yaml), b"{}").unwrap_err();
+        let error = run(Task::ToWire(Format::Yaml, Document::Bootstrap), b"{}").unwrap_err();
         assert!(error.to_string().contains(CHILD_NAME), "{error}");
         for answer in ["", "running 0 tests"] {
             let error = read_answer(Bytes::from(answer)).unwrap_err();

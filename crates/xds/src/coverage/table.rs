@@ -28,13 +28,14 @@ const TABLE: &[Coverage] = &[
         fields: &[
             ("admin", Implemented),
             ("static_resources", Implemented),
+            ("dynamic_resources", Implemented),
             (
                 "layered_runtime",
                 Partly("switches of Envoy's own code only"),
             ),
             (
                 "node",
-                Inert("it names the proxy to a control plane, and a static configuration has none"),
+                Inert("it names the proxy to a control plane, and there is none"),
             ),
             ("stats_config", STATIC_NAMES),
             (
@@ -64,6 +65,55 @@ const TABLE: &[Coverage] = &[
     Coverage {
         message: "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
         fields: &[("listeners", Implemented), ("clusters", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
+        fields: &[
+            ("lds_config", Partly("a file")),
+            ("cds_config", Partly("a file")),
+        ],
+    },
+    // Files of resources.
+    Coverage {
+        message: "envoy.config.core.v3.ConfigSource",
+        fields: &[
+            ("path_config_source", Implemented),
+            ("path", Implemented),
+            ("resource_api_version", Partly("`V3`")),
+            (
+                "initial_fetch_timeout",
+                Inert(
+                    "a file answers at once; what it does not hold yet is waited for without limit",
+                ),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.PathConfigSource",
+        fields: &[
+            (
+                "path",
+                Partly("read again when a file is moved to its place, never when it is written to"),
+            ),
+            ("watched_directory", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.WatchedDirectory",
+        fields: &[("path", Implemented)],
+    },
+    Coverage {
+        message: "envoy.service.discovery.v3.DiscoveryResponse",
+        fields: &[
+            ("resources", Implemented),
+            ("type_url", Implemented),
+            ("version_info", Inert("a file is known by what it holds")),
+            ("nonce", Inert("nobody is answered")),
+            (
+                "control_plane",
+                Inert("it names who wrote the file to nobody"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.config.bootstrap.v3.Admin",
@@ -155,6 +205,7 @@ const TABLE: &[Coverage] = &[
             ),
             ("stat_prefix", Implemented),
             ("route_config", Implemented),
+            ("rds", Implemented),
             ("http_filters", Partly("the router, once, last")),
             ("access_log", Implemented),
             ("common_http_protocol_options", Implemented),
@@ -174,6 +225,13 @@ const TABLE: &[Coverage] = &[
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
             ("max_request_headers_kb", Only("60")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+        fields: &[
+            ("config_source", Partly("a file")),
+            ("route_config_name", Implemented),
         ],
     },
     Coverage {
@@ -236,7 +294,10 @@ const TABLE: &[Coverage] = &[
             ("name", Implemented),
             ("virtual_hosts", Implemented),
             ("ignore_port_in_host_matching", Implemented),
-            ("validate_clusters", Implemented),
+            (
+                "validate_clusters",
+                Partly("not where there is `cds_config`, whose clusters come and go"),
+            ),
             ("max_direct_response_body_size_bytes", Implemented),
             ("metadata", FOR_OTHERS),
         ],
@@ -356,13 +417,14 @@ const TABLE: &[Coverage] = &[
         message: "envoy.config.cluster.v3.Cluster",
         fields: &[
             ("name", Implemented),
-            ("type", Partly("`STATIC`, `ORIGINAL_DST`")),
+            ("type", Partly("`STATIC`, `EDS`, `ORIGINAL_DST`")),
             (
                 "lb_policy",
                 Partly("`ROUND_ROBIN`; `CLUSTER_PROVIDED` for `ORIGINAL_DST`"),
             ),
             ("connect_timeout", Implemented),
             ("load_assignment", Implemented),
+            ("eds_cluster_config", Implemented),
             ("circuit_breakers", Implemented),
             ("upstream_bind_config", Implemented),
             ("original_dst_lb_config", Implemented),
@@ -390,7 +452,7 @@ const TABLE: &[Coverage] = &[
             ("use_tcp_for_dns_lookups", NO_DNS),
             (
                 "wait_for_warm_on_init",
-                Inert("a static cluster is warm at once"),
+                Inert("a cluster whose endpoints are in a file serves when they have come"),
             ),
             (
                 "cleanup_interval",
@@ -398,12 +460,19 @@ const TABLE: &[Coverage] = &[
             ),
             (
                 "ignore_health_on_host_removal",
-                Inert("static endpoints are never removed"),
+                Inert("there are no health checks"),
             ),
             (
                 "close_connections_on_host_health_failure",
                 Inert("there are no health checks"),
             ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
+        fields: &[
+            ("eds_config", Partly("a file")),
+            ("service_name", Implemented),
         ],
     },
     Coverage {

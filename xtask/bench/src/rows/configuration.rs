@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shunt_proxy::model::{
-    BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight,
-    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
+    BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Endpoint,
+    FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
     HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
-    Name, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward,
-    RouteMatch, RouteTarget, ServerHeader, StringMatch, TcpCluster, TcpProxy, TrafficDirection,
-    TransportProtocol, VirtualHost, WeightedClusters,
+    Name, NetworkFilter, PathMatch, Resources, Route, RouteAction, RouteConfiguration,
+    RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader, StringMatch, TcpCluster,
+    TcpProxy, TrafficDirection, TransportProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -21,7 +21,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// Never for the weights given here; the model checks them all the same.
-pub(super) fn bootstrap(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<Bootstrap> {
+pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<Resources> {
     let filter = NetworkFilter::Http(connection_manager()?);
     let tcp = TcpProxy {
         stat_prefix: Name::from("outbound"),
@@ -32,6 +32,7 @@ pub(super) fn bootstrap(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
     let listener = Listener {
         name: Name::from("outbound"),
         address: listen,
+        additional_addresses: Vec::new(),
         bind_to_port: true,
         use_original_dst: false,
         listener_filters: vec![ListenerFilter::always(ListenerFilterKind::HttpInspector)],
@@ -60,10 +61,10 @@ pub(super) fn bootstrap(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         stat_prefix: None,
     };
     let clusters = ["reviews-v1", "reviews-v2"].map(|name| cluster(name, upstreams));
-    Ok(Bootstrap {
-        admin: None,
-        listeners: vec![listener],
-        clusters: clusters.to_vec(),
+    Ok(Resources {
+        listeners: vec![Arc::new(listener)],
+        clusters: clusters.map(Arc::new).to_vec(),
+        routes: Vec::new(),
     })
 }
 
@@ -95,11 +96,11 @@ fn connection_manager() -> Result<HttpConnectionManager> {
     virtual_hosts.push(reviews()?);
     Ok(HttpConnectionManager {
         stat_prefix: Name::from("outbound"),
-        route_config: RouteConfiguration {
+        route_config: RouteSource::Inline(RouteConfiguration {
             name: "9080".to_owned(),
             virtual_hosts,
             ignore_port_in_host_matching: false,
-        },
+        }),
         http_filters: vec![HttpFilter::Router {
             suppress_envoy_headers: false,
         }],

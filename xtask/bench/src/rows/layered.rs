@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::{Bytes, BytesMut};
@@ -74,15 +74,16 @@ struct Connection {
 /// # Errors
 /// When it cannot listen.
 pub(super) fn run(layer: Layer, listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<()> {
-    let mut bootstrap = configuration::bootstrap(listen, upstreams)?;
+    let mut resources = configuration::resources(listen, upstreams)?;
     // This row accepts by itself.
-    bootstrap
+    resources
         .listeners
         .iter_mut()
-        .for_each(|listener| listener.bind_to_port = false);
+        .for_each(|listener| Arc::make_mut(listener).bind_to_port = false);
     let bound = Bound::bind(&Config {
-        bootstrap,
+        resources,
         workers: 1,
+        drain_time: Duration::ZERO,
     })?;
     let process = Arc::clone(bound.process());
     let listeners = process.store.listeners();
@@ -185,7 +186,7 @@ async fn serve(
     let started = worker.clock.tick();
     edit(&mut head, worker);
     let table = worker
-        .route_table(connection.chain.routes)
+        .route_table(&connection.chain.routes)
         .context("no route table")?;
     let route = table
         .route(&request_head(&head))

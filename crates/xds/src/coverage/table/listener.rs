@@ -11,6 +11,7 @@ pub(super) const LISTENERS: &[Coverage] = &[
         fields: &[
             ("name", Partly("required")),
             ("address", Implemented),
+            ("additional_addresses", Implemented),
             ("bind_to_port", Implemented),
             ("use_original_dst", Implemented),
             ("filter_chains", Implemented),
@@ -103,6 +104,10 @@ pub(super) const LISTENERS: &[Coverage] = &[
             ("disallowed_versions", Implemented),
             ("stat_prefix", STATIC_NAMES),
         ],
+    },
+    Coverage {
+        message: "envoy.config.listener.v3.AdditionalAddress",
+        fields: &[("address", Implemented)],
     },
     Coverage {
         message: "envoy.config.listener.v3.FilterChain",

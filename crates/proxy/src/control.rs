@@ -1,0 +1,247 @@
+//! The configuration of a process at work, and how it changes.
+//!
+//! A change is compiled and bound in whole before anything of it is used: where a part of it
+//! cannot be had, nothing changes. What stays the same keeps its identity, and with it its
+//! connections, counts and sockets. What is used is put in place in the order in which it is
+//! referred to: clusters, route tables, listeners; and what is gone is removed last.
+
+use crate::ids::{ClusterId, RouteTableId};
+use crate::listener::places::{PlaceError, Places, Prepared};
+use crate::listener::slot::Socket;
+use crate::model::{self, Invalid, Name, Resources};
+use crate::observe::series::ManagerSeries;
+use crate::observe::stats::Counter;
+use crate::route::RouteTable;
+use crate::snapshot::{Chain, Cluster, Compiler, Kept, Listener, Listeners};
+use crate::worker::Process;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Why resources cannot be served. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// They cannot be compiled.
+    #[error(transparent)]
+    Config(#[from] Invalid),
+    /// A socket cannot be had.
+    #[error(transparent)]
+    Bind(#[from] crate::listener::socket::BindError),
+}
+
+impl From<PlaceError> for ApplyError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Overlap(invalid) => Self::Config(invalid),
+            PlaceError::Bind(error) => Self::Bind(error),
+        }
+    }
+}
+
+/// Changes the configuration of a process.
+#[derive(Debug)]
+pub struct Control {
+    process: Arc<Process>,
+    /// Where each worker takes its sockets from.
+    workers: Vec<UnboundedSender<Socket>>,
+    /// How long connections of a chain that was replaced or removed may go on.
+    drain_time: Duration,
+    series: ManagerSeries,
+    current: Compiled,
+    places: Places,
+}
+
+/// All resources of one moment, compiled.
+#[derive(Debug, Default)]
+struct Compiled {
+    clusters: HashMap<ClusterId, Kept<model::Cluster, Cluster>>,
+    routes: HashMap<RouteTableId, Kept<model::RouteConfiguration, RouteTable>>,
+    /// In the order of the configuration.
+    listeners: Vec<Kept<model::Listener, Listener>>,
+}
+
+impl Control {
+    /// A process without any resource.
+    pub(crate) fn new(
+        process: Arc<Process>,
+        workers: Vec<UnboundedSender<Socket>>,
+        drain_time: Duration,
+    ) -> Self {
+        Self {
+            series: ManagerSeries::new(&process.registry, ""),
+            process,
+            workers,
+            drain_time,
+            current: Compiled::default(),
+            places: Places::default(),
+        }
+    }
+
+    /// Serve these resources from now on, in place of those before.
+    ///
+    /// # Errors
+    /// Where one of them cannot be compiled or bound. Those before stay.
+    pub fn apply(&mut self, resources: &Resources) -> Result<(), ApplyError> {
+        let next = self.compile(resources)?;
+        let listeners: Vec<_> = next.listeners.iter().map(compiled).collect();
+        let places = self.places.prepare(&listeners, self.workers.len())?;
+        self.commit(next, listeners, places);
+        Ok(())
+    }
+
+    /// Where the listener of this name really listens (port 0 is chosen by the kernel).
+    pub fn local_addr(&self, listener: &str) -> Option<SocketAddr> {
+        self.places.local_addr(listener)
+    }
+
+    fn compile(&self, resources: &Resources) -> Result<Compiled, Invalid> {
+        let Process {
+            store,
+            registry,
+            logs,
+            ..
+        } = &*self.process;
+        let compiler = Compiler {
+            store,
+            registry,
+            logs,
+        };
+        let mut next = Compiled::default();
+        for model in &resources.clusters {
+            let id = store.cluster_id(&model.name);
+            let before = self.current.clusters.get(&id);
+            let kept = Kept::next(before, model, |model, before| {
+                compiler.cluster(model, before)
+            })?;
+            next.clusters.insert(id, kept);
+        }
+        for model in &resources.routes {
+            let id = store.route_table_id(&Name::from(model.name.as_str()));
+            let before = self.current.routes.get(&id);
+            let kept = Kept::next(before, model, |model, _| Ok(compiler.route_table(model)))?;
+            next.routes.insert(id, kept);
+        }
+        let before: HashMap<&str, _> = self.current.listeners.iter().map(by_name).collect();
+        for model in &resources.listeners {
+            let before = before.get(&*model.name).copied();
+            let kept = Kept::next(before, model, |model, before| {
+                compiler.listener(model, before)
+            })?;
+            next.listeners.push(kept);
+        }
+        Ok(next)
+    }
+
+    fn commit(&mut self, next: Compiled, listeners: Vec<Arc<Listener>>, places: Prepared) {
+        self.count(&next);
+        let before = std::mem::replace(&mut self.current, next);
+        let (now, store) = (&self.current, &self.process.store);
+        for (id, kept) in changed(&now.clusters, &before.clusters) {
+            store.set_cluster(*id, Some(compiled(kept)));
+        }
+        for (id, kept) in changed(&now.routes, &before.routes) {
+            store.set_route_table(*id, Some(compiled(kept)));
+        }
+        let moved = self.places.commit(places, |worker, socket| {
+            // A worker that is gone takes no connections.
+            let _ended = self.workers[worker].send(socket);
+        });
+        self.process.overload.change(moved.opened, moved.closed);
+        store.set_listeners(Arc::new(Listeners::new(listeners)));
+        drain(&before, now, Instant::now() + self.drain_time);
+        for id in gone(&now.routes, &before.routes) {
+            store.set_route_table(*id, None);
+        }
+        for id in gone(&now.clusters, &before.clusters) {
+            store.set_cluster(*id, None);
+        }
+    }
+
+    /// Count what is added, modified and removed.
+    fn count(&self, next: &Compiled) {
+        let add = |counter: Counter, n: usize| {
+            self.process.registry.inc_shared(counter, n as u64);
+        };
+        let (series, before) = (&self.series, &self.current);
+        let (added, modified) = news(&next.clusters, &before.clusters);
+        add(series.cluster_added, added);
+        add(series.cluster_modified, modified);
+        let removed = gone(&next.clusters, &before.clusters).count();
+        add(series.cluster_removed, removed);
+        let old: HashMap<&str, _> = before.listeners.iter().map(by_name).collect();
+        let new: HashMap<&str, _> = next.listeners.iter().map(by_name).collect();
+        let (added, modified) = news(&new, &old);
+        add(series.listener_added, added);
+        add(series.listener_modified, modified);
+        add(series.listener_removed, gone(&new, &old).count());
+    }
+}
+
+/// Drain the chains of `before` that are not in `now`.
+fn drain(before: &Compiled, now: &Compiled, until: Instant) {
+    let chains = |compiled: &Compiled| -> Vec<Arc<Chain>> {
+        let listeners = compiled.listeners.iter();
+        let chains = listeners.flat_map(|kept| kept.compiled.chains.all());
+        chains.map(Arc::clone).collect()
+    };
+    let serving: HashSet<*const Chain> = chains(now).iter().map(Arc::as_ptr).collect();
+    for chain in chains(before) {
+        if !serving.contains(&Arc::as_ptr(&chain)) {
+            chain.drain.begin(until);
+        }
+    }
+}
+
+fn compiled<M, C>(kept: &Kept<M, C>) -> Arc<C> {
+    Arc::clone(&kept.compiled)
+}
+
+fn by_name(kept: &Kept<model::Listener, Listener>) -> (&str, &Kept<model::Listener, Listener>) {
+    (&kept.compiled.name, kept)
+}
+
+/// Whether a version is the same as another.
+trait Version {
+    fn is(&self, other: &Self) -> bool;
+}
+
+impl<M, C> Version for Kept<M, C> {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.compiled, &other.compiled)
+    }
+}
+
+impl<T: Version> Version for &T {
+    fn is(&self, other: &Self) -> bool {
+        T::is(self, other)
+    }
+}
+
+/// Entries that are new or have another version.
+fn changed<'a, K: std::hash::Hash + Eq, V: Version>(
+    now: &'a HashMap<K, V>,
+    before: &'a HashMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    now.iter()
+        .filter(|(key, version)| before.get(key).is_none_or(|old| !old.is(version)))
+}
+
+/// How many entries are new, and how many have another version.
+fn news<K: std::hash::Hash + Eq, V: Version>(
+    now: &HashMap<K, V>,
+    before: &HashMap<K, V>,
+) -> (usize, usize) {
+    let all = changed(now, before).count();
+    let added = now.keys().filter(|key| !before.contains_key(key)).count();
+    (added, all - added)
+}
+
+/// Keys that are no longer there.
+fn gone<'a, K: std::hash::Hash + Eq, V>(
+    now: &'a HashMap<K, V>,
+    before: &'a HashMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    before.keys().filter(|key| !now.contains_key(key))
+}

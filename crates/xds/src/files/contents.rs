@@ -1,0 +1,207 @@
+//! One file: what it holds, whatever else there is.
+
+use super::error::{FileError, Reason};
+use crate::bootstrap::draft::{ClusterDraft, ListenerDraft};
+use crate::bootstrap::file;
+use crate::bootstrap::reader::Reader;
+use crate::bootstrap::transports::Transports;
+use crate::convert::{Converter, Document};
+use crate::error::{ConvertError, Problems};
+use crate::path::Path;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use envoy_types::pb::google::protobuf::Any;
+use prost::{Message, Name};
+use shunt_proxy::model;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+/// A kind of resource. In the order in which files that change together are read: what is referred
+/// to comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Clusters,
+    Endpoints,
+    Routes,
+    Listeners,
+}
+
+impl Kind {
+    /// What they are called in messages.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Listeners => "listeners",
+            Self::Clusters => "clusters",
+            Self::Routes => "routes",
+            Self::Endpoints => "endpoints",
+        }
+    }
+
+    fn type_name(self) -> String {
+        match self {
+            Self::Listeners => Listener::full_name(),
+            Self::Clusters => Cluster::full_name(),
+            Self::Routes => RouteConfiguration::full_name(),
+            Self::Endpoints => ClusterLoadAssignment::full_name(),
+        }
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone)]
+pub(super) enum Contents {
+    Listeners(Vec<ListenerDraft>),
+    Clusters(Vec<ClusterDraft>),
+    Routes(HashMap<String, Arc<model::RouteConfiguration>>),
+    Endpoints(HashMap<String, Arc<ClusterLoadAssignment>>),
+}
+
+impl Contents {
+    /// What a kind of file holds that holds nothing.
+    pub(super) fn none(kind: Kind) -> Self {
+        match kind {
+            Kind::Listeners => Self::Listeners(Vec::new()),
+            Kind::Clusters => Self::Clusters(Vec::new()),
+            Kind::Routes => Self::Routes(HashMap::new()),
+            Kind::Endpoints => Self::Endpoints(HashMap::new()),
+        }
+    }
+
+    /// Keep what the version before held and this one does not name: Envoy takes routes and
+    /// endpoints away with what needs them, never by leaving them out.
+    pub(super) fn keep(&mut self, before: &Self) {
+        match (self, before) {
+            (Self::Routes(now), Self::Routes(before)) => keep(now, before),
+            (Self::Endpoints(now), Self::Endpoints(before)) => keep(now, before),
+            _ => {}
+        }
+    }
+}
+
+fn keep<T>(now: &mut HashMap<String, Arc<T>>, before: &HashMap<String, Arc<T>>) {
+    for (name, resource) in before {
+        let known = now.entry(name.clone());
+        known.or_insert_with(|| Arc::clone(resource));
+    }
+}
+
+/// A file's text, known by its hash: what did not change is not converted again.
+pub(super) struct Text {
+    text: String,
+    pub(super) hash: u64,
+}
+
+/// Read a file.
+pub(super) fn read(kind: Kind, path: &FilePath) -> Result<Text, FileError> {
+    let text = file::read(path).map_err(|why| FileError {
+        kind,
+        file: path.to_path_buf(),
+        reason: Reason::Read(why),
+    })?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    Ok(Text {
+        text,
+        hash: hasher.finish(),
+    })
+}
+
+/// Take the text of a file apart.
+pub(super) fn parse(
+    kind: Kind,
+    path: &FilePath,
+    text: &Text,
+    converter: Converter,
+) -> Result<Contents, FileError> {
+    let failed = |reason| FileError {
+        kind,
+        file: path.to_path_buf(),
+        reason,
+    };
+    let wire = converter
+        .to_wire(&text.text, file::format(path), Document::Resources)
+        .map_err(|error| {
+            failed(match error {
+                ConvertError::Syntax(error) => Reason::Syntax(error),
+                ConvertError::Invalid(problems) => Reason::Invalid(problems),
+                ConvertError::Broken(why) => Reason::Convert(why),
+            })
+        })?;
+    let response = DiscoveryResponse::decode(wire)
+        .map_err(|e| failed(Reason::Convert(format!("the bytes cannot be decoded: {e}"))))?;
+    contents(kind, response).map_err(|problems| failed(Reason::Invalid(problems)))
+}
+
+fn contents(kind: Kind, response: DiscoveryResponse) -> Result<Contents, Problems> {
+    let mut reader = Reader::of_files();
+    let root = Path::ROOT;
+    let stated = response.type_url.rsplit('/').next().unwrap_or_default();
+    if !stated.is_empty() && stated != kind.type_name() {
+        let message = format!("{stated}: this is a file of {}", kind.type_name());
+        reader.report.invalid(&root.field("type_url"), message);
+    }
+    let path = root.field("resources");
+    let all = response.resources;
+    let contents = match kind {
+        Kind::Listeners => {
+            let listeners = decode(&mut reader, kind, all, &path);
+            let listeners = reader.listeners(listeners, &path);
+            Contents::Listeners(listeners.into_iter().flatten().collect())
+        }
+        Kind::Clusters => {
+            let clusters = decode(&mut reader, kind, all, &path);
+            let clusters = reader.clusters(clusters, &path);
+            Contents::Clusters(clusters.into_iter().flatten().collect())
+        }
+        Kind::Routes => {
+            let configs: Vec<RouteConfiguration> = decode(&mut reader, kind, all, &path);
+            let configs = reader.each(configs, &path, |reader, config, path| {
+                reader.name(config.name.clone(), &path.field("name"))?;
+                reader.route_configuration(config, false, path)
+            });
+            reader.unique("route configuration", &configs, |c| &c.name, &path);
+            let configs = configs.into_iter().flatten();
+            Contents::Routes(configs.map(|c| (c.name.clone(), Arc::new(c))).collect())
+        }
+        Kind::Endpoints => {
+            let all: Vec<ClusterLoadAssignment> = decode(&mut reader, kind, all, &path);
+            // Their transport is their cluster's business; whatever it is, they are checked here.
+            let checked = reader.each(all, &path, |reader, assignment, path| {
+                let plain = Transports::default();
+                reader.load_assignment(Some(assignment.clone()), &plain, path)?;
+                Some(assignment)
+            });
+            reader.unique("assignment", &checked, |a| &a.cluster_name, &path);
+            let all = checked.into_iter().flatten();
+            Contents::Endpoints(all.map(|a| (a.cluster_name.clone(), Arc::new(a))).collect())
+        }
+    };
+    reader.report.finish(contents)
+}
+
+/// Resources of one type. Where one is of another, that is reported, and the rest is not looked at.
+fn decode<M: Message + Name + Default>(
+    reader: &mut Reader,
+    kind: Kind,
+    resources: Vec<Any>,
+    path: &Path<'_>,
+) -> Vec<M> {
+    let all = reader.each(resources, path, |reader, any, path| {
+        if !any.type_url.ends_with(&format!("/{}", M::full_name())) {
+            let message = format!(
+                "{}: this is a file of {}",
+                any.type_url.rsplit('/').next().unwrap_or_default(),
+                kind.type_name()
+            );
+            reader.report.invalid(&path.field("@type"), message);
+            return None;
+        }
+        reader.extension(&any, path)
+    });
+    all.into_iter().collect::<Option<_>>().unwrap_or_default()
+}

@@ -1,0 +1,261 @@
+//! The thread that takes changes of files to the proxy.
+
+use super::contents::{self, Contents, Kind};
+use super::error::{FileError, Reason};
+use super::state::{Key, State};
+use super::watch::{Happened, Watcher};
+use crate::convert::Converter;
+use nix::sys::eventfd::EventFd;
+use shunt_proxy::control::Control;
+use shunt_proxy::observe::series::{
+    CdsSeries, EdsSeries, LdsSeries, ManagerSeries, RdsSeries, UpdateSeries,
+};
+use shunt_proxy::observe::stats::{Counter, Gauge, Registry};
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+/// Files that a configuration is in, to be read again when they change.
+#[derive(Debug)]
+pub struct Updates {
+    state: State,
+    converter: Converter,
+}
+
+/// Watches until it is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    stop: Arc<EventFd>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // Full only where it was asked for a great many times.
+        let _asked_already = self.stop.write(1);
+    }
+}
+
+/// What is to be told when everything is warm.
+type Warm = Box<dyn FnOnce() + Send>;
+
+impl Updates {
+    /// Read all files that are needed, as far as that succeeds; the rest is read again, and
+    /// reported, when they are watched.
+    pub(crate) fn load(mut state: State, converter: Converter) -> Self {
+        while let Some(key) = state.missing() {
+            let (kind, source) = &key;
+            let read = contents::read(*kind, &source.path).and_then(|text| {
+                let contents = contents::parse(*kind, &source.path, &text, converter)?;
+                Ok((contents, text.hash))
+            });
+            let mut next = state.clone();
+            if let Ok((contents, hash)) = read {
+                next.put(key.clone(), contents, Some(hash));
+            }
+            match next.build() {
+                Ok(served) if next.file(&key).is_some() => {
+                    next.serve(served);
+                    state = next;
+                }
+                _ => state.put(key.clone(), Contents::none(*kind), None),
+            }
+        }
+        Self { state, converter }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Watch the files from now on, on a thread of its own. `warm` is called when all of them were
+    /// taken once and nothing waits for a part of it.
+    ///
+    /// # Errors
+    /// Where the kernel gives no means to watch, or no thread.
+    pub fn watch(
+        self,
+        control: Control,
+        registry: Registry,
+        warm: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Watching> {
+        let watcher = Watcher::new().map_err(|error| {
+            io::Error::other(format!(
+                "watching the files of a path_config_source: {error}; is \
+                 fs.inotify.max_user_instances reached?"
+            ))
+        })?;
+        let watching = Watching {
+            stop: watcher.stop(),
+        };
+        let worker = Worker {
+            state: self.state,
+            converter: self.converter,
+            watcher,
+            control,
+            registry,
+            warm: Some(Box::new(warm)),
+            counted: (0, 0),
+        };
+        thread::Builder::new()
+            .name("configuration".into())
+            .spawn(move || worker.run())?;
+        Ok(watching)
+    }
+}
+
+struct Worker {
+    state: State,
+    converter: Converter,
+    watcher: Watcher,
+    control: Control,
+    registry: Registry,
+    warm: Option<Warm>,
+    /// Warming listeners and clusters, as the gauges show them.
+    counted: (usize, usize),
+}
+
+impl Worker {
+    fn run(mut self) {
+        // All once more: what changed before they were watched, or could not be taken.
+        let mut changed: Vec<Key> = self.state.needed().into_iter().collect();
+        for (_, source) in &changed {
+            self.watch(source);
+        }
+        loop {
+            for key in std::mem::take(&mut changed) {
+                self.reload(&key);
+            }
+            self.tell();
+            match self.watcher.wait() {
+                Ok(Happened::Stopped) => return,
+                Ok(Happened::Anything) => changed = self.state.needed().into_iter().collect(),
+                Ok(Happened::Moves(moves)) => {
+                    let needed = self.state.needed().into_iter();
+                    let is_changed =
+                        |(_, source): &Key| moves.iter().any(|m| self.watcher.is_change(m, source));
+                    changed = needed.filter(is_changed).collect();
+                }
+                Err(error) => {
+                    tracing::error!(%error, "changes of configuration files are no longer seen");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, source: &crate::bootstrap::draft::FileSource) {
+        if let Err(error) = self.watcher.watch(source) {
+            tracing::error!(
+                file = %source.path.display(), %error,
+                "changes of it are not seen; is its directory there, and is \
+                 fs.inotify.max_user_watches reached?"
+            );
+        }
+    }
+
+    /// Read a file again and take what it holds.
+    fn reload(&mut self, key: &Key) {
+        let names: Vec<String> = self
+            .state
+            .fed_by(key)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let outcome = self.take(key);
+        let counter: fn(&UpdateSeries) -> Counter = match &outcome {
+            Ok(()) => |series| series.success,
+            Err(error) if error.is_rejection() => |series| series.rejected,
+            Err(_) => |series| series.failure,
+        };
+        for name in names {
+            let series = series(key.0, &self.registry, &name);
+            self.registry.inc_shared(series.attempt, 1);
+            self.registry.inc_shared(counter(&series), 1);
+        }
+        if let Err(error) = outcome {
+            tracing::warn!("not taken: {error}; what was taken before stays");
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Result<(), FileError> {
+        let (kind, source) = key;
+        let text = contents::read(*kind, &source.path)?;
+        let known = self.state.file(key).and_then(|file| file.hash);
+        if known == Some(text.hash) {
+            return Ok(());
+        }
+        let contents = contents::parse(*kind, &source.path, &text, self.converter)?;
+        let mut next = self.state.clone();
+        next.put(key.clone(), contents, Some(text.hash));
+        // What it refers to may be in files that were not needed before.
+        let mut referred = Vec::new();
+        while let Some(missing) = next.missing() {
+            self.watch(&missing.1);
+            next.put(missing.clone(), Contents::none(missing.0), None);
+            referred.push(missing);
+        }
+        let apply = |reason: String| FileError {
+            kind: *kind,
+            file: source.path.clone(),
+            reason: Reason::Apply(reason),
+        };
+        let served = next.build().map_err(apply)?;
+        let applied = self.control.apply(&served.resources);
+        applied.map_err(|error| apply(chain(&error)))?;
+        next.serve(served);
+        self.state = next;
+        let needed = self.state.needed();
+        self.watcher.retain(needed.iter().map(|(_, source)| source));
+        tracing::info!(file = %source.path.display(), "taken: new {}", kind.what());
+        for key in referred {
+            self.reload(&key);
+        }
+        Ok(())
+    }
+
+    /// Show what waits, and tell when nothing does.
+    fn tell(&mut self) {
+        let (listeners, clusters) = &self.state.served().warming;
+        let series = ManagerSeries::new(&self.registry, "");
+        // Beyond all workers: the counters of other threads.
+        let stats = self.registry.worker(usize::MAX);
+        let show = |gauge: Gauge, counted: &mut usize, now: usize| {
+            let change = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+            stats.gauge_add(gauge, change(now) - change(*counted));
+            *counted = now;
+        };
+        show(
+            series.warming_listeners,
+            &mut self.counted.0,
+            listeners.len(),
+        );
+        show(series.warming_clusters, &mut self.counted.1, clusters.len());
+        for (what, names) in [("listener", listeners), ("cluster", clusters)] {
+            for name in names {
+                tracing::warn!("the {what} `{name}` waits for what its file does not hold yet");
+            }
+        }
+        if self.state.is_warm()
+            && let Some(warm) = self.warm.take()
+        {
+            warm();
+        }
+    }
+}
+
+fn series(kind: Kind, registry: &Registry, name: &str) -> UpdateSeries {
+    match kind {
+        Kind::Listeners => LdsSeries::new(registry, name).into(),
+        Kind::Clusters => CdsSeries::new(registry, name).into(),
+        Kind::Routes => RdsSeries::new(registry, name).into(),
+        Kind::Endpoints => EdsSeries::new(registry, name).into(),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
+}

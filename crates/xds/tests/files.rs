@@ -1,0 +1,513 @@
+//! Files of a `path_config_source`: what is taken from them, when, and what stays where one is
+//! wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+use shunt_proxy::admin::readiness::Readiness;
+use shunt_proxy::observe::stats::Registry;
+use shunt_proxy::server::{Bound, Config, Running};
+use shunt_xds::files::Watching;
+use shunt_xds::{Converter, LoadError, Loaded, load_bootstrap};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The folder of a test's files.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Write a file in place.
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Move a file to its place, as it has to be done.
+    fn put(&self, name: &str, text: &str) {
+        self.write("new", text);
+        fs::rename(self.path("new"), self.path(name)).unwrap();
+    }
+}
+
+/// A sidecar in this process.
+struct Sidecar {
+    registry: Registry,
+    process: Arc<shunt_proxy::worker::Process>,
+    warm: Arc<AtomicBool>,
+    _watching: Watching,
+    running: Option<Running>,
+}
+
+impl Sidecar {
+    fn start(bootstrap: &Path) -> Self {
+        let loaded =
+            load_bootstrap(bootstrap, &Converter::InProcess).unwrap_or_else(|e| panic!("{e}"));
+        let Loaded { model, updates, .. } = loaded;
+        let bound = Bound::bind(&Config {
+            resources: model.resources,
+            workers: 1,
+            drain_time: Duration::from_secs(1),
+        });
+        let bound = bound.unwrap();
+        let process = Arc::clone(bound.process());
+        let registry = process.registry.clone();
+        let (running, control) = bound.run().unwrap();
+        let warm = Arc::new(AtomicBool::new(false));
+        let when_warm = {
+            let warm = Arc::clone(&warm);
+            move || warm.store(true, Ordering::SeqCst)
+        };
+        let watching = updates.unwrap().watch(control, registry.clone(), when_warm);
+        Self {
+            registry,
+            process,
+            warm,
+            _watching: watching.unwrap(),
+            running: Some(running),
+        }
+    }
+
+    fn value(&self, name: &str, labels: &[(&'static str, &str)]) -> u64 {
+        self.registry.value(name, labels).unwrap_or(0)
+    }
+
+    /// Wait until a counter or gauge has this value.
+    fn wait(&self, name: &str, labels: &[(&'static str, &str)], value: u64) {
+        let what = || {
+            format!(
+                "{name}{labels:?} is {}, not {value}",
+                self.value(name, labels)
+            )
+        };
+        eventually(what, || self.value(name, labels) == value);
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listeners = self.process.store.listeners();
+        listeners.all.iter().map(|l| l.name.to_string()).collect()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        if let Some(running) = self.running.take() {
+            runtime
+                .unwrap()
+                .block_on(running.shut_down(&Readiness::new()));
+        }
+    }
+}
+
+fn eventually(what: impl Fn() -> String, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{}", what());
+        std::thread::yield_now();
+    }
+}
+
+/// A port that is free now.
+fn free_port() -> SocketAddr {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.local_addr().unwrap()
+}
+
+/// The status and body of the answer to one request.
+fn ask(to: SocketAddr) -> (String, String) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].to_owned(), body.to_owned())
+}
+
+/// Wait until a request is answered with this body.
+fn until_body(to: SocketAddr, body: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let answer = ask(to);
+        if answer.1 == body {
+            return;
+        }
+        assert!(Instant::now() < deadline, "still {answer:?}, not {body}");
+    }
+}
+
+fn bootstrap(files: &Files, lds: &str, cds: &str) -> PathBuf {
+    let source = |name: &str| {
+        format!(
+            "{{ path_config_source: {{ path: {} }} }}",
+            files.path(name).display()
+        )
+    };
+    let text = format!(
+        "dynamic_resources:\n  lds_config: {}\n  cds_config: {}\n",
+        source(lds),
+        source(cds)
+    );
+    files.write("bootstrap.yaml", &text);
+    files.path("bootstrap.yaml")
+}
+
+const EMPTY: &str = "resources: []";
+
+/// A listener with these routes.
+fn listener(name: &str, at: SocketAddr, routes: &str) -> String {
+    format!(
+        r#"- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: {name}
+  address: {{ socket_address: {{ address: {}, port_value: {} }} }}
+  filter_chains:
+  - filters:
+    - name: hcm
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+        stat_prefix: http
+        {routes}
+        http_filters:
+        - name: router
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+"#,
+        at.ip(),
+        at.port()
+    )
+}
+
+fn direct(body: &str) -> String {
+    format!(
+        "route_config: {{ virtual_hosts: [{{ name: all, domains: ['*'], routes: [{{ match: {{ \
+         prefix: / }}, direct_response: {{ status: 200, body: {{ inline_string: {body} }} }} }}] \
+         }}] }}"
+    )
+}
+
+fn rds(files: &Files, name: &str) -> String {
+    let path = files.path("rds.yaml");
+    format!(
+        "rds: {{ route_config_name: {name}, config_source: {{ path_config_source: {{ path: {} }} \
+         }} }}",
+        path.display()
+    )
+}
+
+fn resources(all: &[String]) -> String {
+    let all: String = all.concat();
+    format!("resources:\n{all}")
+}
+
+/// A route configuration that sends everything to a cluster.
+fn routes(name: &str, cluster: &str) -> String {
+    format!(
+        r#"- "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration
+  name: {name}
+  virtual_hosts: [{{ name: all, domains: ['*'], routes: [{{ match: {{ prefix: / }}, route: {{ cluster: {cluster} }} }}] }}]
+"#
+    )
+}
+
+fn eds_cluster(files: &Files, name: &str) -> String {
+    let path = files.path("eds.yaml");
+    format!(
+        r#"- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: {name}
+  type: EDS
+  eds_cluster_config: {{ eds_config: {{ path: {} }} }}
+"#,
+        path.display()
+    )
+}
+
+fn assignment(name: &str, endpoint: SocketAddr, status: &str) -> String {
+    format!(
+        r#"- "@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+  cluster_name: {name}
+  endpoints: [{{ lb_endpoints: [{{ health_status: {status}, endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }} }}] }}]
+"#,
+        endpoint.ip(),
+        endpoint.port()
+    )
+}
+
+/// An application that answers every connection with its name.
+fn application(name: &'static str) -> SocketAddr {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in socket.incoming().map_while(Result::ok) {
+            let mut seen = Vec::new();
+            let mut byte = [0];
+            while !seen.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                seen.push(byte[0]);
+            }
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{name}",
+                name.len()
+            );
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+const LDS: &str = "envoy_listener_manager_lds_update";
+const CDS: &str = "envoy_cluster_manager_cds_update";
+
+fn lds(what: &str) -> String {
+    format!("{LDS}_{what}")
+}
+
+#[test]
+fn listeners_are_added_changed_and_removed_with_their_file() {
+    let files = Files::new();
+    let (one, two) = (free_port(), free_port());
+    files.write(
+        "lds.yaml",
+        &resources(&[listener("one", one, &direct("first"))]),
+    );
+    files.write("cds.yaml", EMPTY);
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    // It serves before anything is watched.
+    assert_eq!(ask(one), ("200".to_owned(), "first".to_owned()));
+    sidecar.wait(&lds("success"), &[], 1);
+    eventually(
+        || "not warm".to_owned(),
+        || sidecar.warm.load(Ordering::SeqCst),
+    );
+
+    let both = [
+        listener("one", one, &direct("second")),
+        listener("two", two, &direct("new")),
+    ];
+    files.put("lds.yaml", &resources(&both));
+    until_body(one, "second");
+    assert_eq!(ask(two).1, "new");
+    assert_eq!(sidecar.names(), ["one", "two"]);
+
+    files.put("lds.yaml", &resources(&both[1..]));
+    sidecar.wait(&lds("success"), &[], 3);
+    assert_eq!(sidecar.names(), ["two"]);
+    assert_eq!(sidecar.value(&lds("attempt"), &[]), 3);
+    let gone = || TcpStream::connect(one).is_err();
+    eventually(|| "its socket is still there".to_owned(), gone);
+}
+
+#[test]
+fn a_wrong_file_is_counted_and_what_was_taken_before_stays() {
+    let files = Files::new();
+    let at = free_port();
+    let good = listener("one", at, &direct("good"));
+    files.write("lds.yaml", &resources(std::slice::from_ref(&good)));
+    files.write("cds.yaml", EMPTY);
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    sidecar.wait(&lds("success"), &[], 1);
+
+    // One of two is wrong: neither is taken.
+    let wrong = listener(
+        "two",
+        free_port(),
+        "route_config: { virtual_hosts: [{ name: x }] }",
+    );
+    let changed = listener("one", at, &direct("changed"));
+    files.put("lds.yaml", &resources(&[changed.clone(), wrong]));
+    sidecar.wait(&lds("rejected"), &[], 1);
+    // Not a listener at all; a type that is none; an address that another has.
+    files.put("lds.yaml", &resources(&[routes("r", "c")]));
+    sidecar.wait(&lds("rejected"), &[], 2);
+    files.put(
+        "lds.yaml",
+        &resources(&[changed.clone(), listener("two", at, &direct("x"))]),
+    );
+    sidecar.wait(&lds("rejected"), &[], 3);
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken_at = listener("two", taken.local_addr().unwrap(), &direct("x"));
+    files.put("lds.yaml", &resources(&[changed.clone(), taken_at]));
+    sidecar.wait(&lds("rejected"), &[], 4);
+    files.put("lds.yaml", "resources: [");
+    sidecar.wait(&lds("failure"), &[], 1);
+    assert_eq!(ask(at).1, "good");
+    assert_eq!(sidecar.names(), ["one"]);
+    assert_eq!(sidecar.value(&lds("success"), &[]), 1);
+
+    files.put("lds.yaml", &resources(&[changed]));
+    until_body(at, "changed");
+}
+
+#[test]
+fn a_file_that_is_written_in_place_is_read_when_it_is_moved() {
+    let files = Files::new();
+    let at = free_port();
+    files.write(
+        "lds.yaml",
+        &resources(&[listener("one", at, &direct("first"))]),
+    );
+    files.write("cds.yaml", EMPTY);
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    sidecar.wait(&lds("success"), &[], 1);
+    files.write("lds.yaml", "resources: [{ half");
+    // What is moved later is read later: then the other would have been read, too.
+    files.put("cds.yaml", "{}");
+    sidecar.wait(&format!("{CDS}_success"), &[], 2);
+    assert_eq!(sidecar.value(&lds("attempt"), &[]), 1);
+}
+
+#[test]
+fn a_swap_of_a_watched_directory_reads_its_files_again() {
+    let files = Files::new();
+    let at = free_port();
+    // As Kubernetes mounts a ConfigMap: files are links through ..data, which is swapped.
+    let version = |n: u32, body: &str| {
+        let folder = files.path(&format!("..{n}"));
+        fs::create_dir(&folder).unwrap();
+        let text = resources(&[listener("one", at, &direct(body))]);
+        fs::write(folder.join("lds.yaml"), text).unwrap();
+        std::os::unix::fs::symlink(format!("..{n}"), files.path("..data_tmp")).unwrap();
+        fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
+    };
+    version(1, "first");
+    std::os::unix::fs::symlink("..data/lds.yaml", files.path("lds.yaml")).unwrap();
+    let path = files.path("lds.yaml");
+    let text = format!(
+        "dynamic_resources:\n  lds_config:\n    path_config_source:\n      path: {}\n      \
+         watched_directory: {{ path: {} }}\n",
+        path.display(),
+        files.0.path().display()
+    );
+    let boots = Files::new();
+    boots.write("bootstrap.yaml", &text);
+    let sidecar = Sidecar::start(&boots.path("bootstrap.yaml"));
+    sidecar.wait(&lds("success"), &[], 1);
+    assert_eq!(ask(at).1, "first");
+    version(2, "second");
+    until_body(at, "second");
+}
+
+#[test]
+fn clusters_and_listeners_wait_for_what_is_in_other_files() {
+    let files = Files::new();
+    let at = free_port();
+    let (one, two) = (application("one"), application("two"));
+    files.write(
+        "lds.yaml",
+        &resources(&[listener("in", at, &rds(&files, "r"))]),
+    );
+    files.write("cds.yaml", &resources(&[eds_cluster(&files, "c")]));
+    files.write("rds.yaml", EMPTY);
+    files.write("eds.yaml", EMPTY);
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    let warming = "envoy_listener_manager_total_listeners_warming";
+    sidecar.wait(warming, &[], 1);
+    sidecar.wait("envoy_cluster_manager_warming_clusters", &[], 1);
+    assert!(sidecar.names().is_empty());
+    assert!(!sidecar.warm.load(Ordering::SeqCst));
+
+    // Routes come: the listener serves, though its cluster still waits.
+    files.put("rds.yaml", &resources(&[routes("r", "c")]));
+    sidecar.wait(warming, &[], 0);
+    assert_eq!(ask(at).0, "503");
+    assert!(!sidecar.warm.load(Ordering::SeqCst));
+    files.put("eds.yaml", &resources(&[assignment("c", one, "HEALTHY")]));
+    until_body(at, "one");
+    eventually(
+        || "not warm".to_owned(),
+        || sidecar.warm.load(Ordering::SeqCst),
+    );
+    let labels = [("envoy_cluster_name", "c")];
+    sidecar.wait("envoy_cluster_update_success", &labels, 2);
+    let labels = [("envoy_rds_route_config", "r")];
+    assert_eq!(sidecar.value("envoy_http_rds_update_success", &labels), 2);
+
+    // Other endpoints; then an unhealthy one; and what a file no longer names stays.
+    files.put("eds.yaml", &resources(&[assignment("c", two, "HEALTHY")]));
+    until_body(at, "two");
+    files.put("eds.yaml", EMPTY);
+    let labels = [("envoy_cluster_name", "c")];
+    sidecar.wait("envoy_cluster_update_success", &labels, 4);
+    assert_eq!(ask(at).1, "two");
+    files.put("eds.yaml", &resources(&[assignment("c", two, "UNHEALTHY")]));
+    eventually(|| "still used".to_owned(), || ask(at).0 == "503");
+    files.put("eds.yaml", &resources(&[assignment("c", one, "HEALTHY")]));
+    until_body(at, "one");
+
+    // A listener that names other routes serves as before until they come.
+    files.put(
+        "lds.yaml",
+        &resources(&[listener("in", at, &rds(&files, "s"))]),
+    );
+    sidecar.wait(warming, &[], 1);
+    assert_eq!(ask(at).1, "one");
+    files.put(
+        "cds.yaml",
+        &resources(&[eds_cluster(&files, "c"), eds_cluster(&files, "d")]),
+    );
+    let answers = [assignment("d", two, "HEALTHY")];
+    files.put("eds.yaml", &resources(&answers));
+    files.put("rds.yaml", &resources(&[routes("s", "d")]));
+    until_body(at, "two");
+    // A removed cluster: its routes are answered 503.
+    files.put("cds.yaml", EMPTY);
+    eventually(|| "still there".to_owned(), || ask(at).0 == "503");
+}
+
+#[test]
+fn a_source_that_is_not_there_refuses_the_start() {
+    let files = Files::new();
+    files.write("cds.yaml", EMPTY);
+    let path = bootstrap(&files, "missing.yaml", "cds.yaml");
+    let error = load_bootstrap(&path, &Converter::InProcess).unwrap_err();
+    let LoadError::Invalid { problems, .. } = &error else {
+        panic!("{error}")
+    };
+    let problem = &problems.list()[0];
+    assert_eq!(
+        problem.path,
+        "dynamic_resources.lds_config.path_config_source.path"
+    );
+    assert!(problem.message.contains("missing.yaml"), "{problem}");
+    assert!(problem.message.contains("must exist"), "{problem}");
+}
+
+#[test]
+fn a_wrong_file_at_the_start_keeps_the_sidecar_from_being_ready() {
+    let files = Files::new();
+    let at = free_port();
+    files.write("lds.yaml", "resources: [{ '@type': x }]");
+    files.write("cds.yaml", EMPTY);
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    sidecar.wait(&lds("rejected"), &[], 1);
+    sidecar.wait(&format!("{CDS}_success"), &[], 1);
+    assert!(!sidecar.warm.load(Ordering::SeqCst));
+    files.put(
+        "lds.yaml",
+        &resources(&[listener("one", at, &direct("good"))]),
+    );
+    eventually(
+        || "not warm".to_owned(),
+        || sidecar.warm.load(Ordering::SeqCst),
+    );
+    assert_eq!(ask(at).1, "good");
+}
