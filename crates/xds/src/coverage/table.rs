@@ -1,5 +1,6 @@
 //! The table itself, in the order in which a bootstrap is read. `docs/config.md` shows it.
 
+mod files;
 mod listener;
 mod tls;
 
@@ -18,7 +19,9 @@ const BOUNDED: Verdict =
 
 /// Everything that is not refused, by message and field.
 pub fn table() -> impl Iterator<Item = &'static Coverage> {
-    [listener::LISTENERS, tls::TLS, TABLE].into_iter().flatten()
+    [files::FILES, listener::LISTENERS, tls::TLS, TABLE]
+        .into_iter()
+        .flatten()
 }
 
 const TABLE: &[Coverage] = &[
@@ -65,55 +68,6 @@ const TABLE: &[Coverage] = &[
     Coverage {
         message: "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
         fields: &[("listeners", Implemented), ("clusters", Implemented)],
-    },
-    Coverage {
-        message: "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
-        fields: &[
-            ("lds_config", Partly("a file")),
-            ("cds_config", Partly("a file")),
-        ],
-    },
-    // Files of resources.
-    Coverage {
-        message: "envoy.config.core.v3.ConfigSource",
-        fields: &[
-            ("path_config_source", Implemented),
-            ("path", Implemented),
-            ("resource_api_version", Partly("`V3`")),
-            (
-                "initial_fetch_timeout",
-                Inert(
-                    "a file answers at once; what it does not hold yet is waited for without limit",
-                ),
-            ),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.core.v3.PathConfigSource",
-        fields: &[
-            (
-                "path",
-                Partly("read again when a file is moved to its place, never when it is written to"),
-            ),
-            ("watched_directory", Implemented),
-        ],
-    },
-    Coverage {
-        message: "envoy.config.core.v3.WatchedDirectory",
-        fields: &[("path", Implemented)],
-    },
-    Coverage {
-        message: "envoy.service.discovery.v3.DiscoveryResponse",
-        fields: &[
-            ("resources", Implemented),
-            ("type_url", Implemented),
-            ("version_info", Inert("a file is known by what it holds")),
-            ("nonce", Inert("nobody is answered")),
-            (
-                "control_plane",
-                Inert("it names who wrote the file to nobody"),
-            ),
-        ],
     },
     Coverage {
         message: "envoy.config.bootstrap.v3.Admin",

@@ -7,6 +7,7 @@ use super::watch::{Happened, Watcher};
 use crate::convert::Converter;
 use nix::sys::eventfd::EventFd;
 use shunt_proxy::control::Control;
+use shunt_proxy::model::Name;
 use shunt_proxy::observe::series::{
     CdsSeries, EdsSeries, LdsSeries, ManagerSeries, RdsSeries, UpdateSeries,
 };
@@ -94,7 +95,7 @@ impl Updates {
             control,
             registry,
             warm: Some(Box::new(warm)),
-            counted: (0, 0),
+            told: Default::default(),
         };
         thread::Builder::new()
             .name("configuration".into())
@@ -110,8 +111,8 @@ struct Worker {
     control: Control,
     registry: Registry,
     warm: Option<Warm>,
-    /// Warming listeners and clusters, as the gauges show them.
-    counted: (usize, usize),
+    /// Warming listeners and clusters, as the log and the gauges tell.
+    told: (Vec<Name>, Vec<Name>),
 }
 
 impl Worker {
@@ -213,33 +214,35 @@ impl Worker {
         Ok(())
     }
 
-    /// Show what waits, and tell when nothing does.
+    /// Tell what waits, and when nothing does.
     fn tell(&mut self) {
-        let (listeners, clusters) = &self.state.served().warming;
-        let series = ManagerSeries::new(&self.registry, "");
-        // Beyond all workers: the counters of other threads.
-        let stats = self.registry.worker(usize::MAX);
-        let show = |gauge: Gauge, counted: &mut usize, now: usize| {
-            let change = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-            stats.gauge_add(gauge, change(now) - change(*counted));
-            *counted = now;
-        };
-        show(
-            series.warming_listeners,
-            &mut self.counted.0,
-            listeners.len(),
-        );
-        show(series.warming_clusters, &mut self.counted.1, clusters.len());
-        for (what, names) in [("listener", listeners), ("cluster", clusters)] {
-            for name in names {
-                tracing::warn!("the {what} `{name}` waits for what its file does not hold yet");
-            }
+        let warming = &self.state.served().warming;
+        if *warming != self.told {
+            let before = std::mem::replace(&mut self.told, warming.clone());
+            let series = ManagerSeries::new(&self.registry, "");
+            self.show(
+                "listener",
+                series.warming_listeners,
+                &before.0,
+                &self.told.0,
+            );
+            self.show("cluster", series.warming_clusters, &before.1, &self.told.1);
         }
         if self.state.is_warm()
             && let Some(warm) = self.warm.take()
         {
             warm();
         }
+    }
+
+    fn show(&self, what: &str, gauge: Gauge, before: &[Name], now: &[Name]) {
+        for name in now.iter().filter(|name| !before.contains(name)) {
+            tracing::warn!("the {what} `{name}` waits for what its file does not hold yet");
+        }
+        // Beyond all workers: the counters of other threads.
+        let stats = self.registry.worker(usize::MAX);
+        let count = |names: &[Name]| i64::try_from(names.len()).unwrap_or(i64::MAX);
+        stats.gauge_add(gauge, count(now) - count(before));
     }
 }
 
