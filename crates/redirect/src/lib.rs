@@ -9,8 +9,8 @@
 //! a packet.
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-mod arbitrary;
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
 pub mod backend;
 pub mod capture;
 mod cgroup;

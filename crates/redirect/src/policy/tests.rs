@@ -315,7 +315,9 @@ fn every_field_is_written_with_its_value() {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back_as_the_same_policy(config in arbitrary::config()) {
+    fn what_is_written_reads_back_as_the_same_policy(
+        config in arbitrary::policy(&arbitrary::Leaves::any()),
+    ) {
         let text = write(&config).unwrap();
         match (read(&text), config.validate()) {
             (Ok(again), Ok(())) => prop_assert_eq!(again, config, "{}", text),
