@@ -267,6 +267,7 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
+            messages.extend(before_the_sidecar(&request.config));
             messages
         }
         Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
@@ -283,6 +284,20 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
         messages.extend(warnings(request).into_iter().map(Message::warn));
     }
     Ok(messages)
+}
+
+/// What becomes of init containers that run after this one and before the sidecar. Which there are,
+/// nobody tells this one.
+fn before_the_sidecar(config: &CaptureConfig) -> Option<Message> {
+    let outbound = &config.outbound;
+    (verify::in_kubernetes() && !outbound.captures_nothing()).then(|| {
+        Message::info(format!(
+            "while no sidecar listens on port {}, captured connections are refused: an init \
+             container that needs the network belongs after a native sidecar (restartPolicy: \
+             Always), or what it calls must be excluded",
+            outbound.port
+        ))
+    })
 }
 
 /// What may not be meant. What is done is done, even if the pod cannot be looked at any more.

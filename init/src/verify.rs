@@ -34,7 +34,7 @@ impl Choice {
 }
 
 /// The kubelet gives every container this variable.
-fn in_kubernetes() -> bool {
+pub(crate) fn in_kubernetes() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 

@@ -55,8 +55,34 @@ fn no_container_that_stays_has_any_privilege() -> Result<()> {
             ensure!(set == "0000000000000000", "{container} may {set}");
         }
         ensure!(field("NoNewPrivs:") == "1", "{container} may gain more");
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        let root = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ').skip(4);
+            (words.next()? == "/").then(|| words.next().map(str::to_owned))?
+        });
+        let root = root.context("no root")?;
+        let is_read_only = root.split(',').any(|option| option == "ro");
+        ensure!(is_read_only, "{container} may write its root: {root}");
         // SECCOMP_MODE_FILTER
         ensure!(field("Seccomp:") == "2", "{container} may call anything");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_image_has_no_program_but_what_was_put_into_it() -> Result<()> {
+    let cluster = cluster()?;
+    let pod = cluster.wait_ready("mesh")?;
+    let all = ["initContainers", "containers"].map(|kind| &pod.json["spec"][kind]);
+    let mut images = all.into_iter().filter_map(Value::as_array).flatten();
+    ensure!(images.all(|container| container["image"] == "shunt.test/shunt:1"));
+    for program in ["sh", "/bin/sh", "ls", "iptables", "nft"] {
+        let ended = cluster.exec("mesh", "app", &[program])?;
+        let why = &ended.stderr;
+        ensure!(
+            !ended.status.success() && (why.contains("not found") || why.contains("no such file")),
+            "{program}: {ended}"
+        );
     }
     Ok(())
 }
