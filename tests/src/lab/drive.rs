@@ -37,7 +37,7 @@ const PORTS: std::ops::Range<u16> = 20_000..60_000;
 
 /// How long nothing may happen before the flows that are left are given up. Everything is on this
 /// machine: a packet that is not dropped arrives while the call that sent it is running.
-pub const PATIENCE: Duration = Duration::from_millis(160);
+pub const PATIENCE: Duration = Duration::from_millis(60);
 
 /// One look for events.
 const GLANCE: Duration = Duration::from_millis(20);
