@@ -346,9 +346,18 @@ fn a_policy_file_is_applied_and_flags_replace_what_it_says() {
         assert_eq!(code, 2, "{error}");
         assert!(
             error.starts_with(
-                "shunt-init: standard input: line 6, column 20: spec.outbound.excludePorts[0]: "
+                "shunt-init: standard input: line 6, column 20: spec.outbound.excludePorts[0] is `9010-9000`: "
             ),
             "{error}"
+        );
+        let mut command = Command::new("sh");
+        let latin = format!("printf 'kind: \\351' | {PROGRAM} apply --policy -");
+        let Ran(code, _, error) = ran(command.args(["-c", &latin]));
+        assert_eq!(code, 2, "{error}");
+        assert_eq!(
+            error,
+            "shunt-init: standard input: line 1, column 7: the byte 0xe9 is not UTF-8; save the file \
+             as UTF-8\n"
         );
         assert_eq!(nft("list table inet shunt"), rules);
     });

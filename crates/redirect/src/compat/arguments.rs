@@ -256,7 +256,18 @@ impl Values {
         Ok(value.transpose()?.unwrap_or(default))
     }
 
-    /// What is wrong with the value of a flag, given or not.
+    /// What is wrong with the value of a flag, given or not; one that is not given has none.
+    pub(crate) fn error_without_default(&self, flag: &str, reason: Reason) -> ArgumentError {
+        match self.get(flag) {
+            Some(value) => value.error(reason),
+            None => ArgumentError {
+                origin: format!("--{flag}"),
+                reason,
+            },
+        }
+    }
+
+    /// What is wrong with the value of a flag, given or by default.
     pub(crate) fn error(&self, flag: &str, reason: Reason) -> ArgumentError {
         match self.get(flag) {
             Some(value) => value.error(reason),

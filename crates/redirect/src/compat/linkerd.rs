@@ -23,7 +23,7 @@ use self::flags::{
 };
 use super::arguments::{ArgumentError, Given, LOG_AS_JSON, LOG_FORMAT, Values, augment};
 use super::request::{Action, Request};
-use super::values::{Reason, backend, cidrs, item, number, port, ports};
+use super::values::{NOT_AN_ID, Reason, backend, cidrs, item, number, port, ports};
 use crate::capture::{
     self, CaptureConfig, Inbound, InboundCapture, InboundMode, Ipv6Mode, Outbound, OutboundCapture,
     OwnerGroups, Port, Ports, ProxyIdentity,
@@ -160,7 +160,7 @@ impl Values {
         let given = self.filled(flag).filter(|value| value.text != "-1");
         match given {
             Some(value) => value.read(port),
-            None => Err(self.error(
+            None => Err(self.error_without_default(
                 flag,
                 Reason::Is("is missing: give the port at which the proxy listens".into()),
             )),
@@ -175,7 +175,7 @@ impl Values {
                 return Ok(None);
             }
             let id = number(text).filter(|id| *id != u32::MAX);
-            let id = id.ok_or_else(|| item(text, "an id is a number; names are not looked up"))?;
+            let id = id.ok_or_else(|| item(text, NOT_AN_ID))?;
             Ok((id > 0).then_some(id))
         })?;
         Ok(id.flatten().into_iter().collect())
@@ -187,7 +187,7 @@ impl Values {
             Field::ProxyGids => PROXY_GID,
             _ => PROXY_UID,
         };
-        self.error(flag, Reason::Invalid(invalid, Vocabulary::Linkerd))
+        self.error_without_default(flag, Reason::Invalid(invalid, Vocabulary::Linkerd))
     }
 }
 

@@ -225,9 +225,9 @@ fn from_file(name: &str) -> Result<CaptureConfig, ApplyArgsError> {
 /// Larger than any policy: 100,000 blocks take two.
 const MOST_BYTES: u64 = 8 << 20;
 
-fn limited(file: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+fn limited(file: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MOST_BYTES {
         let what = format!("it is longer than {} MiB", MOST_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));

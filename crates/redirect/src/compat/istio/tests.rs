@@ -459,6 +459,11 @@ fn what_is_wrong_is_named_with_its_remedy() {
         ),
         (&["-p", "65536"], "a port is a number from 1 to 65535"),
         (
+            &["-p", "015001"],
+            "the item `015001`: a zero before a number makes it octal to some programs",
+        ),
+        (&["-u", "01337"], "a zero before a number makes it octal"),
+        (
             &["-z", "http"],
             "-z 'http' (--inbound-capture-port) has the item `http`",
         ),
@@ -476,7 +481,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
         (&["-o", "0:80"], "the item `0`"),
         (
             &["-u", "istio-proxy"],
-            "the item `istio-proxy`: an id is a number; names are not looked up",
+            "the item `istio-proxy`: an id is a number from 0 to 4294967294; names are not looked up",
         ),
         (&["-u", "4294967295"], "an id is a number"),
         (&["-g", "1,-2"], "the item `-2`: an id is a number"),

@@ -103,7 +103,7 @@ fn ids_of_0_and_below_are_none_and_one_is_needed() {
         Ok((BTreeSet::new(), some(8)))
     );
     for (list, words) in [
-        (&[][..], "--proxy-uid by default names nobody"),
+        (&[][..], "--proxy-uid names nobody"),
         (&["-u", "0"], "-u '0' (--proxy-uid) names nobody"),
         (
             &["-u", "-1", "-g", "0"],
@@ -156,7 +156,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
     for (list, message) in [
         (
             &["-o", "4140", "-u", "1"][..],
-            "--incoming-proxy-port by default is missing: give the port at which",
+            "--incoming-proxy-port is missing: give the port at which",
         ),
         (
             &["-p", "4143", "-o", "-1", "-u", "1"],
