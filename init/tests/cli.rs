@@ -306,6 +306,71 @@ fn init_reading(arguments: &[&str], input: &str) -> Ran {
 }
 
 #[test]
+fn warnings_name_the_flag_or_the_field_that_was_written() {
+    in_namespace(|| {
+        ip("link add eth0 type veth peer name outer");
+        ip("addr add 10.0.0.2/24 dev eth0");
+        let excluding = |what: &str| {
+            format!("apiVersion: shunt.dev/v1\nkind: CapturePolicy\nspec: {{{what}}}\n")
+        };
+        let nothing = excluding("outbound: {excludeCidrs: [0.0.0.0/0]}");
+        for (arguments, input, words) in [
+            (
+                &["apply", "--exclude-outbound-cidrs=0.0.0.0/0"][..],
+                "",
+                "--exclude-outbound-cidrs excludes every IPv4 address",
+            ),
+            (
+                &["apply", "--policy=-"],
+                &nothing,
+                "outbound.excludeCidrs excludes every IPv4 address",
+            ),
+            (
+                &[
+                    "apply",
+                    "--policy=-",
+                    "--exclude-outbound-cidrs=0.0.0.0/1,128.0.0.0/1",
+                ],
+                &nothing,
+                "--exclude-outbound-cidrs excludes every IPv4 address",
+            ),
+            (
+                &["istio-iptables", "-i*", "-b*", "-x0.0.0.0/0"],
+                "",
+                "-x excludes every IPv4 address",
+            ),
+            (
+                &[
+                    "linkerd-init",
+                    "-p1",
+                    "-o2",
+                    "-u3",
+                    "--outbound-ports-to-ignore=1-65535",
+                ],
+                "",
+                "--outbound-ports-to-ignore excludes every port",
+            ),
+            (
+                &["apply", "--exclude-interfaces=e+"],
+                "",
+                "--exclude-interfaces names every interface of the pod that has an address (eth0)",
+            ),
+            (
+                &["istio-iptables", "-i*", "-b*", "-ceth1,eth+"],
+                "",
+                "-c names every interface of the pod that has an address (eth0)",
+            ),
+        ] {
+            let Ran(code, _, error) = init_reading(arguments, input);
+            assert_eq!(code, 0, "{arguments:?}: {error}");
+            let warning = format!("shunt-init: warning: {words}");
+            assert!(error.starts_with(&warning), "{arguments:?}: {error}");
+            assert_eq!(error.lines().count(), 1, "{arguments:?}: {error}");
+        }
+    });
+}
+
+#[test]
 fn apply_without_arguments_writes_what_the_injector_asks_for() {
     in_namespace(|| {
         let Ran(code, output, error) = init("apply");

@@ -178,6 +178,14 @@ pub struct ArgumentError {
     reason: Reason,
 }
 
+impl ArgumentError {
+    /// A field that no argument has set, but which contradicts one that was.
+    pub(crate) fn of_field(name: &str, reason: Reason) -> Self {
+        let origin = name.to_owned();
+        Self { origin, reason }
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug)]
 enum Origin {

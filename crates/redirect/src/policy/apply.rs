@@ -15,7 +15,8 @@ use crate::compat::values::{
     Reason, backend, cidrs, ids, interfaces, ipv6_mode, item, items, port, ports,
 };
 use crate::compat::{Action, Request};
-use crate::field::Vocabulary;
+use crate::field::{Field, Flagged, Vocabulary};
+use crate::validate::Invalid;
 
 const POLICY: &str = "policy";
 const PROXY_UIDS: &str = "proxy-uids";
@@ -184,13 +185,10 @@ impl ApplyArgs {
             None => CaptureConfig::default(),
         };
         values.replace(&mut config)?;
-        config.validate().map_err(|invalid| {
-            let name = match values.flag_of(&invalid) {
-                Some(name) => name,
-                None => POLICY,
-            };
-            values.error(name, Reason::Invalid(invalid, Vocabulary::Policy))
-        })?;
+        let vocabulary = Vocabulary::Flags(values.flagged());
+        config
+            .validate()
+            .map_err(|invalid| values.contradiction(invalid, vocabulary))?;
         values.switch(LOG_AS_JSON)?;
         let action = if values.switch(DRY_RUN)? {
             Action::Print { file: None }
@@ -202,7 +200,7 @@ impl ApplyArgs {
             network_namespace: values
                 .filled(NETWORK_NAMESPACE)
                 .map(|value| PathBuf::from(&value.text)),
-            ..Request::new(config, action, Vocabulary::Policy)
+            ..Request::new(config, action, vocabulary)
         })
     }
 }
@@ -329,19 +327,26 @@ impl Values {
         self.get(name).map(|value| value.read(parse)).transpose()
     }
 
-    /// The flag that a contradiction is about, if it was given.
-    fn flag_of(&self, invalid: &crate::validate::Invalid) -> Option<&'static str> {
-        use crate::field::Field;
-        let flag = match invalid.field() {
-            Field::InboundPort => INBOUND_PORT,
-            Field::OutboundPort => OUTBOUND_PORT,
-            Field::DnsPort => DNS,
-            Field::TproxyMark | Field::TproxyTable => TPROXY,
-            Field::Proxy | Field::ProxyUids => PROXY_UIDS,
-            Field::ProxyGids => PROXY_GIDS,
-            _ => return None,
-        };
-        self.get(flag).map(|_value| flag)
+    /// The fields that these flags set; without a file, all that have one.
+    fn flagged(&self) -> Flagged {
+        if self.get(POLICY).is_none() {
+            return Flagged::ALL;
+        }
+        let given = Field::ALL.into_iter().filter(|field| {
+            let flag = field.flag().map(|flag| flag.trim_start_matches('-'));
+            flag.is_some_and(|flag| self.get(flag).is_some())
+        });
+        given.fold(Flagged::default(), Flagged::with)
+    }
+
+    /// At the flag that it is about, or at the field of the file.
+    fn contradiction(&self, invalid: Invalid, vocabulary: Vocabulary) -> ArgumentError {
+        let name = invalid.field().name(vocabulary);
+        let reason = Reason::Invalid(invalid, vocabulary);
+        match name.strip_prefix("--") {
+            Some(flag) => self.error(flag, reason),
+            None => ArgumentError::of_field(name, reason),
+        }
     }
 }
 

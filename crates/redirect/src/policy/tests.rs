@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::{ApplyArgs, read, write};
 use crate::arbitrary;
 use crate::capture::{self, CaptureConfig, Dns, DnsServers, InboundCapture, InboundMode};
+use crate::field::Field;
 
 const HEAD: &str = "apiVersion: shunt.dev/v1\nkind: CapturePolicy\n";
 
@@ -515,6 +516,18 @@ fn flags_of(list: &[String]) -> ApplyArgs {
     ApplyArgs::from_arg_matches(&command.get_matches_from(list)).unwrap()
 }
 
+#[test]
+fn each_flag_that_a_field_names_exists() {
+    let flags = Field::ALL.into_iter().filter_map(Field::flag);
+    let unknown = flags
+        .filter(|flag| {
+            let mut known = super::apply::FLAGS.iter();
+            !known.any(|known| flag.strip_prefix("--") == Some(known.long))
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(unknown, [""; 0]);
+}
+
 /// What some flag takes, more often than not.
 fn flag_value() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -547,7 +560,11 @@ fn flags_replace_what_the_file_says_and_empty_ones_empty_it() {
     for (flag, words) in [
         (
             "--inbound-port=15001",
-            "--inbound-port=15001 is also the value of outbound.port",
+            "--inbound-port=15001 is also the value of --outbound-port",
+        ),
+        (
+            "--outbound-port=15006",
+            "--inbound-port by default is also the value of --outbound-port (15006)",
         ),
         ("--capture-outbound-cidrs=", "has an empty item"),
         (
