@@ -249,9 +249,9 @@ pub(crate) fn ipv6_mode(text: &str) -> Result<Ipv6Mode, Reason> {
     match text {
         "auto" => Ok(Ipv6Mode::Auto),
         "istio" => Ok(Ipv6Mode::Istio),
-        "on" => Ok(Ipv6Mode::On),
-        "off" => Ok(Ipv6Mode::Off),
-        _ => Err(Reason::NotOneOf(&["auto", "istio", "on", "off"])),
+        "always" => Ok(Ipv6Mode::On),
+        "never" => Ok(Ipv6Mode::Off),
+        _ => Err(Reason::NotOneOf(&["auto", "istio", "always", "never"])),
     }
 }
 

@@ -10,10 +10,8 @@ use super::PolicyError;
 use crate::capture::{
     self, CaptureConfig, Dns, DnsServers, InboundCapture, InboundMode, OutboundCapture, Ports,
 };
-use crate::compat::arguments::{ArgumentError, Flag, Given, LOG_AS_JSON, Values, augment};
-use crate::compat::values::{
-    Reason, backend, cidrs, ids, interfaces, ipv6_mode, item, items, port, ports,
-};
+use crate::compat::arguments::{ArgumentError, BACKEND, Flag, Given, LOG_AS_JSON, Values, augment};
+use crate::compat::values::{Reason, cidrs, ids, interfaces, ipv6_mode, item, items, port, ports};
 use crate::compat::{Action, Request};
 use crate::field::{Field, Flagged, Vocabulary};
 use crate::validate::Invalid;
@@ -36,7 +34,6 @@ const DNS: &str = "dns";
 const IPV6: &str = "ipv6";
 const DRY_RUN: &str = "dry-run";
 const NETWORK_NAMESPACE: &str = "network-namespace";
-const BACKEND: &str = "backend";
 
 /// All flags, in the order of `--help`.
 pub(super) static FLAGS: &[Flag] = &[
@@ -103,7 +100,7 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     flag(
         IPV6,
-        "Capture IPv6: auto (if the pod has an address), istio, on, off [auto]",
+        "Capture IPv6: auto (if the pod has an address), istio, always, never [auto]",
     ),
     flag(DRY_RUN, "Print the rules, change nothing").switch(),
     flag(
@@ -196,7 +193,7 @@ impl ApplyArgs {
             Action::Apply
         };
         Ok(Request {
-            backend: values.read(BACKEND, backend)?.unwrap_or_default(),
+            backend: values.backend_or(None)?,
             network_namespace: values
                 .filled(NETWORK_NAMESPACE)
                 .map(|value| PathBuf::from(&value.text)),

@@ -531,7 +531,7 @@ fn each_flag_that_a_field_names_exists() {
 /// What some flag takes, more often than not.
 fn flag_value() -> impl Strategy<Value = String> {
     prop_oneof![
-        "all|none|resolv-conf|true|false|auto|istio|on|off|nft|eth[0-9]\\+?|",
+        "all|none|resolv-conf|true|false|auto|istio|always|never|nft|eth[0-9]\\+?|",
         "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
         "[1-9]{1,2}-[0-9]{3,5}",
         "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",

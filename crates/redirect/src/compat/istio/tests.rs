@@ -75,7 +75,6 @@ fn a_policy_that_captures_nothing_on_a_side_is_warned_of() {
         (&["-i", "", "-b", ""], true, true),
         (&["-x", "10.0.0.0/8", "-d", "80", "-o", "53"], true, true),
         (&["--dry-run"], true, true),
-        (&["--cleanup-only"], false, false),
         (&["-i", "*"], false, true),
         (&["-i", "10.0.0.0/8"], false, true),
         (&["-q", "80"], false, true),
@@ -330,6 +329,37 @@ fn dns_is_captured_if_asked_for_and_then_by_servers_or_for_all() {
 }
 
 #[test]
+fn what_counts_only_beside_another_flag_is_told_without_it() {
+    for (list, variables, words) in [
+        (
+            &["--probe-timeout", "1s"][..],
+            &[][..],
+            "--probe-timeout=1s has no effect: it counts only with --run-validation",
+        ),
+        (
+            &[],
+            &[("IPTABLES_PROBE_PORT", "15003")],
+            "IPTABLES_PROBE_PORT=15003 has no effect",
+        ),
+        (
+            &[],
+            &[("DRY_RUN_FILE_PATH", "/tmp/rules")],
+            "DRY_RUN_FILE_PATH=/tmp/rules has no effect: rules are written to a file only with",
+        ),
+    ] {
+        let notes = parse_with(list, variables).unwrap().notes;
+        assert!(
+            matches!(&notes[..], [note] if note.starts_with(words)),
+            "{notes:?}"
+        );
+        let all = [list, &["--run-validation"]].concat();
+        let dry = [list, &["--dry-run"]].concat();
+        let silent = [&all, &dry].map(|list| parse_with(list, variables).unwrap().notes.is_empty());
+        assert!(silent.contains(&true), "{list:?}");
+    }
+}
+
+#[test]
 fn what_else_the_rules_depend_on_is_followed() {
     let list = ["-c", "eth1,net+", "-k", "vnet0", "--drop-invalid"];
     let variables = [("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR", "127.0.0.0/8")];
@@ -436,7 +466,7 @@ fn ipv6_modes_are_read_and_dual_stack_widens_istios() {
         (&["--ipv6", "auto"], Ipv6Mode::Auto),
         (&["--ipv6", "istio"], Ipv6Mode::Istio),
         (&["--ipv6", "istio", "--dual-stack"], Ipv6Mode::Auto),
-        (&["--ipv6", "off", "--dual-stack"], Ipv6Mode::Off),
+        (&["--ipv6", "never", "--dual-stack"], Ipv6Mode::Off),
     ] {
         assert_eq!(config(list).ipv6, mode, "{list:?}");
     }
@@ -503,8 +533,8 @@ fn what_is_wrong_is_named_with_its_remedy() {
         ),
         (&["-m", "NONE"], "means that no rules are written at all"),
         (
-            &["--ipv6", "yes"],
-            "--ipv6=yes is not one of: 'auto', 'istio', 'on', 'off'",
+            &["--ipv6", "on"],
+            "--ipv6=on is not one of: 'auto', 'istio', 'always', 'never'",
         ),
         (
             &["-t", "0"],
@@ -549,6 +579,14 @@ fn what_is_wrong_is_named_with_its_remedy() {
         (
             &["--skip-rule-apply", "-n"],
             "--skip-rule-apply=true cannot be combined with --dry-run",
+        ),
+        (
+            &["--cleanup-only", "--backend=nft"],
+            "--backend=nft cannot be combined with --cleanup-only, which removes the rules of every",
+        ),
+        (
+            &["--skip-rule-apply", "--backend=nft"],
+            "--backend=nft cannot be combined with --skip-rule-apply, which writes none",
         ),
         (
             &["--native-nftables", "--force-iptables-binary=nft"],
@@ -665,7 +703,7 @@ fn every_name_is_given_once() {
 /// What some flag takes, more often than not.
 fn value() -> impl proptest::strategy::Strategy<Value = String> {
     proptest::prop_oneof![
-        "\\*|true|false|TPROXY|REDIRECT|auto|istio|on|off|nft|legacy|5s|eth[0-9]\\+?",
+        "\\*|true|false|TPROXY|REDIRECT|auto|istio|always|never|nft|legacy|5s|eth[0-9]\\+?",
         "[0-9]{1,5}(,[0-9]{1,5}){0,2}",
         "[1-9]{1,2}:[0-9]{3,5}",
         "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
