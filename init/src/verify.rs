@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shunt_redirect::compat::Validation;
+use shunt_redirect::compat::{Action, Request, Validation};
+use shunt_redirect::field::Vocabulary;
 use shunt_redirect::ruleset::Verdict;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
 use shunt_redirect::{Applied, Backend, CaptureConfig, Plan, PodFacts, nft};
 
+use crate::failure::Failure;
 use crate::message::Message;
-use crate::run::Failure;
 
 /// Whether the rules are proved once they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +25,38 @@ pub(crate) enum Choice {
 }
 
 impl Choice {
+    /// Why it cannot be followed, if it cannot: nothing is written that could be proved, or the proof
+    /// is asked for elsewhere.
+    pub(crate) fn refusal(self, request: &Request) -> Option<String> {
+        let other = match (self, &request.action) {
+            (Self::Auto, _) => return None,
+            (Self::Off, _) => {
+                request.validation?;
+                return Some(
+                    "--verify=off cannot be combined with --run-validation, which asks for a proof; \
+                     leave one of them out"
+                        .to_owned(),
+                );
+            }
+            (Self::On, Action::Apply) => return None,
+            (Self::On, Action::Leave) => {
+                return Some(
+                    "--verify has no effect with --skip-rule-apply, which leaves the rules to \
+                     another program; use --run-validation to prove that program's"
+                        .to_owned(),
+                );
+            }
+            (Self::On, Action::Remove) => "--cleanup-only, which removes rules",
+            (Self::On, Action::Print { .. }) if request.vocabulary == Vocabulary::Linkerd => {
+                "--simulate, which only prints rules"
+            }
+            (Self::On, Action::Print { .. }) => "--dry-run, which only prints rules",
+        };
+        Some(format!(
+            "--verify has no effect with {other}; leave one of them out"
+        ))
+    }
+
     fn holds(self) -> bool {
         match self {
             Self::Auto => in_kubernetes(),

@@ -329,7 +329,7 @@ fn hint(cause: Cause, object: Object, errno: Option<Errno>) -> &'static str {
             ". The kernel lacks an expression: `modprobe -a nft_redir nf_nat nft_counter nft_meta \
              nft_ct nft_tproxy nft_socket` on the node"
         }
-        (Cause::KernelLacks, Object::Address) => ". The kernel has no IPv6: use `--ipv6 off`",
+        (Cause::KernelLacks, Object::Address) => ". The kernel has no IPv6: use `--ipv6 never`",
         (Cause::KernelLacks, Object::Route) => {
             ". The kernel has no policy routing: TPROXY needs CONFIG_IP_MULTIPLE_TABLES, and \
              CONFIG_IPV6_MULTIPLE_TABLES where IPv6 is captured; use REDIRECT"
@@ -396,7 +396,7 @@ mod tests {
                 Object::Address,
                 Errno::EOPNOTSUPP,
                 Cause::KernelLacks,
-                "--ipv6 off",
+                "--ipv6 never",
             ),
             (Object::Rule, Errno::ENOMEM, Cause::KernelRefused, "ENOMEM"),
             (

@@ -22,6 +22,7 @@ pub mod facts;
 pub mod field;
 pub mod iptables;
 pub mod listing;
+mod nearest;
 pub mod netns;
 pub mod nft;
 pub mod plan;

@@ -23,6 +23,8 @@ pub use choice::{Backend, BackendChoice, UnknownBackend};
 pub struct Applied {
     /// What the kernel now holds, read back.
     pub plan: Plan,
+    /// What it was planned for.
+    pub pod: PodFacts,
     /// What carries it out.
     pub backend: Backend,
     /// Why it is not nf_tables, where the choice was left to Shunt.
@@ -204,6 +206,7 @@ fn carry_out(
         replaced,
         unchecked,
         plan,
+        pod,
     })
 }
 

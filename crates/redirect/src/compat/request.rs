@@ -47,13 +47,10 @@ impl Request {
         }
     }
 
-    /// What may not be meant, in the words in which it was asked for. Nothing where rules are
-    /// removed or left. `containers` are those whose user is known ([`warnings::warnings`]).
+    /// What may not be meant by the policy, in the words in which it was asked for. `containers` are
+    /// those whose user is known ([`warnings::warnings`]).
     #[must_use]
     pub fn warnings(&self, pod: &PodFacts, containers: &[Container]) -> Vec<String> {
-        if matches!(self.action, Action::Remove | Action::Leave) {
-            return Vec::new();
-        }
         warnings::warnings(&self.config, pod, containers)
             .iter()
             .map(|warning| warning.text(self.vocabulary))

@@ -133,7 +133,7 @@ impl Tools {
 
     /// The programs for IPv6, without which IPv6 cannot be captured.
     pub(super) fn ipv6(&self) -> Result<&Pair, IptablesError> {
-        let why = "because IPv6 is captured (`--ipv6 off` lets it pass the mesh by)";
+        let why = "because IPv6 is captured (`--ipv6 never` lets it pass the mesh by)";
         self.v6
             .as_ref()
             .ok_or_else(|| not_found(&[self.flavour], Family::V6, Some(why)))

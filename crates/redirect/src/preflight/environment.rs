@@ -82,7 +82,7 @@ pub(super) fn ipv6() -> Finding {
         (_, Some(true)) => Finding::note(
             CHECK,
             "is disabled on lo alone: captured IPv6 connections would not be served; \
-             `sysctl net.ipv6.conf.lo.disable_ipv6=0`, or `--ipv6 off`",
+             `sysctl net.ipv6.conf.lo.disable_ipv6=0`, or `--ipv6 never`",
         ),
         _ => Finding::good(CHECK, "is there"),
     }

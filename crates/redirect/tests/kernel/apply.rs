@@ -202,7 +202,7 @@ fn a_run_that_died_between_address_and_rules_is_continued_and_leaves_no_trace() 
 fn switching_ipv6_off_takes_the_inbound_source_away() {
     in_pod(|| {
         apply(&policy(&INJECTOR)).unwrap();
-        let off = [&INJECTOR[..], &["--ipv6", "off"]].concat();
+        let off = [&INJECTOR[..], &["--ipv6", "never"]].concat();
         let applied = apply(&policy(&off)).unwrap();
         assert_eq!(applied.ipv6, None);
         assert!(!ip("-6 addr show dev lo").contains("::6/128"));

@@ -116,7 +116,7 @@ fn rules_for_interfaces_are_read_back_and_all_others_proved_by_packets() {
 #[test]
 fn ipv6_that_is_switched_off_is_proved_to_pass() {
     in_pod(|| {
-        let (live, read_back) = proved(&["-i", "*", "-b", "*", "--ipv6", "off"]);
+        let (live, read_back) = proved(&["-i", "*", "-b", "*", "--ipv6", "never"]);
         assert_eq!(
             (live, read_back),
             (12, vec!["outbound/loopback-v4".to_owned()])
