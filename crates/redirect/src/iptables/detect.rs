@@ -5,13 +5,14 @@
 //! table exists says nothing), else to nf_tables if the kernel has it, else to the legacy tables.
 //! Nothing is written to find that out.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use shunt_abi::name::iptables;
 
 use super::error::IptablesError;
 use super::program::Program;
-use super::state::{STAGES, State, table_name, words};
+use super::state::{STAGES, State, key, table_name, words};
 use super::{Flavour, render};
 use crate::nft::Nft;
 use crate::ruleset::Family;
@@ -79,6 +80,25 @@ impl Pair {
         Ok(State::parse(&text))
     }
 
+    /// What is printed of one table before the program stops, if it does.
+    pub(super) fn saved_table(&self, table: &str) -> Result<String, IptablesError> {
+        self.save.save_table(table).map(|(text, _complete)| text)
+    }
+
+    /// How many packets each rule of ours has decided on, by key.
+    fn count(&self, counters: &mut HashMap<String, u64>) -> Result<(), IptablesError> {
+        let saved = self.save.save_with_counters()?;
+        for line in saved.lines() {
+            let counted = line.strip_prefix('[').and_then(|line| line.split_once(':'));
+            if let Some((packets, rule)) = counted
+                && let (Ok(packets), Some(key)) = (packets.parse::<u64>(), key(rule))
+            {
+                *counters.entry(key).or_default() += packets;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn restore(&self, script: &str) -> Result<(), IptablesError> {
         self.restore.restore(script)
     }
@@ -129,6 +149,16 @@ impl Tools {
             v4,
             v6: Pair::find(flavour, Family::V6)?,
         })
+    }
+
+    /// How many packets each rule of ours has decided on, by key.
+    pub(crate) fn counters(&self) -> Result<HashMap<String, u64>, IptablesError> {
+        let mut counters = HashMap::new();
+        self.v4.count(&mut counters)?;
+        if let Some(pair) = &self.v6 {
+            pair.count(&mut counters)?;
+        }
+        Ok(counters)
     }
 
     /// The programs for IPv6, without which IPv6 cannot be captured.
@@ -191,7 +221,7 @@ fn has_legacy_table(family: Family, table: &str) -> bool {
     legacy_table_names(family).lines().any(|name| name == table)
 }
 
-fn legacy_table_names(family: Family) -> String {
+pub(super) fn legacy_table_names(family: Family) -> String {
     let file = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",

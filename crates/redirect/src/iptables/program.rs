@@ -63,6 +63,11 @@ impl Program {
         self.must(&[], "")
     }
 
+    /// The same, with the counters of each rule.
+    pub(super) fn save_with_counters(&self) -> Result<String, IptablesError> {
+        self.must(&["-c"], "")
+    }
+
     /// What `*-save` prints of one table before it stops, and whether that is all.
     pub(super) fn save_table(&self, table: &str) -> Result<(String, bool), IptablesError> {
         let output = self.run_with_lock(&["-t", table], "")?;

@@ -274,7 +274,7 @@ impl Rule {
 }
 
 /// The chain that one of these expressions jumps or goes to.
-fn jump(expressions: Attributes<'_>) -> Result<Option<String>, Malformed> {
+pub(super) fn jump(expressions: Attributes<'_>) -> Result<Option<String>, Malformed> {
     for expression in expressions {
         let expression = expression?;
         let name = inner(expression, expr::NAME)?;

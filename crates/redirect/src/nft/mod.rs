@@ -10,6 +10,7 @@ mod decode;
 mod encode;
 mod expr;
 mod key;
+mod others;
 mod read;
 pub mod render;
 pub(crate) mod socket;
@@ -24,6 +25,7 @@ use shunt_abi::TableMark;
 use crate::error::{KernelError, ListError, Object};
 use crate::ruleset::Ruleset;
 use batch::{Batch, Outcome};
+pub(crate) use others::{Base, OtherChain};
 pub(crate) use read::{Listing, Snapshot, Table};
 use socket::NetlinkSocket;
 
@@ -124,11 +126,6 @@ impl Nft {
             !matches!(snapshot.table, Table::Absent),
         );
         batch.rehearse(&mut self.0)
-    }
-
-    /// Table and name of every chain, whoever made it.
-    pub(crate) fn all_chains(&mut self) -> Result<Vec<(String, String)>, KernelError> {
-        read::all_chains(&mut self.0)
     }
 
     /// Deletes our table. `false`: the rules changed since the snapshot, and nothing was done.

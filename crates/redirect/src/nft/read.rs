@@ -111,36 +111,6 @@ pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, Ker
     Err(KernelError::Busy { attempts: ATTEMPTS })
 }
 
-/// Table and name of every chain of every family.
-pub(crate) fn all_chains(socket: &mut NetlinkSocket) -> Result<Vec<(String, String)>, KernelError> {
-    let what = "list the chains of this network namespace";
-    let sequence = socket.reserve(1);
-    let mut request = Writer::default();
-    let head = Head {
-        kind: msg::GETCHAIN,
-        flags: flag::REQUEST | flag::DUMP,
-        sequence,
-        // Any.
-        family: 0,
-        resource: 0,
-    };
-    request.message(&head, |_attributes| {});
-    let mut chains = Vec::new();
-    for numbered in socket.exchange(&request.into_bytes())?.iter() {
-        if let Reply::Message(_, body) = numbered.map_err(malformed(what))?.reply {
-            let name = |kind| {
-                find(body, kind, |attribute| {
-                    attribute.string().map(str::to_owned)
-                })
-            };
-            let table = name(uapi::chain::TABLE).map_err(malformed(what))?;
-            let chain = name(uapi::chain::NAME).map_err(malformed(what))?;
-            chains.extend(table.zip(chain));
-        }
-    }
-    Ok(chains)
-}
-
 /// How many packets each rule of our table has decided on, by key.
 pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
     let what = "read the counters of table inet shunt";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Finding;
-use crate::nft::Nft;
+use crate::nft::{Nft, OtherChain};
 
 /// What the names of others' chains and tables begin with.
 const OTHERS: [(&str, &str, &str); 4] = [
@@ -26,18 +26,18 @@ const OTHERS: [(&str, &str, &str); 4] = [
 ];
 
 pub(super) fn findings() -> Vec<Finding> {
-    let chains = match Nft::open().and_then(|mut nft| nft.all_chains()) {
+    let chains = match Nft::open().and_then(|mut nft| nft.other_chains()) {
         Ok(chains) => chains,
         // Told by the other checks.
         Err(_) => return Vec::new(),
     };
     let mut found: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for (table, chain) in chains {
+    for OtherChain { table, name, .. } in chains {
         let other = OTHERS
             .iter()
-            .position(|(prefix, ..)| chain.starts_with(prefix) || table.starts_with(prefix));
+            .position(|(prefix, ..)| name.starts_with(prefix) || table.starts_with(prefix));
         if let Some(index) = other {
-            found.entry(index).or_default().push(chain);
+            found.entry(index).or_default().push(name);
         }
     }
     if found.is_empty() {

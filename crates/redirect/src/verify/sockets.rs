@@ -20,21 +20,34 @@ use super::wire::{self, Checksum, Ends, Kind, Seen};
 use crate::routing::stage::{FAR_END_ADDRESS, LINK_ADDRESS};
 use crate::ruleset::{Family, Protocol};
 
+/// What became of a packet that was handed to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It went on its way.
+    Away,
+    /// A rule dropped it on its way out.
+    Dropped,
+}
+
 /// Sockets that send, one for each sender, family and protocol.
 #[derive(Default)]
 pub(super) struct Senders(Vec<((Sender, Family, Protocol), OwnedFd)>);
 
 impl Senders {
     /// Sends the first packet of a connection as somebody, unnoticed by whoever listens there.
-    pub(super) fn send(&mut self, sender: Sender, ends: &Ends) -> io::Result<()> {
+    pub(super) fn send(&mut self, sender: Sender, ends: &Ends) -> io::Result<Sent> {
         let socket = self.socket(sender, Family::of(ends.source.0), ends.protocol)?;
         // A port would be taken for a protocol.
         let address = |address: IpAddr| SockaddrStorage::from(SocketAddr::new(address, 0));
         bind(socket.as_raw_fd(), &address(ends.source.0))?;
         let segment = ends.segment(Kind::First, Checksum::Wrong);
         let to = address(ends.destination.0);
-        sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty())?;
-        Ok(())
+        match sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty()) {
+            Ok(_) => Ok(Sent::Away),
+            // The word of the output hook, once the socket is there.
+            Err(Errno::EPERM) => Ok(Sent::Dropped),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn socket(
