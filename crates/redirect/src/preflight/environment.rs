@@ -9,6 +9,7 @@ use nix::unistd::{AccessFlags, access};
 use super::Finding;
 use super::capability::{self, NET_ADMIN, NET_RAW, SETGID, SETUID};
 use crate::error::Cause;
+use crate::sysctl;
 
 pub(super) fn capabilities() -> Vec<Finding> {
     let Some(held) = capability::effective() else {
@@ -97,6 +98,20 @@ pub(super) fn sysctls() -> Finding {
             "is read only, as in most pods: only Linkerd's --timeout-close-wait-secs needs it \
              (`privileged: true`)",
         ),
+    }
+}
+
+/// With cookies alone no connection that TPROXY captures is ever opened.
+pub(super) fn cookies() -> Finding {
+    const CHECK: &str = "SYN cookies";
+    if sysctl::cookies_always() {
+        Finding::note(
+            CHECK,
+            "are the only answer to openings (net.ipv4.tcp_syncookies is 2): connections that \
+             TPROXY captures cannot be opened so; set it to 1, or use REDIRECT",
+        )
+    } else {
+        Finding::good(CHECK, "are not the only answer to openings")
     }
 }
 

@@ -22,6 +22,7 @@ use super::stage::{Place, StageError};
 use super::values::random_port;
 use super::wire::{Ends, Kind};
 use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
+use crate::sysctl;
 
 /// Where the proxy listens, and the mark of what it gets and sends; `None` without TPROXY.
 pub(super) fn capture(rules: &Ruleset) -> Option<(u16, u32)> {
@@ -136,6 +137,7 @@ pub(super) fn inbound(
             Ok(to) if to == SocketAddr::from(ends.destination) => Ended::Right,
             other => Ended::Wrong(format!("the proxy sees {other:?} as its destination")),
         },
+        Some(Err(_)) if sysctl::cookies_always() => Ended::Cookie,
         Some(Err(error)) => Ended::Lost(format!("the proxy did not get it: {error}")),
         None => Ended::Lost("nobody answered".to_owned()),
     };
@@ -201,6 +203,9 @@ enum Ended {
     Wrong(String),
     /// Half-way.
     Lost(String),
+    /// Half-way, as all do here: the answer to its first packet was a cookie, of which no socket
+    /// knows, so that the second packet finds none.
+    Cookie,
 }
 
 /// What a conversation shows.
@@ -216,6 +221,11 @@ struct Conversation<'a> {
     /// The one to name if all of them have, and it fails yet.
     blamed: &'a str,
 }
+
+/// Why a conversation shows nothing of the rules where cookies are all that is answered.
+const COOKIES: &str = "its packets were counted, but no connection that TPROXY captures can be \
+                       opened here: net.ipv4.tcp_syncookies is 2, so that the kernel answers with \
+                       a cookie and no socket knows of it; set it to 1";
 
 fn wait<T>(watch: &Watch<'_>, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + watch.patience();
@@ -290,8 +300,18 @@ impl Watch<'_> {
                 ..Shown::default()
             });
         }
+        if matches!(ended, Ended::Cookie) && passed_over.is_empty() {
+            let hidden = keys
+                .iter()
+                .map(|key| ((*key).to_owned(), COOKIES.to_owned()));
+            return Ok(Shown {
+                hidden: hidden.collect(),
+                ..Shown::default()
+            });
+        }
         let seen = match ended {
             Ended::Right => "it was",
+            Ended::Cookie => "the proxy did not get it",
             Ended::Wrong(how) | Ended::Lost(how) => how,
         };
         let failure = |key: &str, happened: String| {

@@ -6,6 +6,7 @@ use shunt_redirect::verify::{Leg, Options, Proof, Report, verify};
 use shunt_redirect::{Applied, Backend};
 
 use crate::support::{INJECTOR, in_pod, nft, nft_file, output, policy};
+use crate::verify::unhurried;
 
 const BACKENDS: [BackendChoice; 3] = [
     BackendChoice::Nft,
@@ -16,13 +17,13 @@ const BACKENDS: [BackendChoice; 3] = [
 const TPROXY: [&str; 8] = ["-m", "TPROXY", "-i", "*", "-b", "*", "-d", "15020"];
 
 fn proved(applied: &Applied) -> Report {
-    verify(&applied.plan, applied.backend, &Options::default()).unwrap()
+    verify(&applied.plan, applied.backend, &unhurried()).unwrap()
 }
 
 fn proved_once(applied: &Applied) -> Report {
     let options = Options {
         attempts: 1,
-        ..Options::default()
+        ..unhurried()
     };
     verify(&applied.plan, applied.backend, &options).unwrap()
 }
