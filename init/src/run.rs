@@ -261,8 +261,7 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     }
     let mut messages = match &request.action {
         Action::Apply => {
-            let applied = shunt_redirect::backend::apply(&request.config, request.backend)
-                .map_err(Failure::Apply)?;
+            let applied = request.apply().map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);

@@ -8,8 +8,10 @@ use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, name};
 
 use crate::facts::Missing;
+use crate::field::Vocabulary;
 pub use crate::iptables::IptablesError;
 use crate::preflight::capability;
+use crate::validate::Invalid;
 
 /// Why an operation failed, as a caller needs to tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +30,8 @@ pub enum Cause {
     Conflict,
     /// The kernel refused for another reason.
     KernelRefused,
+    /// The policy contradicts itself.
+    Invalid,
     /// Something that the policy names is not in the pod.
     Missing,
     /// A program that the iptables backend needs is not there.
@@ -139,6 +143,10 @@ impl Conflict {
 /// Writing a policy failed. Nothing of it is active, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
+    /// The parts of the policy cannot stand together. Whoever reads a policy from text says so in
+    /// the words of the text; this is for those who make one themselves.
+    #[error("the policy contradicts itself: {} {}", .0.field().name(Vocabulary::Policy), .0.reason(Vocabulary::Policy))]
+    Invalid(Invalid),
     /// Something that the policy names is not in the pod.
     #[error(transparent)]
     Missing(#[from] Missing),
@@ -159,6 +167,12 @@ pub enum ApplyError {
         /// Why iptables cannot.
         iptables: Box<Self>,
     },
+}
+
+impl From<Invalid> for ApplyError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
 }
 
 /// Removing the rules failed.
@@ -247,6 +261,7 @@ impl ApplyError {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
+            Self::Invalid(_) => Cause::Invalid,
             Self::Missing(_) => Cause::Missing,
             Self::Conflict(_) => Cause::Conflict,
             Self::Kernel(error) => error.cause(),

@@ -1,6 +1,7 @@
 //! Applying twice, after tampering, beside other tables, and removing without a trace.
 
 use shunt_abi::rule;
+use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::error::{ApplyError, Cause, Conflict, RemoveError};
 use shunt_redirect::nft::{self as kernel};
 use shunt_redirect::routing::InboundSource;
@@ -169,7 +170,8 @@ fn remove_leaves_everything_as_it_was_beside_foreign_tables() {
 #[test]
 fn an_inbound_source_that_was_there_stays() {
     in_pod(|| {
-        ip("addr add ::6/128 dev lo");
+        // Else it is tentative for a while, and shown so.
+        ip("addr add ::6/128 dev lo nodad");
         let before = everything();
         assert_eq!(
             apply(&policy(&INJECTOR)).unwrap().ipv6,
@@ -329,5 +331,22 @@ fn writers_at_the_same_time_end_in_one_of_their_policies() {
                 .iter()
                 .any(|plan| plan.rule_count() == left.rules.len())
         );
+    });
+}
+
+#[test]
+fn a_policy_that_contradicts_itself_is_refused_by_every_backend_and_changes_nothing() {
+    in_pod(|| {
+        let before = everything();
+        for (choice, _) in BackendChoice::ALL {
+            let mut config = policy(&INJECTOR);
+            config.inbound.port = config.outbound.port;
+            let refused = backend::apply(&config, choice).unwrap_err();
+            assert_eq!(refused.cause(), Cause::Invalid, "{choice}: {refused}");
+            let text = refused.to_string();
+            assert!(text.contains("inbound.port"), "{text}");
+            assert!(text.contains("needs a port of its own"), "{text}");
+        }
+        assert_eq!(everything(), before);
     });
 }
