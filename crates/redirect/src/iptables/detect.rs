@@ -14,6 +14,7 @@ use super::error::IptablesError;
 use super::program::Program;
 use super::state::{STAGES, State, key, table_name, words};
 use super::{Flavour, render};
+use crate::error::Cause;
 use crate::nft::Nft;
 use crate::ruleset::Family;
 
@@ -41,8 +42,13 @@ impl Pair {
     pub(super) fn state(&self) -> Result<State, IptablesError> {
         match self.save.save() {
             Ok(saved) => Ok(State::parse(&saved)),
-            // The program stops at the first rule with a match that it has no library for.
-            Err(IptablesError::Failed { .. }) => self.piece_by_piece(),
+            // The program stops at the first rule with a match that it has no library for. One that
+            // may not look sees nothing, which does not mean that there is nothing.
+            Err(error @ IptablesError::Failed { .. })
+                if !matches!(error.cause(), Cause::Permission | Cause::UserNamespace) =>
+            {
+                self.piece_by_piece()
+            }
             Err(error) => Err(error),
         }
     }
@@ -82,7 +88,10 @@ impl Pair {
 
     /// What is printed of one table before the program stops, if it does.
     pub(super) fn saved_table(&self, table: &str) -> Result<String, IptablesError> {
-        self.save.save_table(table).map(|(text, _complete)| text)
+        match self.save.save_table(table)? {
+            (text, false) if text.is_empty() => self.save.save_whole_table(table),
+            (text, _) => Ok(text),
+        }
     }
 
     /// How many packets each rule of ours has decided on, by key.
@@ -99,8 +108,24 @@ impl Pair {
         Ok(())
     }
 
+    /// Has a script carried out.
     pub(super) fn restore(&self, script: &str) -> Result<(), IptablesError> {
-        self.restore.restore(script)
+        let done = self.restore.restore(script);
+        if let Err(IptablesError::Failed {
+            program,
+            status,
+            said,
+        }) = &done
+            && let Some(table) = unusable_table(said)
+            && let Err(IptablesError::Failed { said: why, .. }) = self.main.list_table(table)
+        {
+            return Err(IptablesError::Failed {
+                program: program.clone(),
+                status: *status,
+                said: format!("{said}\n{why}"),
+            });
+        }
+        done
     }
 
     /// The legacy programs.
@@ -137,6 +162,12 @@ impl Pair {
         let of_nft = plain.restore.version()?.contains("(nf_tables)");
         Ok((of_nft == (flavour == Flavour::Nft)).then_some(plain))
     }
+}
+
+/// The table that `iptables-legacy-restore` cannot use; the reason is said by `iptables-legacy` alone.
+fn unusable_table(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("unable to initialize table '")?;
+    rest.split('\'').next()
 }
 
 impl Tools {

@@ -74,6 +74,16 @@ impl Program {
         Ok((output.out, output.status.success()))
     }
 
+    /// What `*-save` prints of one table, which must be all of it.
+    pub(super) fn save_whole_table(&self, table: &str) -> Result<String, IptablesError> {
+        self.must(&["-t", table], "")
+    }
+
+    /// What `iptables` lists of one table.
+    pub(super) fn list_table(&self, table: &str) -> Result<String, IptablesError> {
+        self.must(&["--wait", LOCK_WAIT, "-t", table, "-S"], "")
+    }
+
     /// What `iptables` lists of one chain.
     pub(super) fn list_chain(&self, table: &str, chain: &str) -> Result<String, IptablesError> {
         self.must(&["--wait", LOCK_WAIT, "-t", table, "-S", chain], "")
