@@ -11,6 +11,7 @@ use crate::facts::Missing;
 use crate::field::Vocabulary;
 pub use crate::iptables::IptablesError;
 use crate::preflight::capability;
+use crate::userns::Unmapped;
 use crate::validate::Invalid;
 
 /// Why an operation failed, as a caller needs to tell it apart.
@@ -22,7 +23,7 @@ pub enum Cause {
     /// forbids it.
     Forbidden,
     /// It has the capability, but in another user namespace than the one that the network namespace
-    /// belongs to.
+    /// belongs to; or an id that the policy names is not mapped in its own.
     UserNamespace,
     /// The kernel (or a module of it) cannot do what is asked.
     KernelLacks,
@@ -150,6 +151,9 @@ pub enum ApplyError {
     /// Something that the policy names is not in the pod.
     #[error(transparent)]
     Missing(#[from] Missing),
+    /// The policy names ids that this user namespace has not.
+    #[error(transparent)]
+    Unmapped(#[from] Unmapped),
     /// Our table's name is taken.
     #[error(transparent)]
     Conflict(#[from] Conflict),
@@ -263,6 +267,7 @@ impl ApplyError {
         match self {
             Self::Invalid(_) => Cause::Invalid,
             Self::Missing(_) => Cause::Missing,
+            Self::Unmapped(_) => Cause::UserNamespace,
             Self::Conflict(_) => Cause::Conflict,
             Self::Kernel(error) => error.cause(),
             Self::Iptables(error) => error.cause(),
@@ -310,6 +315,10 @@ fn hint(cause: Cause, object: Object, errno: Option<Errno>) -> &'static str {
         Some(Errno::ENFILE) => {
             return ". The node may open no more files: raise its limit (`sysctl fs.file-max`), \
                     and run it again";
+        }
+        Some(Errno::ENETDOWN) => {
+            return ". An interface is down, which for this is `lo`: bring it up (`ip link set lo up`, \
+                    as whoever makes a pod's network namespace does), and run it again";
         }
         _ => {}
     }

@@ -15,6 +15,7 @@ use crate::nft::{Nft, Snapshot, Table};
 use crate::plan::{Plan, plan};
 use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
+use crate::userns;
 use crate::verify::remove_leftovers;
 pub use choice::{Backend, BackendChoice, UnknownBackend};
 
@@ -166,6 +167,7 @@ fn carry_out(
     backend: Backend,
     write: impl FnOnce(&Plan, &mut bool) -> Result<Change, ApplyError>,
 ) -> Result<Applied, ApplyError> {
+    userns::check(config)?;
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;

@@ -5,11 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{AccessFlags, access};
+use shunt_abi::identity::PROXY_UID;
 
 use super::Finding;
 use super::capability::{self, NET_ADMIN, NET_RAW, SETGID, SETUID};
+use crate::capture::CaptureConfig;
 use crate::error::Cause;
-use crate::sysctl;
+use crate::{sysctl, userns};
+
+/// The check of a capability that only some runs need.
+pub(super) const NET_RAW_CHECK: &str = "NET_RAW";
 
 pub(super) fn capabilities() -> Vec<Finding> {
     let Some(held) = capability::effective() else {
@@ -27,14 +32,14 @@ pub(super) fn capabilities() -> Vec<Finding> {
         Finding::missing("NET_ADMIN", Cause::Permission, text)
     };
     let raw = if held.has(NET_RAW) {
-        Finding::good("NET_RAW", "is there")
+        Finding::good(NET_RAW_CHECK, "is there")
     } else {
         let text = format!(
             "CAP_NET_RAW is missing: rules are read back, but not proved by packets, and the \
-             iptables backend may fail; add it with {}",
+             iptables backend cannot use legacy tables; add it with {}",
             add("NET_RAW")
         );
-        Finding::note("NET_RAW", text)
+        Finding::note(NET_RAW_CHECK, text)
     };
     let owners = if held.has(SETUID) && held.has(SETGID) {
         Finding::good("SETUID, SETGID", "are there")
@@ -61,6 +66,18 @@ pub(super) fn user_namespace() -> Finding {
                 map.split_whitespace().collect::<Vec<_>>().join(" ")
             ),
         ),
+    }
+}
+
+/// Whether the proxy's ids, unless others are asked for, can be any process's here.
+pub(super) fn proxy_ids() -> Finding {
+    const CHECK: &str = "the proxy's ids";
+    match userns::check(&CaptureConfig::default()) {
+        Ok(()) => Finding::good(
+            CHECK,
+            format!("are there ({PROXY_UID} unless told otherwise)"),
+        ),
+        Err(unmapped) => Finding::missing(CHECK, Cause::UserNamespace, unmapped.to_string()),
     }
 }
 
