@@ -249,9 +249,9 @@ mod tests {
                               initialize table 'nat'";
         const SAVE: &str = "iptables-save v1.8.9 (legacy): Cannot initialize: Permission denied \
                             (you must be root)";
-        let both = [NET_ADMIN, NET_RAW];
+        let both: &[u32] = &[NET_ADMIN, NET_RAW];
         for (said, held, cause, words) in [
-            (LEGACY, &both, Cause::KernelLacks, "iptable_nat"),
+            (LEGACY, both, Cause::KernelLacks, "iptable_nat"),
             (
                 SAVE,
                 &both[..1],
@@ -264,7 +264,7 @@ mod tests {
                 Cause::Permission,
                 "CAP_NET_ADMIN and CAP_NET_RAW",
             ),
-            (SAVE, &both, Cause::UserNamespace, "nsenter --user --net"),
+            (SAVE, both, Cause::UserNamespace, "nsenter --user --net"),
         ] {
             let held = Capabilities::of(held);
             let (found, remedy) = meaning(said, Some(held)).unwrap();

@@ -53,7 +53,19 @@ impl Ours {
             Err(what) => return Some(what.clone()),
         };
         let summary = diff(content, plan).summary();
-        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
+        Some(summary.unwrap_or_else(|| self.beside_the_rules(content, plan)))
+    }
+}
+
+impl Ours {
+    /// What differs where all rules and sets are alike.
+    fn beside_the_rules(&self, content: &Ruleset, plan: &Ruleset) -> String {
+        let more = content.chains.iter().map(|chain| chain.hook);
+        let more = more.into_iter().find(|hook| plan.chain(*hook).is_none());
+        match more {
+            Some(hook) => format!("there is a chain {} without a rule", hook.chain()),
+            None => format!("the table is marked `{}`", self.mark),
+        }
     }
 }
 
@@ -161,10 +173,15 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
         packets: rule.packets,
         bytes: rule.bytes,
     });
+    let rules = installed.collect();
+    let content = match content.stranger(&header, socket)? {
+        Some(stranger) => Err(stranger),
+        None => content.understand(&header),
+    };
     Ok(Some(Table::Ours(Ours {
         mark,
-        rules: installed.collect(),
-        content: content.understand(&header),
+        rules,
+        content,
     })))
 }
 
@@ -172,6 +189,8 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
 #[derive(Debug, Default)]
 struct TableHeader {
     flags: u32,
+    /// How many chains, sets, objects and flowtables there are.
+    holds: u32,
     comment: Option<String>,
 }
 
@@ -182,6 +201,7 @@ impl TableHeader {
             let attribute = attribute?;
             match attribute.kind {
                 table_abi::FLAGS => header.flags = attribute.be32()?,
+                table_abi::USE => header.holds = attribute.be32()?,
                 table_abi::USERDATA => header.comment = attribute.comment().map(str::to_owned),
                 _ => {}
             }
@@ -252,8 +272,37 @@ impl Content {
         Ok(Some(content))
     }
 
-    /// What it means, or what is there that Shunt does not write. Objects and flowtables are not
-    /// looked at: they do nothing unless a rule names them.
+    /// An object or a flowtable. The table says how much it holds: they are listed only if that is
+    /// more than chains and sets, of which other checks tell.
+    fn stranger(
+        &self,
+        header: &TableHeader,
+        socket: &mut NetlinkSocket,
+    ) -> Result<Option<String>, KernelError> {
+        let known = self.chains.len() + self.sets.len();
+        if usize::try_from(header.holds).is_ok_and(|holds| holds <= known) {
+            return Ok(None);
+        }
+        for (kind, article, word) in [
+            (msg::GETOBJ, "an", "object"),
+            (msg::GETFLOWTABLE, "a", "flowtable"),
+        ] {
+            let what = format!("list the {word}s of table inet shunt");
+            let bodies = dump(socket, &what, kind, uapi::named::TABLE)?;
+            if let Some(body) = bodies.into_iter().flatten().next() {
+                let name = find(&body, uapi::named::NAME, |attribute| {
+                    attribute.string().map(str::to_owned)
+                });
+                let name = name.map_err(malformed(&what))?.unwrap_or_default();
+                return Ok(Some(format!(
+                    "{article} {word} that Shunt does not write: {name}"
+                )));
+            }
+        }
+        Ok(Some("something that Shunt does not write".to_owned()))
+    }
+
+    /// What it means, or what is there that Shunt does not write.
     fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
         if header.flags != 0 {
             return Err(format!("the table has flags {:#x}", header.flags));

@@ -124,7 +124,7 @@ fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, V
     let (counting, readback) = match backend {
         Backend::Nft => {
             let mut nft = Nft::open()?;
-            let readback = Readback::read(&mut nft)?;
+            let readback = Readback::read(&mut nft, rules)?;
             (Counting::Nft(nft), Some(readback))
         }
         Backend::Iptables(flavour) => (Counting::Iptables(Box::new(Tools::of(flavour)?)), None),

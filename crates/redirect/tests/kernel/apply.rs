@@ -91,6 +91,22 @@ fn whatever_was_tampered_with_is_healed() {
                 "chain that Shunt does not write: mine",
             ),
             ("add set inet shunt mine { type mark; }", "set mine"),
+            (
+                "add counter inet shunt mine",
+                "an object that Shunt does not write: mine",
+            ),
+            (
+                "add quota inet shunt much { over 1 mbytes }",
+                "an object that Shunt does not write: much",
+            ),
+            (
+                "add map inet shunt way { type ipv4_addr : verdict; }",
+                "set way",
+            ),
+            (
+                "add chain inet shunt mangle_output { type route hook output priority -150; }",
+                "a chain mangle_output without a rule",
+            ),
             ("add table inet shunt { flags dormant; }", "flags"),
             ("chain inet shunt nat_output { policy drop; }", "nat_output"),
         ] {
@@ -348,5 +364,25 @@ fn a_policy_that_contradicts_itself_is_refused_by_every_backend_and_changes_noth
             assert!(text.contains("needs a port of its own"), "{text}");
         }
         assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn of_a_set_that_differs_in_much_only_a_little_is_told() {
+    in_pod(|| {
+        let blocks = |net: u8| -> String {
+            let blocks: Vec<_> = (0..40).map(|n| format!("10.{net}.{n}.0/28")).collect();
+            blocks.join(",")
+        };
+        apply(&policy(&["-i", "*", "-b", "*", "-x", &blocks(1)])).unwrap();
+        let replaced = apply(&policy(&["-i", "*", "-b", "*", "-x", &blocks(2)])).unwrap();
+        assert_eq!(
+            replaced.change,
+            Change::Replaced {
+                difference: "the sets differ: set outbound_exclude_v4 lacks 10.2.0.0/28 and 39 \
+                             more, and has 10.1.0.0/28 and 39 more"
+                    .to_owned()
+            }
+        );
     });
 }

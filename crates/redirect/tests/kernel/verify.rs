@@ -6,7 +6,7 @@ use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::verify::{Leg, Options, Proof, verify};
 use shunt_redirect::{Backend, apply};
 
-use crate::support::{INJECTOR, everything, in_pod, output, policy};
+use crate::support::{INJECTOR, everything, in_pod, nft, output, policy};
 
 /// A machine that is busy with other tests shall not decide.
 pub(crate) fn unhurried() -> Options {
@@ -152,6 +152,31 @@ fn cookies_as_the_only_answer_are_told_of_and_no_failure_of_tproxys_rules() {
             assert_eq!(keys, ["tproxy/established"; 2], "{:#?}", not_live(&report));
             let live = |leg: &&Leg| leg.key == "tproxy/capture" && leg.proof == Proof::Live;
             assert_eq!(report.legs.iter().filter(live).count(), 2);
+        });
+    }
+}
+
+#[test]
+fn whatever_else_is_in_our_table_is_no_part_of_the_plan() {
+    for (added, told) in [
+        (
+            "add counter inet shunt mine",
+            "an object that Shunt does not write: mine",
+        ),
+        (
+            "add chain inet shunt mine",
+            "a chain that Shunt does not write: mine",
+        ),
+        ("add set inet shunt mine { type mark; }", "set mine"),
+    ] {
+        in_pod(|| {
+            let applied = apply(&policy(&INJECTOR)).unwrap();
+            nft(added);
+            let report = verify(&applied.plan, Backend::Nft, &unhurried()).unwrap();
+            let failed: Vec<_> = report.failed().map(ToString::to_string).collect();
+            assert_eq!(failed.len(), 1, "{failed:#?}");
+            assert!(failed[0].contains("(no-other-rule)"), "{failed:#?}");
+            assert!(failed[0].contains(told), "{failed:#?}");
         });
     }
 }
