@@ -65,23 +65,36 @@ pub(crate) fn rule(attributes: Attributes<'_>) -> Result<ListedRule, Malformed> 
     })
 }
 
-/// Key and packets of a rule message, whatever else the rule holds.
-pub(crate) fn counter(attributes: Attributes<'_>) -> Result<(String, u64), Malformed> {
-    let mut key = "";
-    let mut packets = 0;
+/// What a rule has counted, whatever else it holds.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    pub(crate) chain: String,
+    pub(crate) handle: u64,
+    pub(crate) key: String,
+    pub(crate) packets: u64,
+}
+
+/// Reads the counter of a rule message.
+pub(crate) fn counter(attributes: Attributes<'_>) -> Result<Counter, Malformed> {
+    let mut counter = Counter::default();
     for attribute in attributes {
         let attribute = attribute?;
         match attribute.kind {
-            rule_abi::USERDATA => key = attribute.comment().unwrap_or_default(),
+            rule_abi::CHAIN => attribute.string()?.clone_into(&mut counter.chain),
+            rule_abi::HANDLE => counter.handle = attribute.be64()?,
+            rule_abi::USERDATA => {
+                let key = attribute.comment().unwrap_or_default();
+                key.clone_into(&mut counter.key);
+            }
             rule_abi::EXPRESSIONS => {
                 for expression in attribute.nested() {
-                    packets += Expr::packets(expression?)?;
+                    counter.packets += Expr::packets(expression?)?;
                 }
             }
             _ => {}
         }
     }
-    Ok((key.to_owned(), packets))
+    Ok(counter)
 }
 
 /// What a rule's expressions mean.

@@ -6,6 +6,7 @@
 pub(crate) mod attr;
 mod batch;
 pub(crate) mod compat;
+mod counters;
 mod decode;
 mod encode;
 mod expr;
@@ -17,8 +18,6 @@ pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 mod uapi;
-
-use std::collections::HashMap;
 
 use shunt_abi::TableMark;
 
@@ -95,11 +94,6 @@ impl Nft {
     /// Reads our table rule by rule, whatever they are. `None`: there is none.
     pub(crate) fn listing(&mut self) -> Result<Option<Listing>, KernelError> {
         read::listing(&mut self.0)
-    }
-
-    /// How many packets each rule has decided on, by key.
-    pub(crate) fn counters(&mut self) -> Result<HashMap<String, u64>, KernelError> {
-        read::counters(&mut self.0)
     }
 
     /// Makes our table hold exactly these rules. `false`: the rules changed since the snapshot, and

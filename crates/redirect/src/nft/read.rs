@@ -2,8 +2,6 @@
 //!
 //! Only our own table is listed, so that no expression of a foreign one is ever met.
 
-use std::collections::HashMap;
-
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 
@@ -70,7 +68,7 @@ impl Ours {
 }
 
 /// How often a read is tried while others change the rules.
-const ATTEMPTS: u32 = 32;
+pub(super) const ATTEMPTS: u32 = 32;
 
 /// Reads our table, all of one generation.
 pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelError> {
@@ -118,20 +116,6 @@ pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, Ker
                 sets: sets.collect(),
                 rules: content.rules,
             }));
-        }
-    }
-    Err(KernelError::Busy { attempts: ATTEMPTS })
-}
-
-/// How many packets each rule of our table has decided on, by key.
-pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
-    let what = "read the counters of table inet shunt";
-    for _ in 0..ATTEMPTS {
-        if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
-            let rules = bodies.iter();
-            return rules
-                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
-                .collect();
         }
     }
     Err(KernelError::Busy { attempts: ATTEMPTS })
@@ -370,7 +354,7 @@ fn elements(socket: &mut NetlinkSocket, set: &str) -> Result<Option<Vec<Element>
 
 /// All messages of a list that belong to our table. The list of chains, and on older kernels the
 /// others too, ignores the filter.
-fn dump(
+pub(super) fn dump(
     socket: &mut NetlinkSocket,
     what: &str,
     kind: u16,

@@ -18,6 +18,7 @@ use super::text;
 use super::values::next_port;
 use super::wire::Kind;
 use super::zone;
+use crate::error::KernelError;
 use crate::ruleset::{Family, Protocol, Ruleset};
 
 /// Sends probes, and watches.
@@ -71,8 +72,8 @@ impl<'a> Watch<'a> {
         zones: bool,
         patience: Duration,
     ) -> Result<Self, VerifyError> {
-        let counters = match &mut counting {
-            Counting::Nft(nft) => nft.counters()?,
+        let counters = match &counting {
+            Counting::Nft(_) => counting.read()?,
             Counting::Iptables(_) => Counters::new(),
         };
         Ok(Self {
@@ -99,11 +100,15 @@ impl<'a> Watch<'a> {
                 return Ok(Shown::wrong(key, probe, happened));
             }
         };
-        let (sight, counters) = self.observe(probe, sent)?;
-        let before = std::mem::replace(&mut self.counters, counters);
+        let (sight, counted) = self.observe(probe, sent)?;
         self.take_back(probe).map_err(StageError::watching)?;
-
         let ended = ends_as_expected(sight, probe);
+        if ended && self.rose(&counted, probe) {
+            self.counters.extend(counted);
+            return self.zone(probe);
+        }
+        let counters = self.count()?;
+        let before = std::mem::replace(&mut self.counters, counters);
         if sight == Sight::Nothing && !ended {
             // It is lost anyhow; that others are lost too need not take as long to be told.
             self.patience = self.patience.min(ONCE_LOST);
@@ -118,12 +123,7 @@ impl<'a> Watch<'a> {
             return Ok(self.misled(probe, sight, ended, &missed, &before));
         }
         let missed = self.passed_over_since(&before, &probe.decision.keys);
-        let mut shown = self.misled(probe, sight, ended, &missed, &before);
-        if shown.wrong.is_empty() {
-            let others = self.counted_instead(&before, probe);
-            shown.wrong.extend(self.wrong_zone(probe, &others)?);
-        }
-        Ok(shown)
+        Ok(self.misled(probe, sight, ended, &missed, &before))
     }
 
     /// What is wrong where a packet was seen, or which rules it missed.
@@ -305,24 +305,28 @@ impl<'a> Watch<'a> {
         };
         let end = Instant::now() + patience;
         loop {
-            let counters = match vanishes {
-                true => Some(self.count()?),
-                false => None,
-            };
             let sight = self.look(probe).map_err(StageError::watching)?;
             let over = Instant::now() > end;
-            match counters {
-                Some(counters) if sight != Sight::Nothing || self.counted(&counters, probe) => {
-                    return Ok((sight, counters));
+            if sight != Sight::Nothing || vanishes || over {
+                let counted = self.counted(probe)?;
+                let seen = sight != Sight::Nothing || (self.counts() && self.rose(&counted, probe));
+                if seen || over {
+                    return Ok((sight, counted));
                 }
-                None if sight != Sight::Nothing => return Ok((sight, self.count()?)),
-                _ if over => return Ok((sight, self.count()?)),
-                _ => thread::sleep(Duration::from_micros(50)),
             }
+            thread::sleep(Duration::from_micros(50));
         }
     }
 
-    /// The counters, where reading them takes no program.
+    /// The counters of the rules that should decide on a probe, where that takes no program.
+    fn counted(&mut self, probe: &Probe) -> Result<Counters, KernelError> {
+        match &mut self.counting {
+            Counting::Nft(table) => table.of(&probe.decision.keys),
+            Counting::Iptables(_) => Ok(Counters::new()),
+        }
+    }
+
+    /// All counters, where reading them takes no program.
     fn count(&mut self) -> Result<Counters, VerifyError> {
         if self.counts() {
             self.counting.read()
@@ -331,16 +335,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn counted(&self, counters: &Counters, probe: &Probe) -> bool {
+    /// Whether all rules that should decide on a probe have counted it, as far as that is known.
+    fn rose(&self, counted: &Counters, probe: &Probe) -> bool {
         let mut keys = probe.decision.keys.iter();
-        self.counts() && keys.all(|key| counters.get(key) > self.counters.get(key))
+        !self.counts() || keys.all(|key| counted.get(key) > self.counters.get(key))
     }
 
     fn look(&self, probe: &Probe) -> io::Result<Sight> {
         let ends = &probe.flow.ends;
-        for arrivals in &self.stage.arrivals {
+        let arrivals = self.stage.arrivals.iter();
+        for arrivals in arrivals.filter(|arrivals| arrivals.is_for(ends)) {
             while let Some(seen) = arrivals.next()? {
-                if arrivals.is_for(ends) && seen.ends.source == ends.source {
+                if seen.ends.source == ends.source {
                     return Ok(Sight::Arrived(seen.ends.destination.1));
                 }
             }
@@ -368,32 +374,34 @@ impl<'a> Watch<'a> {
         others
     }
 
-    /// Whether conntrack keeps the flow in another zone than it should.
-    fn wrong_zone(
-        &self,
-        probe: &Probe,
-        others: &[String],
-    ) -> Result<Option<(String, Failure)>, StageError> {
+    /// Whether conntrack keeps the flow in the zone that it should be in.
+    fn zone(&mut self, probe: &Probe) -> Result<Shown, StageError> {
         let expected = probe.decision.zone;
         let tracked = probe.flow.ends.protocol == Protocol::Udp && !probe.flow.nonsense;
         if !self.zones || !tracked {
-            return Ok(None);
+            return Ok(Shown::default());
         }
         let found = match zone::of(&probe.flow.ends, expected)? {
-            zone::Found::Zone(zone) if zone == expected => return Ok(None),
+            zone::Found::Zone(zone) if zone == expected => return Ok(Shown::default()),
             zone::Found::Zone(zone) => format!("it is in zone {zone}"),
-            zone::Found::Nowhere if expected == 0 => return Ok(None),
+            zone::Found::Nowhere if expected == 0 => return Ok(Shown::default()),
             zone::Found::Nowhere => "conntrack does not know it".to_owned(),
             // The counters have told that the rule decided.
-            zone::Found::Unreadable => return Ok(None),
+            zone::Found::Unreadable => return Ok(Shown::default()),
         };
-        let mut keys = probe.decision.keys.iter().chain(others);
+        let counters = self.count()?;
+        let before = std::mem::replace(&mut self.counters, counters);
+        let others = self.counted_instead(&before, probe);
+        let mut keys = probe.decision.keys.iter().chain(&others);
         let key = keys.find(|key| key.starts_with("dns/zone"));
         let failure = Failure {
             expected: format!("{} in conntrack zone {expected}", text::flow(probe)),
             happened: found,
         };
-        Ok(Some((key.cloned().unwrap_or_default(), failure)))
+        Ok(Shown {
+            wrong: vec![(key.cloned().unwrap_or_default(), failure)],
+            ..Shown::default()
+        })
     }
 }
 

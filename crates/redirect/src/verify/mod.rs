@@ -37,7 +37,7 @@ use crate::nft::Nft;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
-use counting::Counting;
+use counting::{Counting, Table};
 use decide::{Outcome, Way};
 use flows::Probe;
 use live::Watch;
@@ -125,7 +125,7 @@ fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, V
         Backend::Nft => {
             let mut nft = Nft::open()?;
             let readback = Readback::read(&mut nft, rules)?;
-            (Counting::Nft(nft), Some(readback))
+            (Counting::Nft(Table::new(nft)?), Some(readback))
         }
         Backend::Iptables(flavour) => (Counting::Iptables(Box::new(Tools::of(flavour)?)), None),
     };

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -76,29 +75,35 @@ impl Senders {
 }
 
 /// Makes a socket that belongs to a user. The file system ids that are in force when it is made
-/// are what rules look at (`f_cred->fsuid`); they are each thread's own.
-fn as_owner(
-    sender: Sender,
-    make: impl FnOnce() -> io::Result<OwnedFd> + Send,
-) -> io::Result<OwnedFd> {
-    if (sender.uid, sender.gid) == whoami() {
+/// are what rules look at (`f_cred->fsuid`); they are each thread's own, so that no other thread
+/// ever has them, and it takes none.
+fn as_owner(sender: Sender, make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let own = whoami();
+    if (sender.uid, sender.gid) == own {
         return make();
     }
-    let assume = move || {
-        let (uid, gid) = (Uid::from_raw(sender.uid), Gid::from_raw(sender.gid));
-        setfsgid(gid);
-        setfsuid(uid);
-        // Both answer with the id that was in force before, never with an error.
-        if (setfsuid(uid), setfsgid(gid)) == (uid, gid) {
-            make()
-        } else {
-            Err(io::Error::from(Errno::EPERM))
-        }
-    };
-    thread::scope(|scope| match scope.spawn(assume).join() {
-        Ok(socket) => socket,
-        Err(_panic) => Err(io::Error::other("a thread of a probe panicked")),
-    })
+    let _back = Back(own);
+    let (uid, gid) = (Uid::from_raw(sender.uid), Gid::from_raw(sender.gid));
+    setfsgid(gid);
+    setfsuid(uid);
+    // Both answer with the id that was in force before, never with an error.
+    if (setfsuid(uid), setfsgid(gid)) == (uid, gid) {
+        make()
+    } else {
+        Err(io::Error::from(Errno::EPERM))
+    }
+}
+
+/// Gives the calling thread the file system ids back that it had. Whoever may take others may do
+/// that: they are its effective ones.
+struct Back((u32, u32));
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let (uid, gid) = self.0;
+        setfsuid(Uid::from_raw(uid));
+        setfsgid(Gid::from_raw(gid));
+    }
 }
 
 /// Uid and gid of this process.
