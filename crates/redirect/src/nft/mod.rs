@@ -14,6 +14,7 @@ mod key;
 mod others;
 mod read;
 pub mod render;
+mod request;
 pub(crate) mod socket;
 #[cfg(test)]
 mod tests;

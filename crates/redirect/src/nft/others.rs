@@ -8,7 +8,7 @@ use shunt_abi::name;
 use super::Nft;
 use super::attr::{Attribute, Attributes, Head, Malformed, Writer};
 use super::compat;
-use super::read::{attributes, malformed};
+use super::request::{attributes, malformed};
 use super::socket::Reply;
 use super::uapi::{POLICY_ACCEPT, chain, flag, msg, rule};
 use crate::error::KernelError;
