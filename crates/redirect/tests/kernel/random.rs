@@ -171,6 +171,9 @@ pub(crate) fn config() -> impl Strategy<Value = CaptureConfig> {
                 }
             },
         )
+        .prop_filter("its parts stand together", |config| {
+            config.validate().is_ok()
+        })
 }
 
 #[test]
