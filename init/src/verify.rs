@@ -164,9 +164,10 @@ fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
         cause: format!(
             "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
              so that nothing passes by mistake. Another program may have changed them, or this \
-             network namespace: look at `nft list ruleset` in it. Where a firewall in the pod drops \
-             the probes (from 203.0.113.0/24 and 2001:db8::/32), let them through on `lo` and \
-             shunt-probe, or use `--verify=off`",
+             network namespace: look at `nft list ruleset` in it. Where rules of others are named that \
+             come before Shunt's, let them act after it (priority -90 or later), or let what they \
+             drop of the probes pass (from 203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on \
+             shunt-probe and `lo`); `--verify=off` leaves the proof out",
             first.name(),
             first.key,
             what(first)

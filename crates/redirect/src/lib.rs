@@ -33,6 +33,7 @@ mod resolv;
 pub mod routing;
 pub mod ruleset;
 pub mod sysctl;
+pub mod userns;
 pub mod validate;
 pub mod verify;
 pub mod warnings;
