@@ -10,7 +10,7 @@ use crate::connection::{Kick, Tracked};
 use crate::drain::{Drain, Phase};
 use crate::ids::ClusterId;
 use crate::listener::draining::ChainDrain;
-use crate::network::SCRATCH_BYTES;
+use crate::network::{Pipes, SCRATCH_BYTES};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::outcome::{Begin, Outcome, Recorder};
 use crate::observe::series::ProcessSeries;
@@ -77,6 +77,8 @@ pub struct Worker {
     pub recorder: Rc<Recorder>,
     /// What reads go into before they are written elsewhere.
     pub scratch: RefCell<Box<[u8]>>,
+    /// What bulk goes through that is not read.
+    pub(crate) pipes: Pipes,
     rng: RefCell<fastrand::Rng>,
     clusters: RefCell<WorkerClusters>,
     routes: RefCell<View<RouteTable>>,
@@ -120,6 +122,7 @@ impl Worker {
                 clock: Clock::new(),
             }),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            pipes: Pipes::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             clusters: RefCell::default(),
             routes: RefCell::default(),
