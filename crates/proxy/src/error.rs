@@ -17,6 +17,10 @@ pub enum Failure {
     },
     /// Downstream, head: it does not say to whom it goes.
     MissingHost,
+    /// Downstream, head: too many headers, or too many bytes of them.
+    HeadTooLarge,
+    /// Downstream, head: a path that does not begin with `/`.
+    PathNotAbsolute,
     /// Downstream, body: it ended before it was complete.
     DownstreamEnded,
     /// Downstream, head: HTTP/1.0, which is not accepted.
@@ -87,6 +91,18 @@ impl Failure {
                 StatusCode::BAD_REQUEST,
                 Flags::DPE,
                 "missing_host_header",
+                "",
+            ),
+            Self::HeadTooLarge => reply(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Flags::DPE,
+                "http2.too_many_headers",
+                "Request Header Fields Too Large",
+            ),
+            Self::PathNotAbsolute => reply(
+                StatusCode::NOT_FOUND,
+                Flags::empty(),
+                "absolute_path_rejected",
                 "",
             ),
             Self::DownstreamEnded => reply(

@@ -3,7 +3,8 @@
 use crate::addr::{Destination, Downstream, OrigDst, canonical};
 use crate::connection::Tracked;
 use crate::http::client_cert::ClientCert;
-use crate::http::connection_manager::{self, HttpConnection};
+use crate::http::codec;
+use crate::http::connection_manager::HttpConnection;
 use crate::listener::accept::Accepted;
 use crate::listener::filter_chain::ConnectionFacts;
 use crate::listener::inspect::{self, Inspected, Refused};
@@ -124,11 +125,11 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 tls,
                 client_cert,
             };
-            connection_manager::serve(io, Rc::new(connection)).await;
+            codec::serve(io, Rc::new(connection)).await;
         }
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
-            tracked.set_in_request(true, now);
+            tracked.begin_request(now);
             let _tracking = worker.track(&tracked);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {

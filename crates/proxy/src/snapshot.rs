@@ -4,15 +4,17 @@
 //! the way of configuration this stands between [`crate::model`] and [`crate::store`].
 
 use crate::cluster::breaker::Breaker;
+use crate::http::guard::HeadLimits;
 use crate::ids::RouteTableId;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
-    self, BindConfig, ClientCertDetails, ForwardClientCert, HttpFilter, Invalid, ListenerFilter,
-    ListenerFilterKind, Name, ServerHeader,
+    self, BindConfig, ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpFilter,
+    Invalid, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
 };
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::series::{
-    ClusterSeries, ClusterTlsSeries, HttpSeries, ListenerSeries, ListenerTlsSeries, TcpSeries,
+    ClusterSeries, ClusterTlsSeries, Http2Series, HttpSeries, ListenerSeries, ListenerTlsSeries,
+    TcpSeries,
 };
 use crate::observe::stats::Registry;
 use crate::route::{RouteTable, Target};
@@ -141,6 +143,14 @@ pub struct HttpChain {
     pub log: Arc<LogSet>,
     /// Counters.
     pub series: HttpSeries,
+    /// Which versions of HTTP its connections may speak.
+    pub codec: Codec,
+    /// How HTTP/2 is spoken.
+    pub http2: Http2Options,
+    /// Counters of HTTP/2.
+    pub http2_series: Http2Series,
+    /// How much a head may be.
+    pub head_limits: HeadLimits,
     /// A connection without a request for this long is closed.
     pub idle_timeout: Option<Duration>,
     /// A request without a byte for this long is reset.
@@ -409,6 +419,13 @@ impl Compiler<'_> {
             filters: config.http_filters.clone().into(),
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: HttpSeries::new(self.registry, &config.stat_prefix),
+            codec: config.codec,
+            http2: config.http2,
+            http2_series: Http2Series::new(self.registry, &config.stat_prefix),
+            head_limits: HeadLimits {
+                bytes: config.max_request_headers,
+                count: config.max_headers_count,
+            },
             idle_timeout: config.idle_timeout,
             stream_idle_timeout: config.stream_idle_timeout,
             request_headers_timeout: config.request_headers_timeout,

@@ -204,6 +204,11 @@ impl Worker {
         self.clusters.borrow().expire(now);
     }
 
+    /// Let every connection look at what has changed.
+    pub(crate) fn wake_connections(&self) {
+        self.connections.borrow().values().for_each(|c| c.wake());
+    }
+
     /// Whether any connection is open.
     pub(crate) fn has_connections(&self) -> bool {
         !self.connections.borrow().is_empty()
@@ -212,7 +217,8 @@ impl Worker {
     /// End every connection; returns how many were in use: a TCP stream, or a request in flight.
     pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
-        let in_use = connections.values().filter(|c| c.in_request()).count();
+        let in_use = connections.values();
+        let in_use = in_use.filter(|c| c.in_request() && !c.is_stream()).count();
         connections
             .values()
             .for_each(|connection| connection.kick(Kick::DrainEnd));

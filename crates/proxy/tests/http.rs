@@ -387,7 +387,6 @@ fn what_must_not_be_forwarded_is_refused_and_never_reaches_the_upstream() {
             "403",
         ),
         ("not http at all\r\n\r\n", "400"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
         (
             "GET / HTTP/1.1\r\nhost: a\r\nconnection: x-forwarded-for\r\n\r\n",
             "400",

@@ -13,6 +13,7 @@ mod endpoint;
 mod file;
 mod filter_chain;
 mod http;
+mod http2;
 mod listener;
 mod listener_filter;
 mod matcher;

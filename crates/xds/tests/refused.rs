@@ -473,10 +473,18 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          codec_type: HTTP2",
+                "stat_prefix: web\n          http2_protocol_options: { allow_connect: true }",
+            ),
+            (HCM, ".http2_protocol_options.allow_connect"),
+            NOT_YET,
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          codec_type: HTTP3",
             ),
             (HCM, ".codec_type"),
-            "AUTO and HTTP1",
+            "AUTO, HTTP1 and HTTP2 are",
         ),
         case(
             (
@@ -587,6 +595,30 @@ fn contradictions_are_told_with_their_path() {
     };
     const LISTENER: &str = "static_resources.listeners[0]";
     check(&[
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          http2_protocol_options: { initial_stream_window_size: 65534 }",
+            ),
+            (HCM, ".http2_protocol_options.initial_stream_window_size"),
+            "65534 is outside of 65535 to 2147483647",
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          http2_protocol_options: { connection_keepalive: { interval: 10s } }",
+            ),
+            (HCM, ".http2_protocol_options.connection_keepalive.timeout"),
+            "it is required",
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          max_request_headers_kb: 8193",
+            ),
+            (HCM, ".max_request_headers_kb"),
+            "8193 is outside of 1 to 8192",
+        ),
         case(
             (
                 "          cluster: app\n",

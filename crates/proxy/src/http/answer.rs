@@ -5,7 +5,7 @@ use crate::http::body::{Download, Kind, Upload};
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, response};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -60,5 +60,6 @@ fn local(status: StatusCode, body: Bytes) -> (response::Parts, Kind) {
     }
     head.headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
     (head, Kind::Local(Some(body)))
 }

@@ -1,16 +1,16 @@
 //! Bodies as they pass through: counted, watched, never held.
 
-use crate::connection::{Kick, Tracked};
+use crate::connection::{InRequest, Kick, Tracked};
 use crate::error::Failure;
-use crate::http::connection_manager::HttpConnection;
+use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
+use crate::http::source::Source;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::pool::{Pool, PooledConnection};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::error::Error;
@@ -45,7 +45,8 @@ pub enum UploadFailure {
 }
 
 impl UploadFailure {
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &BodyError) -> Self {
+        // Of HTTP/1. What is wrong with a stream of HTTP/2 ends the stream.
         let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
         match cause.map(io::Error::kind) {
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
@@ -71,11 +72,11 @@ pub enum RequestBody {
     Empty,
     /// As it comes from downstream.
     Incoming {
-        /// What hyper reads.
-        incoming: Incoming,
+        /// What the codec reads.
+        incoming: Source,
         /// How far it is.
         upload: Rc<Upload>,
-        /// The downstream connection.
+        /// The downstream connection or stream.
         tracked: Rc<Tracked>,
         /// For the time.
         worker: Rc<Worker>,
@@ -84,10 +85,7 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// The body of a request, and where to see how far it is.
-    pub(super) fn of(
-        incoming: Incoming,
-        connection: &HttpConnection,
-    ) -> (Self, Option<Rc<Upload>>) {
+    pub(super) fn of(incoming: Source, served: &InRequest) -> (Self, Option<Rc<Upload>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
@@ -95,8 +93,8 @@ impl RequestBody {
         let body = Self::Incoming {
             incoming,
             upload: Rc::clone(&upload),
-            tracked: Rc::clone(&connection.tracked),
-            worker: Rc::clone(&connection.worker),
+            tracked: Rc::clone(&served.tracked),
+            worker: Rc::clone(served.worker()),
         };
         (body, Some(upload))
     }
@@ -138,7 +136,7 @@ impl Body for RequestBody {
                 tracked.wake();
             }
         }
-        polled.map_err(Into::into)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -161,8 +159,7 @@ impl Body for RequestBody {
 pub struct ResponseBody {
     kind: Kind,
     outcome: Outcome,
-    tracked: Rc<Tracked>,
-    worker: Rc<Worker>,
+    served: InRequest,
 }
 
 #[derive(Debug)]
@@ -180,8 +177,8 @@ pub(super) enum Kind {
 /// A response body that an upstream sends, with what must end with it.
 #[derive(Debug)]
 pub struct Download {
-    /// What hyper reads.
-    pub incoming: Incoming,
+    /// What the codec reads.
+    pub incoming: Source,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
     /// When the route's timeout is over.
@@ -219,30 +216,34 @@ impl Error for Cut {}
 
 impl ResponseBody {
     /// The body of an answer, which ends the record.
-    pub(super) fn new(kind: Kind, outcome: Outcome, connection: &HttpConnection) -> Self {
-        let tracked = Rc::clone(&connection.tracked);
+    pub(super) fn new(kind: Kind, outcome: Outcome, served: InRequest) -> Self {
         Self {
             kind,
             outcome,
-            tracked,
-            worker: Rc::clone(&connection.worker),
+            served,
         }
     }
 }
 
 impl Download {
-    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
+    /// Ready when a timeout is over.
+    fn poll_cut(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Poll<Cut> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(Cut::Timeout.into())));
+            return Poll::Ready(Cut::Timeout);
         }
         if tracked.kicked() == Some(Kick::Idle) {
-            return Poll::Ready(Some(Err(Cut::Idle.into())));
+            return Poll::Ready(Cut::Idle);
         }
-        Pin::new(&mut self.incoming)
-            .poll_frame(cx)
-            .map_err(Into::into)
+        Poll::Pending
+    }
+
+    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
+        if let Poll::Ready(cut) = self.poll_cut(tracked, cx) {
+            return Poll::Ready(Some(Err(cut.into())));
+        }
+        Pin::new(&mut self.incoming).poll_frame(cx)
     }
 
     /// The response is complete: the connection may serve another request, unless the request is
@@ -257,7 +258,46 @@ impl Download {
     }
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+/// What a body is asked for.
+pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl ResponseBody {
+    /// It will never be whole: the record says why, and nothing of it is used again.
+    fn broke_off(&mut self, error: &BodyError) {
+        let Kind::Upstream { download, upload } = &mut self.kind else {
+            return;
+        };
+        let failed = upload.as_ref().and_then(|upload| upload.failed.get());
+        let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
+            (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
+            (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
+            (None, Some(failed)) => {
+                let reply = failed.failure().reply();
+                (reply.flags, reply.details)
+            }
+            (None, None) => (
+                Flags::UC,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
+        };
+        self.outcome.flags |= flag;
+        self.outcome.details = Cow::Borrowed(details);
+        self.served.tracked.break_off();
+        download.lease = None;
+    }
+}
+
+impl Interrupted for ResponseBody {
+    fn poll_interrupt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let Kind::Upstream { download, .. } = &mut this.kind else {
+            return Poll::Pending;
+        };
+        let cut = std::task::ready!(download.poll_cut(&this.served.tracked, cx));
+        this.broke_off(&cut.into());
+        Poll::Ready(())
+    }
+}
 
 impl Body for ResponseBody {
     type Data = Bytes;
@@ -273,37 +313,20 @@ impl Body for ResponseBody {
             }
             Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
-        let polled = download.poll(&this.tracked, cx);
+        let polled = download.poll(&this.served.tracked, cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     this.outcome.bytes_sent += data.len() as u64;
                 }
-                this.tracked.touch(this.worker.clock.now());
+                let worker = this.served.worker();
+                this.served.tracked.touch(worker.clock.now());
                 if frame.is_trailers() || download.incoming.is_end_stream() {
-                    download.complete(upload, &this.worker);
+                    download.complete(upload, this.served.worker());
                 }
             }
-            Poll::Ready(None) => download.complete(upload, &this.worker),
-            Poll::Ready(Some(Err(error))) => {
-                let failed = upload.and_then(|upload| upload.failed.get());
-                let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
-                    (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
-                    (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
-                    (None, Some(failed)) => {
-                        let reply = failed.failure().reply();
-                        (reply.flags, reply.details)
-                    }
-                    (None, None) => (
-                        Flags::UC,
-                        "upstream_reset_after_response_started{connection_termination}",
-                    ),
-                };
-                this.outcome.flags |= flag;
-                this.outcome.details = Cow::Borrowed(details);
-                this.tracked.break_off();
-                download.lease = None;
-            }
+            Poll::Ready(None) => download.complete(upload, this.served.worker()),
+            Poll::Ready(Some(Err(error))) => this.broke_off(error),
             Poll::Pending => {}
         }
         polled
@@ -332,12 +355,11 @@ impl Drop for ResponseBody {
             }
             if download.incoming.is_end_stream() {
                 // No frame was asked for: an answer without a body.
-                download.complete(upload.as_ref(), &self.worker);
+                download.complete(upload.as_ref(), self.served.worker());
             } else if download.lease.is_some() {
                 self.outcome.flags |= Flags::DC;
                 self.outcome.details = Cow::Borrowed("downstream_remote_disconnect");
             }
         }
-        self.tracked.set_in_request(false, self.worker.clock.now());
     }
 }

@@ -28,11 +28,11 @@ pub struct GuardedIo {
 }
 
 impl GuardedIo {
-    /// Guard a connection.
-    pub fn new(io: Io, tracked: Rc<Tracked>, worker: Rc<Worker>) -> Self {
+    /// Put a guard before a connection.
+    pub fn new(io: Io, guard: Guard, tracked: Rc<Tracked>, worker: Rc<Worker>) -> Self {
         Self {
             io,
-            guard: Guard::default(),
+            guard,
             held: BytesMut::new(),
             ready: Bytes::new(),
             refused: None,
@@ -44,6 +44,11 @@ impl GuardedIo {
     /// Why a head was refused, where one was: nobody has answered it yet.
     pub fn refused_head(&self) -> Option<Refusal> {
         self.refused.filter(|_| self.guard.expects_head())
+    }
+
+    /// The connection, and what was read of it that the codec did not get.
+    pub fn into_unread(self) -> (Io, Bytes) {
+        (self.io, self.held.freeze())
     }
 
     /// Look at what came and let the codec have what is in order.
@@ -59,7 +64,8 @@ impl GuardedIo {
             self.ready = self.held.split_to(length).freeze();
             self.refused = refused;
         }
-        if self.refused.is_some() || self.held.is_empty() {
+        let refused = self.refused.is_some_and(|why| why != Refusal::Http2);
+        if refused || self.held.is_empty() {
             // Or an idle connection would hold the memory of its last head.
             self.held = BytesMut::new();
         }

@@ -114,6 +114,11 @@ pub fn announce_no_body<B>(request: &mut Request<B>) {
     }
 }
 
+/// Whether an `expect` header asks to be told before the body is sent.
+pub fn is_continue(expect: &HeaderValue) -> bool {
+    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
 /// What the `upgrade` header of a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {

@@ -27,9 +27,13 @@ pub async fn run(worker: Rc<Worker>, sockets: Vec<(Arc<Listener>, TcpListener)>)
         }
     }
     let mut phase = worker.process.drain.subscribe();
-    loop {
+    while *phase.borrow_and_update() != Phase::Ended {
         tokio::select! {
-            _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
+            // Connections of HTTP/2 tell their clients of a drain before the next answer.
+            changed = phase.changed() => match changed {
+                Ok(()) => worker.wake_connections(),
+                Err(_nobody_drains) => break,
+            },
             () = tokio::time::sleep(worker.tick_interval()) => worker.tick(),
         }
     }

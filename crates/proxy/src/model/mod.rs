@@ -18,8 +18,8 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, NetworkFilter,
-    ServerHeader, TcpCluster, TcpProxy,
+    ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
+    Keepalive, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,

@@ -161,6 +161,16 @@ series! {
 }
 
 series! {
+    /// Of an HTTP connection manager whose clients speak HTTP/2.
+    Http2Series("envoy_http_conn_manager_prefix") {
+        cx_total: Counter counter "envoy_http_downstream_cx_http2_total"
+            "Connections that speak HTTP/2",
+        rq_rx_reset: Counter counter "envoy_http_downstream_rq_rx_reset"
+            "Requests of HTTP/2 that their client reset",
+    }
+}
+
+series! {
     /// Of a TCP proxy.
     TcpSeries("envoy_tcp_prefix") {
         cx_total: Counter counter "envoy_tcp_downstream_cx_total" "Connections",
@@ -218,7 +228,8 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
-    const SETS: [(&str, &[Family]); 8] = [
+    const SETS: [(&str, &[Family]); 9] = [
+        (Http2Series::LABEL, Http2Series::FAMILIES),
         (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
         (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),
         (ProcessSeries::LABEL, ProcessSeries::FAMILIES),

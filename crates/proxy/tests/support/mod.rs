@@ -9,15 +9,16 @@
     reason = "each test file uses a part of it, and a test that cannot go on fails"
 )]
 
+pub mod http2;
 pub mod tls;
 
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster,
-    ClusterKind, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
-    HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, ServerHeader,
-    TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
+    ClusterKind, Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch,
+    ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
+    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteTarget, ServerHeader, TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running};
@@ -224,6 +225,10 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
             suppress_envoy_headers: false,
         }],
         access_log: vec![log],
+        codec: Codec::Auto,
+        http2: Http2Options::default(),
+        max_request_headers: 60 * 1024,
+        max_headers_count: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
         request_headers_timeout: None,

@@ -196,6 +196,11 @@ impl Reader {
     fn common_options(&mut self, common: Option<CommonOptions>, path: &Path<'_>) -> HttpOptions {
         let path = path.field("common_http_protocol_options");
         let common = common.unwrap_or_default();
+        if common.max_headers_count.is_some() {
+            let message = "known to Envoy, not implemented by Shunt for upstream connections yet";
+            self.report
+                .refused(&path.field("max_headers_count"), message);
+        }
         HttpOptions {
             idle_timeout: self.timeout(
                 common.idle_timeout,

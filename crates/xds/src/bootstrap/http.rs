@@ -11,7 +11,7 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
-    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, ServerHeader,
+    ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, ServerHeader,
 };
 use std::time::Duration;
 
@@ -19,6 +19,10 @@ use std::time::Duration;
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's default of `delayed_close_timeout`.
 const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Envoy's default of `max_request_headers_kb`.
+const HEADERS_KB: u32 = 60;
+/// Envoy's default of `max_headers_count`.
+const HEADERS_COUNT: u32 = 100;
 /// Envoy's default of `server_name`.
 const SERVER_NAME: &str = "envoy";
 
@@ -42,10 +46,20 @@ impl Reader {
             ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
         };
         let details = manager.set_current_client_cert_details.unwrap_or_default();
-        if !matches!(manager.codec_type(), CodecType::Auto | CodecType::Http1) {
-            let message = "only AUTO and HTTP1 are implemented by Shunt yet";
-            self.report.refused(&path.field("codec_type"), message);
-        }
+        let codec = match manager.codec_type() {
+            CodecType::Auto => Codec::Auto,
+            CodecType::Http1 => Codec::Http1,
+            CodecType::Http2 => Codec::Http2,
+            CodecType::Http3 => {
+                let message = "HTTP3 is not implemented by Shunt yet; AUTO, HTTP1 and HTTP2 are";
+                self.report.refused(&path.field("codec_type"), message);
+                Codec::Auto
+            }
+        };
+        let at = path.field("http2_protocol_options");
+        let http2 = self.http2_options(manager.http2_protocol_options, &at);
+        let at = path.field("max_request_headers_kb");
+        let headers_kb = self.number(manager.max_request_headers_kb, HEADERS_KB, 1..=8192, &at);
         let stat_prefix = self.name(manager.stat_prefix, &path.field("stat_prefix"));
         let route_config = match manager.route_specifier {
             Some(RouteSpecifier::RouteConfig(config)) => {
@@ -84,6 +98,13 @@ impl Reader {
                 "known to Envoy, not implemented by Shunt for downstream connections yet",
             );
         }
+        let at_count = at.field("max_headers_count");
+        let count = self.number(
+            common.max_headers_count,
+            HEADERS_COUNT,
+            1..=u32::MAX,
+            &at_count,
+        );
         let idle_timeout =
             self.timeout(common.idle_timeout, IDLE_TIMEOUT, &at.field("idle_timeout"));
         if let Some(extension) = manager.request_id_extension {
@@ -103,6 +124,10 @@ impl Reader {
             route_config: route_config?,
             http_filters: http_filters?,
             access_log,
+            codec,
+            http2,
+            max_request_headers: headers_kb as usize * 1024,
+            max_headers_count: count as usize,
             idle_timeout,
             stream_idle_timeout,
             request_headers_timeout,

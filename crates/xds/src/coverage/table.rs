@@ -13,6 +13,9 @@ const NO_RETRIES: Verdict = Inert("nothing is retried yet: `retry_policy` is ref
 const FOR_OTHERS: Verdict = Inert("only filters and tools that Shunt does not have read it");
 const NAMED_BY_TYPE: Verdict = Inert("the type of `typed_config` says which extension it is");
 const STATIC_NAMES: Verdict = Inert("Shunt's metrics have their own names and labels");
+const STREAM_ERROR: Verdict = Inert("a message that is wrong always ends its own stream alone");
+const ANSWERED: Verdict =
+    Inert("no frame is read before the answers to earlier ones are on their way");
 const BOUNDED: Verdict =
     Inert("Shunt reads no more than it can pass on, so its buffers are bounded without it");
 
@@ -149,16 +152,14 @@ const TABLE: &[Coverage] = &[
     Coverage {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         fields: &[
-            (
-                "codec_type",
-                Partly("`AUTO` and `HTTP1`; both speak HTTP/1"),
-            ),
+            ("codec_type", Partly("`AUTO`, `HTTP1`, `HTTP2`")),
             ("stat_prefix", Implemented),
             ("route_config", Implemented),
             ("http_filters", Partly("the router, once, last")),
             ("access_log", Implemented),
             ("common_http_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
             ("stream_idle_timeout", Implemented),
             ("server_name", Implemented),
             ("server_header_transformation", Implemented),
@@ -173,7 +174,8 @@ const TABLE: &[Coverage] = &[
             ("request_timeout", Only("0s")),
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
-            ("max_request_headers_kb", Only("60")),
+            ("max_request_headers_kb", Implemented),
+            ("stream_error_on_invalid_http_message", STREAM_ERROR),
         ],
     },
     Coverage {
@@ -213,8 +215,79 @@ const TABLE: &[Coverage] = &[
         fields: &[
             ("idle_timeout", Implemented),
             (
+                "max_headers_count",
+                Partly("of a listener; not of a cluster"),
+            ),
+            (
                 "max_requests_per_connection",
                 Partly("of a cluster; not of a listener"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.Http2ProtocolOptions",
+        fields: &[
+            ("hpack_table_size", Implemented),
+            ("max_concurrent_streams", Implemented),
+            ("initial_stream_window_size", Implemented),
+            ("initial_connection_window_size", Implemented),
+            ("connection_keepalive", Implemented),
+            (
+                "stream_reset_burst",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            (
+                "stream_reset_rate",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            ("allow_connect", Only("false")),
+            ("allow_metadata", Only("false")),
+            ("disallow_obs_text", Only("false")),
+            ("max_outbound_frames", ANSWERED),
+            ("max_outbound_control_frames", ANSWERED),
+            (
+                "max_consecutive_inbound_frames_with_empty_payload",
+                Inert("the codec ends a connection that sends many small or empty frames"),
+            ),
+            (
+                "max_inbound_priority_frames_per_stream",
+                Inert("a priority is read and forgotten"),
+            ),
+            (
+                "max_inbound_window_update_frames_per_data_frame_sent",
+                Inert("a window is a number, whatever it is made of"),
+            ),
+            ("stream_error_on_invalid_http_messaging", STREAM_ERROR),
+            (
+                "override_stream_error_on_invalid_http_message",
+                STREAM_ERROR,
+            ),
+            (
+                "use_oghttp2_codec",
+                Inert("it chooses between codecs of Envoy"),
+            ),
+            (
+                "enable_huffman_encoding",
+                Inert("Shunt always encodes headers so"),
+            ),
+            (
+                "max_metadata_size",
+                Inert("frames of METADATA are ignored, as RFC 9113 wants"),
+            ),
+            (
+                "max_header_field_size_kb",
+                Inert("a header may be as large as all of them together"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.KeepaliveSettings",
+        fields: &[
+            ("interval", Implemented),
+            ("timeout", Implemented),
+            (
+                "interval_jitter",
+                Partly("0; 15 percent where it is missing"),
             ),
         ],
     },

@@ -12,6 +12,7 @@ use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::headers;
+use crate::http::source::Source;
 use crate::observe::outcome::Outcome;
 use crate::route::Forward;
 use crate::worker::Worker;
@@ -47,6 +48,7 @@ impl Router<'_> {
             connection,
             outcome,
             upload,
+            served,
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
@@ -72,7 +74,7 @@ impl Router<'_> {
                     return Poll::Ready(exchanged);
                 }
                 let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
-                if connection.tracked.kicked() == Some(Kick::Idle) {
+                if served.tracked.kicked() == Some(Kick::Idle) {
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
                 let Some(timeout) = forward.timeout else {
@@ -106,7 +108,7 @@ impl Router<'_> {
         let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
-        let (mut head, incoming) = response.into_parts();
+        let (mut head, incoming) = response.map(Source::Http1).into_parts();
         headers::strip_hop_by_hop(&mut head.headers);
         // Time that passed before the request had come is not the upstream's.
         let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
@@ -171,6 +173,9 @@ async fn attempts(
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
+        if matches!(request.body(), RequestBody::Empty) {
+            headers::announce_no_body(request);
+        }
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
