@@ -9,7 +9,7 @@ use crate::ids::RouteTableId;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
     self, BindConfig, ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpFilter,
-    Invalid, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
+    Invalid, ListenerFilter, ListenerFilterKind, Name, ServerHeader, UpstreamProtocol,
 };
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::series::{
@@ -23,7 +23,7 @@ use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -212,12 +212,27 @@ pub struct Cluster {
     pub breaker: Arc<Breaker>,
     /// Counters.
     pub series: ClusterSeries,
+    /// Which version of HTTP its endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// How HTTP/2 is spoken with them.
+    pub http2: Http2Options,
     /// How long a pooled connection may idle; `None` = for ever.
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
     /// How an original destination is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
+}
+
+impl Cluster {
+    /// Whether a request that came by this version goes on by HTTP/2.
+    pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
+        match self.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
+        }
+    }
 }
 
 /// How an endpoint is reached by TLS.
@@ -352,6 +367,8 @@ impl Compiler<'_> {
             bind: config.bind,
             breaker: Arc::new(Breaker::new(&config.circuit_breakers)),
             series: ClusterSeries::new(self.registry, &config.name),
+            protocol: config.protocol,
+            http2: config.http2,
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
             tls,

@@ -8,7 +8,7 @@
 
 mod support;
 
-use shunt_proxy::model::CircuitBreakers;
+use shunt_proxy::model::{CircuitBreakers, Timeouts};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -307,7 +307,11 @@ fn a_route_timeout_is_504_with_flag_ut() {
         let shunt_proxy::model::RouteAction::Forward(forward) = action else {
             unreachable!()
         };
-        forward.timeout = Some(Duration::from_millis(50));
+        let timeout = Some(Duration::from_millis(50));
+        forward.timeouts = Timeouts::Response {
+            timeout,
+            grpc: None,
+        };
     });
     let response = exchange(&mut proxy.connect(), GET);
     assert!(status(&response) == "504" && response.ends_with("upstream request timeout"));

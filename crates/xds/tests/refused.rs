@@ -395,14 +395,6 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    http2_protocol_options: {}\n",
-            ),
-            (CLUSTER, ".http2_protocol_options"),
-            NOT_YET,
-        ),
-        case(
-            (
-                "  - name: app\n",
                 "  - name: app\n    transport_socket: { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext } }\n",
             ),
             (CLUSTER, ".transport_socket.typed_config"),
@@ -419,11 +411,11 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }\n",
+                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, auto_config: {} } }\n",
             ),
             (
                 CLUSTER,
-                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].explicit_http_config.http2_protocol_options",
+                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config",
             ),
             NOT_YET,
         ),

@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::http::body::{Download, Kind, Upload};
+use crate::http::grpc;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
 use bytes::Bytes;
@@ -31,6 +32,7 @@ impl Answer {
         self,
         outcome: &mut Outcome,
         upload: Option<Rc<Upload>>,
+        is_grpc: bool,
     ) -> (response::Parts, Kind) {
         match self {
             Self::Upstream(head, download) => {
@@ -39,6 +41,9 @@ impl Answer {
             }
             Self::Direct(direct) => {
                 outcome.details = Cow::Borrowed("direct_response");
+                if is_grpc {
+                    return in_grpc(grpc::status(direct.status), &direct.body);
+                }
                 local(direct.status, direct.body)
             }
             Self::Failure(failure) => {
@@ -46,10 +51,24 @@ impl Answer {
                 outcome.flags |= reply.flags;
                 outcome.details = Cow::Borrowed(reply.details);
                 outcome.transport_failure = failure.transport_failure();
+                if is_grpc {
+                    return in_grpc(failure.grpc_status(), reply.body.as_bytes());
+                }
                 local(reply.status, Bytes::from_static(reply.body.as_bytes()))
             }
         }
     }
+}
+
+/// An answer to gRPC: nothing but trailers, which stand in the head.
+fn in_grpc(status: u16, message: &[u8]) -> (response::Parts, Kind) {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.headers.insert(CONTENT_TYPE, grpc::CONTENT);
+    head.headers.insert(grpc::GRPC_STATUS, status.into());
+    if let Some(message) = grpc::message(message).filter(|message| !message.is_empty()) {
+        head.headers.insert(grpc::GRPC_MESSAGE, message);
+    }
+    (head, Kind::Local(None))
 }
 
 fn local(status: StatusCode, body: Bytes) -> (response::Parts, Kind) {

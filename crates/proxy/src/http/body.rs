@@ -7,6 +7,7 @@ use crate::http::filters::router::ActiveRequest;
 use crate::http::source::Source;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
+use crate::upstream::exchange::StreamLease;
 use crate::upstream::pool::{Pool, PooledConnection};
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -181,25 +182,36 @@ pub struct Download {
     pub incoming: Source,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
-    /// When the route's timeout is over.
+    /// When the time of the route is over.
     pub deadline: Option<Pin<Box<Sleep>>>,
+    /// And what of it that is.
+    pub cut: Cut,
     /// Keeps the request counted.
     pub active: ActiveRequest,
 }
 
-/// A connection in use, and where it belongs.
+/// A connection in use, or a part of one.
 #[derive(Debug)]
-pub struct Lease {
-    /// The connection.
-    pub connection: PooledConnection,
-    /// Its pool.
-    pub pool: Rc<Pool>,
+pub enum Lease {
+    /// A connection of HTTP/1.
+    Http1 {
+        /// The connection.
+        connection: PooledConnection,
+        /// Where it belongs.
+        pool: Rc<Pool>,
+    },
+    /// A stream of HTTP/2.
+    Http2(StreamLease),
 }
 
 /// Why a response ended in the middle; hyper closes the connection on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+pub enum Cut {
+    /// The route's timeout is over.
     Timeout,
+    /// The time that a stream may take is over.
+    Duration,
+    /// No byte moved for longer than `stream_idle_timeout`.
     Idle,
 }
 
@@ -207,6 +219,7 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout => "the route's timeout is over",
+            Self::Duration => "the route's max_stream_duration is over",
             Self::Idle => "no byte moved for longer than stream_idle_timeout",
         })
     }
@@ -231,7 +244,7 @@ impl Download {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Cut::Timeout);
+            return Poll::Ready(self.cut);
         }
         if tracked.kicked() == Some(Kick::Idle) {
             return Poll::Ready(Cut::Idle);
@@ -250,7 +263,7 @@ impl Download {
     /// still being sent on it.
     fn complete(&mut self, upload: Option<&Rc<Upload>>, worker: &Worker) {
         self.deadline = None;
-        if let Some(Lease { connection, pool }) = self.lease.take()
+        if let Some(Lease::Http1 { connection, pool }) = self.lease.take()
             && upload.is_none_or(|upload| upload.complete.get())
         {
             pool.put(connection, worker.clock.now());
@@ -270,11 +283,16 @@ impl ResponseBody {
         let failed = upload.as_ref().and_then(|upload| upload.failed.get());
         let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
             (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
+            (Some(Cut::Duration), _) => (Flags::empty(), "max_duration_timeout"),
             (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
             (None, Some(failed)) => {
                 let reply = failed.failure().reply();
                 (reply.flags, reply.details)
             }
+            (None, None) if was_reset(error) => (
+                Flags::UR,
+                "upstream_reset_after_response_started{remote_reset}",
+            ),
             (None, None) => (
                 Flags::UC,
                 "upstream_reset_after_response_started{connection_termination}",
@@ -284,6 +302,18 @@ impl ResponseBody {
         self.outcome.details = Cow::Borrowed(details);
         self.served.tracked.break_off();
         download.lease = None;
+    }
+}
+
+/// Whether the peer reset the stream of a body.
+fn was_reset(error: &BodyError) -> bool {
+    let error = error.downcast_ref::<h2::Error>();
+    error.is_some_and(|error| error.is_reset() && error.is_remote())
+}
+
+impl Interrupted for RequestBody {
+    fn poll_interrupt(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 }
 

@@ -9,6 +9,7 @@ use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
 use crate::http::codec;
 use crate::http::filters::router::Router;
+use crate::http::grpc;
 use crate::http::headers;
 use crate::http::source::Source;
 use crate::model::{HttpFilter, ServerHeader};
@@ -47,7 +48,7 @@ pub struct HttpConnection {
 
 impl HttpConnection {
     /// `:scheme` of its requests.
-    fn scheme(&self) -> &'static str {
+    pub(super) fn scheme(&self) -> &'static str {
         match &self.tls {
             Some(tls) if tls.is_terminated() => "https",
             _ => "http",
@@ -64,6 +65,8 @@ pub struct Stream {
     pub outcome: Outcome,
     /// How far its body is, where it has one.
     pub upload: Option<Rc<Upload>>,
+    /// It is of gRPC, and is answered in its form.
+    pub is_grpc: bool,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -122,12 +125,14 @@ impl Stream {
         // What is true unless an answer is given: the downstream went away.
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
+        let is_grpc = grpc::is_grpc(&head.headers);
         let (body, upload) = RequestBody::of(incoming, &served);
         (
             Self {
                 connection,
                 outcome,
                 upload,
+                is_grpc,
                 served,
             },
             Request::from_parts(head, body),
@@ -224,7 +229,7 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
-        let (mut head, body) = answer.into_head_and_body(outcome, self.upload);
+        let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         match chain.server_header {
             ServerHeader::PassThrough => {}

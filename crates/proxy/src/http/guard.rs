@@ -23,6 +23,14 @@ pub struct HeadLimits {
     pub count: usize,
 }
 
+impl HeadLimits {
+    /// The same as HTTP/2 counts it, 32 bytes for each header more (RFC 9113 §6.5.2). Envoy does
+    /// not count these, so the codec must leave room for them.
+    pub fn list(&self) -> usize {
+        self.bytes + self.count * 32
+    }
+}
+
 impl Default for HeadLimits {
     /// Envoy's defaults.
     fn default() -> Self {

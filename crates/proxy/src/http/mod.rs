@@ -7,6 +7,7 @@ pub mod codec;
 pub mod connection_manager;
 pub mod date;
 pub mod filters;
+pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;

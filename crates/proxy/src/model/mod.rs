@@ -12,7 +12,9 @@ mod route;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
-pub use cluster::{BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy};
+pub use cluster::{
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy, UpstreamProtocol,
+};
 pub use listener::{
     FilterChain, FilterChainMatch, IpRange, Listener, ListenerFilter, ListenerFilterKind,
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
@@ -22,9 +24,9 @@ pub use network::{
     Keepalive, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
 };
 pub use route::{
-    ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
-    VirtualHost, WeightedClusters,
+    ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
+    PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
+    StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,

@@ -13,6 +13,7 @@ use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
+use crate::upstream::http2::Http2;
 use crate::worker::Worker;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
@@ -24,17 +25,19 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// HTTP/1.1 connections of one worker to one endpoint of one cluster.
+/// Connections of one worker to one endpoint of one cluster.
 #[derive(Debug)]
 pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
-    cluster: Arc<Cluster>,
+    pub(super) cluster: Arc<Cluster>,
     tls: Option<Arc<ClusterTls>>,
+    /// Those of HTTP/2. All below is of HTTP/1.1, but for the count of all.
+    pub(super) http2: Http2,
     idle: RefCell<Vec<Idle>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
-    used_at: Cell<Instant>,
+    pub(super) used_at: Cell<Instant>,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Pool {
             upstream,
             cluster,
             tls,
+            http2: Http2::default(),
             idle: RefCell::default(),
             open: Cell::new(0),
             waiters: RefCell::default(),
@@ -91,21 +95,28 @@ impl Pool {
                     return Ok(connection);
                 }
             }
-            let permit = match self.cluster.breaker.take(Resource::Connection) {
-                Some(permit) => permit,
-                None if self.open.get() == 0 => {
-                    self.cluster.breaker.take_over_limit(Resource::Connection)
-                }
-                None => {
-                    worker.stats.inc(self.cluster.series.cx_overflow);
-                    free = self.wait(worker).await?;
-                    continue;
-                }
+            let Some(permit) = self.permit(worker) else {
+                free = self.wait(worker).await?;
+                continue;
             };
             // Boxed: a request seldom makes a connection, and every open downstream holds the memory
             // of a request.
             return Box::pin(self.open(worker, permit)).await;
         }
+    }
+
+    /// A place for one more connection, where the circuit breaker has one.
+    pub(super) fn permit(&self, worker: &Worker) -> Option<Permit> {
+        let breaker = &self.cluster.breaker;
+        let permit = breaker.take(Resource::Connection);
+        if permit.is_some() {
+            return permit;
+        }
+        if self.open.get() == 0 {
+            return Some(breaker.take_over_limit(Resource::Connection));
+        }
+        worker.stats.inc(self.cluster.series.cx_overflow);
+        None
     }
 
     /// A connection of its own for one TCP stream.
@@ -125,7 +136,7 @@ impl Pool {
     }
 
     /// Make a connection and secure it.
-    async fn connection(
+    pub(super) async fn connection(
         &self,
         worker: &Rc<Worker>,
         permit: Permit,
@@ -234,16 +245,22 @@ impl Pool {
             let still = now.saturating_duration_since(idle.since);
             !idle.connection.sender.is_closed() && timeout.is_none_or(|t| still < t)
         });
+        if let Some(timeout) = timeout {
+            let is_over = |since| now.saturating_duration_since(since) >= timeout;
+            self.http2.close_where(is_over);
+        }
     }
 
     /// Close every idle connection.
     pub fn close_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.http2.close_where(|_since| true);
     }
 
     /// Whether it has no connection and no use since `before`.
     pub fn is_unused_since(&self, before: Instant) -> bool {
-        self.open.get() == 0 && self.waiters.borrow().is_empty() && self.used_at.get() < before
+        let waited_for = !self.waiters.borrow().is_empty() || self.http2.is_waited_for();
+        self.open.get() == 0 && !waited_for && self.used_at.get() < before
     }
 }
 
@@ -306,13 +323,17 @@ impl Drop for OpenConnection {
 }
 
 /// A connection of a pool, also while it is being made. Tells the pool when it is gone.
-struct PoolPlace {
+pub(super) struct PoolPlace {
     pool: Rc<Pool>,
-    open: Option<OpenConnection>,
+    pub(super) open: Option<OpenConnection>,
 }
 
 impl PoolPlace {
-    fn take(pool: &Rc<Pool>) -> Self {
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn take(pool: &Rc<Pool>) -> Self {
         pool.open.set(pool.open.get() + 1);
         Self {
             pool: Rc::clone(pool),
@@ -327,6 +348,7 @@ impl Drop for PoolPlace {
         self.open = None;
         let pool = &self.pool;
         pool.open.set(pool.open.get() - 1);
+        pool.http2.wake_for_connection();
         while let Some(waiter) = pool.waiters.borrow_mut().pop_front() {
             if waiter.send(None).is_ok() {
                 break;

@@ -18,7 +18,8 @@ use shunt_proxy::model::{
     ClusterKind, Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
     NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
-    RouteTarget, ServerHeader, TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
+    RouteTarget, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
+    VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running};
@@ -252,7 +253,10 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
         },
         action: RouteAction::Forward(RouteForward {
             target: RouteTarget::Cluster(cluster.into()),
-            timeout: None,
+            timeouts: Timeouts::Response {
+                timeout: None,
+                grpc: None,
+            },
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
         }),
     }
@@ -271,6 +275,8 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         connect_timeout: Duration::from_secs(5),
         bind: BindConfig::default(),
         circuit_breakers: CircuitBreakers::default(),
+        protocol: UpstreamProtocol::Http1,
+        http2: Http2Options::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
         tls: None,

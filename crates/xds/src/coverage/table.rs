@@ -390,12 +390,16 @@ const TABLE: &[Coverage] = &[
             ("timeout", Implemented),
             ("cluster_not_found_response_code", Implemented),
             ("max_stream_duration", Implemented),
+            ("max_grpc_timeout", Implemented),
             ("auto_host_rewrite", Only("false")),
         ],
     },
     Coverage {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
-        fields: &[("max_stream_duration", Only("0s"))],
+        fields: &[
+            ("max_stream_duration", Implemented),
+            ("grpc_timeout_header_max", Implemented),
+        ],
     },
     Coverage {
         message: "envoy.config.route.v3.WeightedCluster",
@@ -446,6 +450,7 @@ const TABLE: &[Coverage] = &[
                 Partly("`HttpProtocolOptions`"),
             ),
             ("common_http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
             ("max_requests_per_connection", Implemented),
             ("transport_socket", Implemented),
@@ -524,20 +529,23 @@ const TABLE: &[Coverage] = &[
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         fields: &[
             ("common_http_protocol_options", Implemented),
-            ("explicit_http_config", Partly("`http_protocol_options`")),
-            (
-                "use_downstream_protocol_config",
-                Partly("`http_protocol_options`: downstream speaks HTTP/1 only"),
-            ),
+            ("explicit_http_config", Implemented),
+            ("use_downstream_protocol_config", Implemented),
         ],
     },
     Coverage {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
-        fields: &[("http_protocol_options", Implemented)],
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
     },
     Coverage {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
-        fields: &[("http_protocol_options", Implemented)],
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
     },
     // Endpoints.
     Coverage {

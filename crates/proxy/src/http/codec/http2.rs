@@ -36,10 +36,6 @@ use tokio::time::{Sleep, sleep};
 /// How long a client may take to hear that its connection ends, where nothing else limits it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// What every header of a list counts besides its bytes (RFC 9113 §6.5.2). Envoy does not count
-/// it, so the codec's own limit must leave room for it.
-const ENTRY: usize = 32;
-
 /// Serve a connection until it ends. `read` was read of it already.
 pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
     let worker = &connection.worker;
@@ -47,7 +43,7 @@ pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
     let chain = &connection.chain;
     let (io, left) = Unread::new(io, read);
     let mut builder = server::Builder::new();
-    let list = chain.head_limits.bytes + chain.head_limits.count * ENTRY;
+    let list = chain.head_limits.list();
     builder
         .max_concurrent_streams(chain.http2.max_concurrent_streams)
         .initial_window_size(chain.http2.stream_window)
@@ -266,7 +262,7 @@ impl AcceptedStream {
         if ends {
             return;
         }
-        if let Pumped::Reset = pump(body.as_mut(), &mut stream).await {
+        if let Pumped::Reset = pump(body.as_mut(), &mut stream, Reason::INTERNAL_ERROR).await {
             was_reset();
         }
     }

@@ -34,8 +34,12 @@ pub trait Interrupted: Body {
 }
 
 /// Send a body to its end. At most one of its frames is held: the next is asked for when the peer
-/// has room for it.
-pub async fn pump<B>(mut body: Pin<&mut B>, stream: &mut SendStream<Bytes>) -> Pumped
+/// has room for it. `broken` is what the peer is told where the body breaks off.
+pub async fn pump<B>(
+    mut body: Pin<&mut B>,
+    stream: &mut SendStream<Bytes>,
+    broken: Reason,
+) -> Pumped
 where
     B: Interrupted<Data = Bytes, Error = BodyError>,
 {
@@ -53,7 +57,7 @@ where
                 return sent.map_or(Pumped::Gone, |()| Pumped::Whole);
             }
             Ok(Some(Err(_told_by_its_record))) => {
-                stream.send_reset(Reason::INTERNAL_ERROR);
+                stream.send_reset(broken);
                 return Pumped::BrokenOff;
             }
             Ok(Some(Ok(frame))) => frame,
@@ -72,7 +76,7 @@ where
         let sent = send(data, last, body.as_mut(), stream).await;
         if let Err(end) = sent {
             if matches!(end, Pumped::BrokenOff) {
-                stream.send_reset(Reason::INTERNAL_ERROR);
+                stream.send_reset(broken);
             }
             return end;
         }
