@@ -20,6 +20,7 @@ use crate::worker::Worker;
 use futures_util::FutureExt;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -124,6 +125,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 tracked,
                 tls,
                 client_cert,
+                tunnel: RefCell::default(),
             };
             codec::serve(io, Rc::new(connection)).await;
         }

@@ -159,6 +159,8 @@ pub struct HttpChain {
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
     pub delayed_close_timeout: Option<Duration>,
+    /// Protocols that a connection may switch to.
+    pub upgrades: Box<[Name]>,
     /// The `server` header.
     pub server_name: HeaderValue,
     /// What to do with it.
@@ -447,6 +449,7 @@ impl Compiler<'_> {
             stream_idle_timeout: config.stream_idle_timeout,
             request_headers_timeout: config.request_headers_timeout,
             delayed_close_timeout: config.delayed_close_timeout,
+            upgrades: config.upgrades.clone().into(),
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
                 Invalid::new(format!(
                     "server_name `{}` is not a header value",

@@ -234,7 +234,8 @@ fn load_http(manager: &str, route: &str, cluster: &str) -> Loaded {
 #[test]
 fn how_http2_is_spoken_arrives_in_the_model() {
     let loaded = load_http(
-        "codec_type: HTTP2\n          max_request_headers_kb: 96\n          \
+        "codec_type: HTTP2\n          upgrade_configs: [ { upgrade_type: WebSocket }, \
+         { upgrade_type: other, enabled: false } ]\n          max_request_headers_kb: 96\n          \
          common_http_protocol_options: { max_headers_count: 50 }\n          \
          http2_protocol_options: { max_concurrent_streams: 7, initial_stream_window_size: 65536, \
          initial_connection_window_size: 131072, hpack_table_size: 0, stream_reset_burst: 5, \
@@ -246,6 +247,7 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         panic!("HTTP")
     };
     assert_eq!(manager.codec, Codec::Http2);
+    assert_eq!(manager.upgrades, ["websocket".into()]);
     assert_eq!(
         (manager.max_request_headers, manager.max_headers_count),
         (96 * 1024, 50)

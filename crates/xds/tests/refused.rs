@@ -473,18 +473,18 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          codec_type: HTTP3",
+                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT } ]",
             ),
-            (HCM, ".codec_type"),
-            "AUTO, HTTP1 and HTTP2 are",
+            (HCM, ".upgrade_configs[0].upgrade_type"),
+            "websocket and others are",
         ),
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: websocket } ]",
+                "stat_prefix: web\n          codec_type: HTTP3",
             ),
-            (HCM, ".upgrade_configs"),
-            NOT_YET,
+            (HCM, ".codec_type"),
+            "AUTO, HTTP1 and HTTP2 are",
         ),
         case(
             (

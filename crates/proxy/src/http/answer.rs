@@ -2,9 +2,11 @@
 
 use crate::error::Failure;
 use crate::http::body::{Download, Kind, Upload};
+use crate::http::filters::router::ActiveRequest;
 use crate::http::grpc;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
+use crate::upstream::pool::Switched;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, response};
@@ -12,14 +14,12 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 /// An answer to a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, and a box would cost it an allocation"
-)]
 #[derive(Debug)]
 pub enum Answer {
     /// From an upstream.
     Upstream(response::Parts, Download),
+    /// From an upstream that switches protocols.
+    Switched(response::Parts, Box<Switched>, ActiveRequest),
     /// From the route itself.
     Direct(DirectResponse),
     /// Of our own making, because something went wrong.
@@ -39,6 +39,8 @@ impl Answer {
                 outcome.details = Cow::Borrowed("via_upstream");
                 (head, Kind::Upstream { download, upload })
             }
+            // Given apart from the others: its record goes on.
+            Self::Switched(head, ..) => (head, Kind::Local(None)),
             Self::Direct(direct) => {
                 outcome.details = Cow::Borrowed("direct_response");
                 if is_grpc {

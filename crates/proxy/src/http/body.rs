@@ -8,7 +8,7 @@ use crate::http::source::Source;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
-use crate::upstream::pool::{Pool, PooledConnection};
+use crate::upstream::pool::{Pool, PooledConnection, Switched};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -158,6 +158,12 @@ impl Body for RequestBody {
 /// The body of a response on its way downstream. Ends the record of its request when dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
+    /// `None`: the connection switches protocols, and the record goes on with it.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
     kind: Kind,
     outcome: Outcome,
     served: InRequest,
@@ -202,6 +208,8 @@ pub enum Lease {
     },
     /// A stream of HTTP/2.
     Http2(StreamLease),
+    /// A connection that has switched protocols.
+    Switched(Box<Switched>),
 }
 
 /// Why a response ended in the middle; hyper closes the connection on it.
@@ -230,11 +238,17 @@ impl Error for Cut {}
 impl ResponseBody {
     /// The body of an answer, which ends the record.
     pub(super) fn new(kind: Kind, outcome: Outcome, served: InRequest) -> Self {
-        Self {
+        let kept = Some(Kept {
             kind,
             outcome,
             served,
-        }
+        });
+        Self { kept }
+    }
+
+    /// No body, and no record that it could end.
+    pub(super) fn none() -> Self {
+        Self { kept: None }
     }
 }
 
@@ -274,7 +288,7 @@ impl Download {
 /// What a body is asked for.
 pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
-impl ResponseBody {
+impl Kept {
     /// It will never be whole: the record says why, and nothing of it is used again.
     fn broke_off(&mut self, error: &BodyError) {
         let Kind::Upstream { download, upload } = &mut self.kind else {
@@ -319,7 +333,9 @@ impl Interrupted for RequestBody {
 
 impl Interrupted for ResponseBody {
     fn poll_interrupt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().kept else {
+            return Poll::Pending;
+        };
         let Kind::Upstream { download, .. } = &mut this.kind else {
             return Poll::Pending;
         };
@@ -334,7 +350,9 @@ impl Body for ResponseBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().kept else {
+            return Poll::Ready(None);
+        };
         let (download, upload) = match &mut this.kind {
             Kind::Local(body) => {
                 let data = body.take();
@@ -363,21 +381,27 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
+        let Some(kept) = &self.kept else {
+            return true;
+        };
+        match &kept.kind {
             Kind::Local(body) => body.is_none(),
             Kind::Upstream { download, .. } => download.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
+        let Some(kept) = &self.kept else {
+            return SizeHint::with_exact(0);
+        };
+        match &kept.kind {
             Kind::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             Kind::Upstream { download, .. } => download.incoming.size_hint(),
         }
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for Kept {
     fn drop(&mut self) {
         if let Kind::Upstream { download, upload } = &mut self.kind {
             if let Some(upload) = upload {

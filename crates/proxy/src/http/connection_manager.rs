@@ -8,21 +8,24 @@ use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
 use crate::http::codec;
-use crate::http::filters::router::Router;
+use crate::http::filters::router::{ActiveRequest, Router};
 use crate::http::grpc;
-use crate::http::headers;
+use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
+use crate::http::tunnel::Tunnel;
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::tls::TlsInfo;
+use crate::upstream::pool::Switched;
 use crate::worker::Worker;
-use http::header::{EXPECT, HOST, SERVER};
+use http::header::{EXPECT, HOST, SERVER, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,6 +47,8 @@ pub struct HttpConnection {
     pub tls: Option<Rc<TlsInfo>>,
     /// What its requests say of the client's certificate.
     pub client_cert: ClientCert,
+    /// What it is to become once its codec has ended, where it switched protocols.
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl HttpConnection {
@@ -143,7 +148,7 @@ impl Stream {
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
         match self.version() {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
-            _ => codec::http1::admit(request)?,
+            _ => codec::http1::admit(request, &self.connection.chain.upgrades)?,
         }
         self.edit(request.headers_mut());
 
@@ -193,7 +198,15 @@ impl Stream {
 
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
+        // One that was admitted: the others have been answered.
+        let upgrade = match headers::requested_upgrade(map) {
+            Upgrade::Other => map.get(UPGRADE).cloned(),
+            Upgrade::None | Upgrade::H2c => None,
+        };
         headers::strip_hop_by_hop(map);
+        if let Some(protocol) = upgrade {
+            headers::ask_for_upgrade(map, protocol);
+        }
         // Answered here: the codec says 100 when the body is first asked for.
         if map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
@@ -209,9 +222,41 @@ impl Stream {
         }
     }
 
+    /// Give the answer that switches protocols: the connection is a tunnel once it is sent.
+    fn switch(
+        mut self,
+        mut head: response::Parts,
+        upstream: Box<Switched>,
+        active: ActiveRequest,
+    ) -> Response<ResponseBody> {
+        let outcome = &mut self.outcome;
+        outcome.flags.remove(Flags::DC);
+        outcome.details = Cow::Borrowed("via_upstream");
+        outcome.status = Some(head.status);
+        codec::http1::complete(&mut head, false);
+        let chain = &self.connection.chain;
+        if let Some(captured) = &mut outcome.captured {
+            chain.log.capture_response(captured, &head.headers);
+        }
+        let tunnel = Tunnel {
+            upstream,
+            active,
+            outcome: self.outcome,
+            served: self.served,
+        };
+        self.connection.tunnel.replace(Some(Box::new(tunnel)));
+        Response::from_parts(head, ResponseBody::none())
+    }
+
     /// Give the answer: its head is completed and noted, its body takes the record along.
     fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
         let version = self.version();
+        let answer = match answer {
+            Answer::Switched(head, upstream, active) => {
+                return self.switch(head, upstream, active);
+            }
+            other => other,
+        };
         let outcome = &mut self.outcome;
         outcome.flags.remove(Flags::DC);
         let tracked = &self.served.tracked;

@@ -120,6 +120,9 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Head,
+    /// The answer to a request that asks to switch protocols: what the bytes behind it are depends
+    /// on it.
+    Answer,
     /// A body by length, this much of it.
     Body(u64),
     ChunkSize,
@@ -170,6 +173,16 @@ impl Guard {
         self.expect == Expect::Head
     }
 
+    /// Whether nothing behind the last head can be looked at before that is answered.
+    pub fn awaits_answer(&self) -> bool {
+        self.expect == Expect::Answer
+    }
+
+    /// The answer was given, and it is still HTTP that is spoken.
+    pub fn go_on(&mut self) {
+        self.expect = Expect::Head;
+    }
+
     /// Whether a request is as far as its head, of which more is to come.
     pub fn is_in_head(&self) -> bool {
         self.expect == Expect::Head && self.block.lines > 0
@@ -205,6 +218,7 @@ impl Guard {
                 };
                 Ok(Step::Take(taken))
             }
+            Expect::Answer => Ok(Step::More),
             Expect::ChunkEnd => {
                 let end = &rest[..rest.len().min(2)];
                 match end {
@@ -257,6 +271,7 @@ impl Guard {
                     // RFC 9112 §6.1: that version knows no codings.
                     (Some(_), None) if head.is_http_10 => return Err(Refusal::Version),
                     (Some(Coding::Chunked), None) => Expect::ChunkSize,
+                    (None, None | Some(0)) if head.upgrades => Expect::Answer,
                     (None, None | Some(0)) => Expect::Head,
                     (None, Some(length)) => Expect::Body(length),
                 };
@@ -276,6 +291,7 @@ struct Block {
     length: Option<u64>,
     coding: Option<Coding>,
     is_http_10: bool,
+    upgrades: bool,
 }
 
 /// What `transfer-encoding` says.
@@ -333,6 +349,7 @@ impl Block {
                     _ => Some(Coding::Other),
                 };
             }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
             _ => {}
         }
         Ok(())

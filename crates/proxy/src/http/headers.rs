@@ -130,6 +130,12 @@ pub enum Upgrade {
     Other,
 }
 
+/// Ask the next one on the way to switch to a protocol, or say that it has been switched to.
+pub fn ask_for_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+}
+
 /// Which upgrade a request asks for: both `upgrade` and `connection: upgrade` are there.
 pub fn requested_upgrade(headers: &HeaderMap) -> Upgrade {
     let Some(upgrade) = headers.get(UPGRADE) else {

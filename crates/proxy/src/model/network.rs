@@ -81,6 +81,9 @@ pub struct HttpConnectionManager {
     /// to read the answer and close; Envoy's default is 1 s, `None` = closed at once (0 in the
     /// configuration).
     pub delayed_close_timeout: Option<Duration>,
+    /// `upgrade_configs` that are enabled: protocols that a connection may switch to, in lower
+    /// case.
+    pub upgrades: Vec<Name>,
     /// `server_name`, default `envoy`.
     pub server_name: Name,
     /// `server_header_transformation`.

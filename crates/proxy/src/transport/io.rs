@@ -35,6 +35,11 @@ impl Io {
         }
     }
 
+    /// Make the end of this connection a reset.
+    pub fn reset_on_close(&self) {
+        self.stream.inner().reset_on_close();
+    }
+
     fn is_broken(&self) -> bool {
         self.tracked.as_ref().is_some_and(|t| t.is_broken())
     }

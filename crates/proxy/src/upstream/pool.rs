@@ -15,6 +15,7 @@ use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
 use crate::upstream::http2::Http2;
 use crate::worker::Worker;
+use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -55,6 +56,27 @@ pub struct PooledConnection {
     pub local: SocketAddr,
     /// Requests that it served before this one.
     pub served: u32,
+    /// Who gets the connection where its upstream switches protocols.
+    pub heir: Heir,
+}
+
+/// Set by a request that asks to switch protocols.
+pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
+
+/// A connection that does not speak HTTP any more.
+pub struct Switched {
+    /// Its bytes in both directions.
+    pub io: Io,
+    /// What was read of it already.
+    pub read: Bytes,
+    /// Keeps it counted.
+    pub place: PoolPlace,
+}
+
+impl std::fmt::Debug for Switched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switched").finish_non_exhaustive()
+    }
 }
 
 impl Pool {
@@ -205,16 +227,29 @@ impl Pool {
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake::<_, RequestBody>(Io::upstream(stream))
             .await;
-        let (sender, connection) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;
+        let (sender, mut connection) =
+            handshake.map_err(|_closed| Failure::ConnectionTermination)?;
+        let heir = Heir::default();
+        let wanted = Rc::clone(&heir);
         tokio::task::spawn_local(async move {
             // How it ended is the business of the request that was on it.
-            let _ended = connection.await;
-            drop(place);
+            let _ended = (&mut connection).await;
+            let Some(heir) = wanted.take() else {
+                return drop(place);
+            };
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            let switched = Switched {
+                io,
+                read: read_buf,
+                place,
+            };
+            let _gone = heir.send(switched);
         });
         Ok(PooledConnection {
             sender,
             local,
             served: 0,
+            heir,
         })
     }
 
@@ -323,7 +358,7 @@ impl Drop for OpenConnection {
 }
 
 /// A connection of a pool, also while it is being made. Tells the pool when it is gone.
-pub(super) struct PoolPlace {
+pub struct PoolPlace {
     pool: Rc<Pool>,
     pub(super) open: Option<OpenConnection>,
 }

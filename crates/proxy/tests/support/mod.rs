@@ -234,6 +234,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         stream_idle_timeout: None,
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
+        upgrades: vec![],
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,

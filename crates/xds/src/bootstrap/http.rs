@@ -11,7 +11,8 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
-    ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, ServerHeader,
+    ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, Name,
+    ServerHeader,
 };
 use std::time::Duration;
 
@@ -115,6 +116,8 @@ impl Reader {
                 self.misplaced(any.as_ref(), "UuidRequestIdConfig", &path);
             }
         }
+        let at = path.field("upgrade_configs");
+        let upgrades = self.upgrades(manager.upgrade_configs, &at);
         let server_name = match manager.server_name.as_str() {
             "" => SERVER_NAME.into(),
             name => name.into(),
@@ -132,6 +135,7 @@ impl Reader {
             stream_idle_timeout,
             request_headers_timeout,
             delayed_close_timeout,
+            upgrades,
             server_name,
             server_header,
             generate_request_id: true_unless(manager.generate_request_id),
@@ -143,6 +147,33 @@ impl Reader {
                 dns: details.dns,
             },
         })
+    }
+
+    /// Protocols that a connection may switch to.
+    fn upgrades(
+        &mut self,
+        configs: Vec<pb::http_connection_manager::UpgradeConfig>,
+        path: &Path<'_>,
+    ) -> Vec<Name> {
+        let mut upgrades: Vec<Name> = Vec::with_capacity(configs.len());
+        for (i, config) in configs.into_iter().enumerate() {
+            let at = path.index(i);
+            let at = at.field("upgrade_type");
+            let name: Name = config.upgrade_type.to_ascii_lowercase().into();
+            if name.is_empty() {
+                self.report
+                    .invalid(&at, "it is required and must not be empty");
+            } else if name.starts_with("connect") {
+                let message = "CONNECT is not implemented by Shunt yet; websocket and others are";
+                self.report.refused(&at, message);
+            } else if upgrades.contains(&name) {
+                self.report
+                    .invalid(&at, "it is there already; keep one of them");
+            } else if true_unless(config.enabled) {
+                upgrades.push(name);
+            }
+        }
+        upgrades
     }
 
     /// The filters of a manager: those before the router are yet to come.

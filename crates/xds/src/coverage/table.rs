@@ -160,6 +160,7 @@ const TABLE: &[Coverage] = &[
             ("common_http_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
             ("http2_protocol_options", Implemented),
+            ("upgrade_configs", Implemented),
             ("stream_idle_timeout", Implemented),
             ("server_name", Implemented),
             ("server_header_transformation", Implemented),
@@ -186,6 +187,18 @@ const TABLE: &[Coverage] = &[
             ("dns", Implemented),
             ("cert", Only("false")),
             ("chain", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        fields: &[
+            (
+                "upgrade_type",
+                Partly(
+                    "not `CONNECT`; between HTTP/1.1 on both sides, elsewhere it is answered with 403",
+                ),
+            ),
+            ("enabled", Implemented),
         ],
     },
     Coverage {

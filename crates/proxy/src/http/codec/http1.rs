@@ -10,11 +10,11 @@ use crate::http::guard::{Guard, Refusal};
 use crate::http::guarded::GuardedIo;
 use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
-use crate::model::ServerHeader;
+use crate::model::{Name, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::transport::io::Io;
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, Version, response};
 use hyper::body::Incoming;
@@ -85,7 +85,14 @@ pub async fn serve(
         Pin::new(&mut served).poll(cx)
     })
     .await;
-    let mut io = served.into_parts().io;
+    let parts = served.into_parts();
+    let mut io = parts.io;
+    if let Some(tunnel) = connection.tunnel.take() {
+        let (io, unread) = io.into_unread();
+        let read = [&parts.read_buf[..], &unread].concat();
+        Box::pin(tunnel.run(io, read.into())).await;
+        return None;
+    }
     let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
         Some(Kick::SlowHead) => Some(Refusal::SlowHead),
         Some(Kick::Idle) => Some(Refusal::IdleHead),
@@ -149,7 +156,10 @@ fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
 
 /// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
 /// exactly one `host`.
-pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
+pub(in crate::http) fn admit(
+    request: &mut Request<RequestBody>,
+    upgrades: &[Name],
+) -> Result<(), Failure> {
     if request.version() < Version::HTTP_11 {
         return Err(Failure::Http10);
     }
@@ -157,7 +167,14 @@ pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<(), F
         return Err(Failure::ConnectRefused);
     }
     if headers::requested_upgrade(request.headers()) == Upgrade::Other {
-        return Err(Failure::UpgradeFailed);
+        let asked = request.headers().get(UPGRADE).map(HeaderValue::as_bytes);
+        let is_asked =
+            |known: &Name| asked.is_some_and(|a| a.eq_ignore_ascii_case(known.as_bytes()));
+        // Where a body is to come, nobody could tell it from what is sent after the switch.
+        let bare = matches!(request.body(), RequestBody::Empty);
+        if !bare || !upgrades.iter().any(is_asked) {
+            return Err(Failure::UpgradeFailed);
+        }
     }
     headers::check_connection(request.headers())?;
     let bad_request = |details| Failure::BadRequest { details };

@@ -17,12 +17,14 @@ use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
 use crate::worker::Worker;
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The router filter for one request.
@@ -123,6 +125,14 @@ impl Router<'_> {
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
+        if let Lease::Switched(upstream) = lease {
+            let protocol = head.headers.get(UPGRADE).cloned();
+            headers::strip_hop_by_hop(&mut head.headers);
+            if let Some(protocol) = protocol {
+                headers::ask_for_upgrade(&mut head.headers, protocol);
+            }
+            return Ok(Answer::Switched(head, upstream, active));
+        }
         headers::strip_hop_by_hop(&mut head.headers);
         // Time that passed before the request had come is not the upstream's.
         let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
@@ -187,7 +197,11 @@ async fn attempts(
         // Endpoint
         let pool = cluster.pick(worker, destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
+        let switches = request.headers().contains_key(UPGRADE);
         if cluster.config.speaks_http2(outcome.protocol) {
+            if switches {
+                return Err(Failure::UpgradeFailed);
+            }
             let (place, sender) = pool.stream(worker).await?;
             outcome.upstream_local = Some(place.local());
             active.sent();
@@ -209,8 +223,21 @@ async fn attempts(
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
         }
+        let (heir, switched) = oneshot::channel();
+        if switches {
+            connection.heir.replace(Some(heir));
+        }
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
+            Ok(response) if switches && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let switched = switched.await;
+                let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
+                return Ok(Exchanged {
+                    response: response.map(Source::Http1),
+                    lease: Lease::Switched(Box::new(switched)),
+                    active,
+                });
+            }
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -219,6 +246,7 @@ async fn attempts(
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
+                connection.heir.take();
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },
