@@ -83,6 +83,7 @@ fn bytes_pass_both_ways_after_the_switch_and_each_side_ends_for_itself() {
         "upgrade: websocket",
         "connection: upgrade",
         "sec-websocket-accept: a",
+        "server: envoy",
     ] {
         assert!(
             answer.contains(&format!("\r\n{line}\r\n")),

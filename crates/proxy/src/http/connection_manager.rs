@@ -101,6 +101,17 @@ fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> Reque
     }
 }
 
+/// Say who answers, as the configuration wants it.
+fn name_server(chain: &HttpChain, headers: &mut HeaderMap) {
+    match chain.server_header {
+        ServerHeader::PassThrough => {}
+        ServerHeader::AppendIfAbsent if headers.contains_key(SERVER) => {}
+        ServerHeader::Overwrite | ServerHeader::AppendIfAbsent => {
+            headers.insert(SERVER, chain.server_name.clone());
+        }
+    }
+}
+
 impl Stream {
     /// A request begins.
     fn begin(
@@ -235,6 +246,7 @@ impl Stream {
         outcome.status = Some(head.status);
         codec::http1::complete(&mut head, false);
         let chain = &self.connection.chain;
+        name_server(chain, &mut head.headers);
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);
         }
@@ -276,13 +288,7 @@ impl Stream {
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
-        match chain.server_header {
-            ServerHeader::PassThrough => {}
-            ServerHeader::AppendIfAbsent if head.headers.contains_key(SERVER) => {}
-            ServerHeader::Overwrite | ServerHeader::AppendIfAbsent => {
-                head.headers.insert(SERVER, chain.server_name.clone());
-            }
-        }
+        name_server(chain, &mut head.headers);
         if overloaded && !chain.suppresses_envoy_headers() {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
