@@ -38,7 +38,7 @@ impl From<Cause> for Exit {
             Cause::KernelLacks => Self::KernelLacks,
             Cause::Conflict => Self::Conflict,
             Cause::KernelRefused => Self::KernelRefused,
-            Cause::Missing => Self::Usage,
+            Cause::Invalid | Cause::Missing => Self::Usage,
             Cause::ProgramMissing => Self::ProgramMissing,
             Cause::Internal => Self::Internal,
         }

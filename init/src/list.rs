@@ -9,11 +9,11 @@ use shunt_redirect::facts::PodFacts;
 use shunt_redirect::iptables::{self, Listed, State, render};
 use shunt_redirect::nft::{self, Installed};
 use shunt_redirect::ruleset::Family;
-use shunt_redirect::{Backend, BackendChoice, Plan, listing, netns, plan};
+use shunt_redirect::{Backend, BackendChoice, Plan, listing, plan};
 
 use crate::backend::place;
+use crate::failure::Failure;
 use crate::message::{Message, print};
-use crate::run::Failure;
 
 /// Prints the rules of every backend, with the counters that nf_tables keeps.
 pub(crate) fn list() -> Result<Vec<Message>, Failure> {
@@ -37,12 +37,8 @@ pub(crate) fn list() -> Result<Vec<Message>, Failure> {
 }
 
 /// Prints what applying a policy would change. Says whether it would change anything.
-pub(crate) fn difference(request: &Request) -> Result<bool, Failure> {
-    if let Some(path) = &request.network_namespace {
-        netns::enter(path).map_err(Failure::Netns)?;
-    }
-    let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
-    let plan = plan(&request.config, &pod);
+pub(crate) fn difference(request: &Request, pod: &PodFacts) -> Result<bool, Failure> {
+    let plan = plan(&request.config, pod);
     let table = table()?;
     let chains = iptables::list().map_err(Failure::Iptables)?;
     let nft = matches!(request.backend, BackendChoice::Auto | BackendChoice::Nft);

@@ -5,6 +5,7 @@
 
 mod backend;
 mod exit;
+mod failure;
 mod list;
 mod message;
 mod preflight;

@@ -5,6 +5,7 @@ use shunt_redirect::preflight::{Finding, State, preflight};
 
 use crate::exit::Exit;
 use crate::message::{Form, Message};
+use crate::termination;
 
 /// Says all that was found, and ends with the code of the first thing that is missing.
 pub(crate) fn run(form: Form) -> Exit {
@@ -22,7 +23,9 @@ pub(crate) fn run(form: Form) -> Exit {
             let first = found.findings.iter();
             let mut missing = first.filter(|finding| matches!(finding.state, State::Missing(_)));
             let text = missing.next().map_or_else(String::new, line);
-            Message::error(&format!("rules cannot be written here: {text}")).say(form);
+            let cause = format!("rules cannot be written here: {text}");
+            termination::tell(&cause);
+            Message::error(&cause).say(form);
             exit
         }
     }

@@ -1,31 +1,29 @@
 //! Arguments to verbs, outcomes to lines of text and an exit code.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
-use shunt_redirect::compat::{Action, ArgumentError, Request, wants_json};
-use shunt_redirect::error::{ApplyError, ListError, RemoveError};
-use shunt_redirect::facts::{FactsError, PodFacts};
-use shunt_redirect::iptables::IptablesError;
-use shunt_redirect::netns::{self, NetnsError};
+use shunt_redirect::capture::CaptureConfig;
+use shunt_redirect::compat::{Action, Request, wants_json};
+use shunt_redirect::facts::PodFacts;
+use shunt_redirect::iptables::render as chains;
 use shunt_redirect::nft::render;
-use shunt_redirect::policy::{self, ApplyArgsError, WriteError};
 use shunt_redirect::routing::InboundSource;
-use shunt_redirect::sysctl::{self, SysctlError};
-use shunt_redirect::verify::VerifyError;
+use shunt_redirect::ruleset::Family;
 use shunt_redirect::warnings::Container;
-use shunt_redirect::{Applied, CaptureConfig, Change, Removed};
+use shunt_redirect::{Applied, BackendChoice, Change, Removed, netns, policy, sysctl};
 
 use crate::backend;
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::message::{Form, Message, print};
-use crate::words::{ISTIO_IPTABLES, LINKERD_INIT, LINKERD2_PROXY_INIT, PROXY_INIT, Words};
+use crate::words::{
+    ISTIO_IPTABLES, LINKERD_INIT, LINKERD2_PROXY_INIT, PROXY_INIT, Verb as Looking, Words, Write,
+};
 use crate::{list, preflight, termination, verify};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -42,24 +40,12 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
-    /// Prove by packets that the rules work once they are written [auto: in Kubernetes]
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "auto",
-        default_missing_value = "on",
-        hide_default_value = true
-    )]
-    verify: verify::Choice,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     #[command(flatten)]
-    Write(Words),
+    Write(Write),
     /// Print, as a policy file, what arguments ask for (docs/policy.md); change nothing
     Policy {
         #[command(subcommand)]
@@ -73,7 +59,11 @@ enum Verb {
         words: Words,
     },
     /// Remove what Shunt wrote, and nothing else
-    Remove,
+    Remove {
+        /// Print messages as JSON, one object a line
+        #[arg(long = "log_as_json")]
+        json: bool,
+    },
     /// Find out whether rules can be written here, and what is missing; changes nothing
     Preflight {
         /// Print an object a line
@@ -89,82 +79,6 @@ const NAMES: [(&str, &str); 3] = [
     (LINKERD2_PROXY_INIT, LINKERD_INIT),
 ];
 
-/// Why a run failed.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Argument(ArgumentError),
-    File(ApplyArgsError),
-    Netns(NetnsError),
-    Sysctl(SysctlError),
-    Apply(ApplyError),
-    Remove(RemoveError),
-    Facts(FactsError),
-    List(ListError),
-    Iptables(IptablesError),
-    Verify(VerifyError),
-    /// The rules are there, but do not do what they should.
-    Unproved {
-        /// What was found.
-        messages: Vec<Message>,
-        cause: String,
-    },
-    Output(io::Error),
-    Rules(PathBuf, io::Error),
-    Policy(WriteError),
-}
-
-impl Failure {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Argument(_) | Self::File(_) | Self::Rules(..) => Exit::Usage,
-            Self::Netns(error) => error.cause().into(),
-            Self::Sysctl(error) => error.cause().into(),
-            Self::Apply(error) => error.cause().into(),
-            Self::Remove(error) => error.cause().into(),
-            Self::Facts(error) => error.cause().into(),
-            Self::List(error) => error.cause().into(),
-            Self::Iptables(error) => error.cause().into(),
-            Self::Verify(error) => error.cause().into(),
-            Self::Unproved { .. } => Exit::Unproved,
-            Self::Output(_) | Self::Policy(_) => Exit::Internal,
-        }
-    }
-
-    /// Says first what was done before.
-    fn after(mut self, done: &[Message]) -> Self {
-        if let Self::Unproved { messages, .. } = &mut self {
-            messages.splice(0..0, done.iter().cloned());
-        }
-        self
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Argument(error) => error.fmt(f),
-            Self::File(error) => error.fmt(f),
-            Self::Policy(error) => error.fmt(f),
-            Self::Netns(error) => error.fmt(f),
-            Self::Sysctl(error) => error.fmt(f),
-            Self::Apply(error) => error.fmt(f),
-            Self::Remove(error) => error.fmt(f),
-            Self::Facts(error) => error.fmt(f),
-            Self::List(error) => error.fmt(f),
-            Self::Iptables(error) => error.fmt(f),
-            Self::Verify(error) => error.fmt(f),
-            Self::Unproved { cause, .. } => f.write_str(cause),
-            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
-            Self::Rules(path, error) => write!(
-                f,
-                "cannot write the rules to {}: {error}; name a file in a folder that exists and \
-                 can be written to, or leave the file out",
-                path.display()
-            ),
-        }
-    }
-}
-
 /// Does what the arguments say.
 pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
     let arguments = with_verb(arguments);
@@ -178,20 +92,26 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Err(error) => return not_parsed(&error, form),
     };
     let done = match cli.verb {
-        Verb::Write(words) => words
+        Verb::Write(write) => write
             .request()
-            .and_then(|request| carry_out(&request, cli.verify)),
-        Verb::Policy { words } => words.request().and_then(|request| print_policy(&request)),
+            .and_then(|request| carry_out(&request, write.verify())),
+        Verb::Policy { words } => words
+            .request_to(Looking::Policy)
+            .and_then(|(request, idle)| print_policy(&request, idle)),
         Verb::List => list::list(),
-        Verb::Diff { words } => match words
-            .request()
-            .and_then(|request| list::difference(&request))
-        {
-            Ok(true) => return Exit::Differs,
-            Ok(false) => Ok(Vec::new()),
-            Err(failure) => Err(failure),
-        },
-        Verb::Remove => remove(),
+        Verb::Diff { words } => {
+            let difference = words
+                .request_to(Looking::Diff)
+                .and_then(|(request, idle)| difference(&request, idle));
+            match difference {
+                Ok((true, messages)) => {
+                    messages.iter().for_each(|message| message.say(form));
+                    return Exit::Differs;
+                }
+                other => other.map(|(_, messages)| messages),
+            }
+        }
+        Verb::Remove { json: _ } => remove(),
         Verb::Preflight { json } => {
             return preflight::run(if json { Form::Json } else { form });
         }
@@ -245,10 +165,22 @@ fn with_verb(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
 }
 
 /// Prints the effective policy, so that a user can convert.
-fn print_policy(request: &Request) -> Result<Vec<Message>, Failure> {
+fn print_policy(request: &Request, idle: Vec<Message>) -> Result<Vec<Message>, Failure> {
     let text = policy::write(&request.config).map_err(Failure::Policy)?;
     print(&text).map_err(Failure::Output)?;
-    Ok(request.notes.iter().map(Message::warn).collect())
+    // Where the pod cannot be looked at, the policy is right all the same.
+    let pod = PodFacts::read(&request.config).unwrap_or_default();
+    Ok(warnings(request, &pod).chain(idle).collect())
+}
+
+/// Prints what would be changed, and says whether anything would.
+fn difference(request: &Request, idle: Vec<Message>) -> Result<(bool, Vec<Message>), Failure> {
+    if let Some(path) = &request.network_namespace {
+        netns::enter(path).map_err(Failure::Netns)?;
+    }
+    let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
+    let differs = list::difference(request, &pod)?;
+    Ok((differs, warnings(request, &pod).chain(idle).collect()))
 }
 
 /// Does what was asked for, in whatever words.
@@ -256,41 +188,50 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     if let Some(path) = &request.network_namespace {
         netns::enter(path).map_err(Failure::Netns)?;
     }
-    if let (Some(seconds), Action::Apply) = (request.close_wait_timeout, &request.action) {
-        sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
-    }
-    let mut messages = match &request.action {
+    match &request.action {
         Action::Apply => {
-            let applied = shunt_redirect::backend::apply(&request.config, request.backend)
-                .map_err(Failure::Apply)?;
+            if let Some(seconds) = request.close_wait_timeout {
+                sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
+            }
+            let applied = request.apply().map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
-            messages
+            messages.extend(before_the_sidecar(&request.config));
+            messages.extend(warnings(request, &applied.pod));
+            Ok(messages)
         }
-        Action::Print { file } => dry_run(&request.config, file.as_deref()).map(|()| Vec::new())?,
-        Action::Remove => remove()?,
+        Action::Print { file } => dry_run(request, file.as_deref()),
+        Action::Remove => remove(),
         Action::Leave => {
             let mut messages = vec![Message::info("no rules are written, as asked")];
             if let Some(validation) = &request.validation {
                 messages.extend(verify::of_others(&request.config, validation)?);
             }
-            messages
+            Ok(messages)
         }
-    };
-    if matches!(request.action, Action::Apply | Action::Print { .. }) {
-        messages.extend(warnings(request).into_iter().map(Message::warn));
     }
-    Ok(messages)
 }
 
-/// What may not be meant. What is done is done, even if the pod cannot be looked at any more.
-fn warnings(request: &Request) -> Vec<String> {
-    match PodFacts::read(&request.config) {
-        Ok(pod) => request.warnings(&pod, own_container().as_slice()),
-        Err(_) => request.notes.clone(),
-    }
+/// What becomes of init containers that run after this one and before the sidecar. Which there are,
+/// nobody tells this one.
+fn before_the_sidecar(config: &CaptureConfig) -> Option<Message> {
+    let outbound = &config.outbound;
+    (verify::in_kubernetes() && !outbound.captures_nothing()).then(|| {
+        Message::info(format!(
+            "while no sidecar listens on port {}, captured connections are refused: an init \
+             container that needs the network belongs after a native sidecar (restartPolicy: \
+             Always), or what it calls must be excluded",
+            outbound.port
+        ))
+    })
+}
+
+/// What may not be meant.
+fn warnings(request: &Request, pod: &PodFacts) -> impl Iterator<Item = Message> + use<> {
+    let warnings = request.warnings(pod, own_container().as_slice());
+    warnings.into_iter().map(Message::warn)
 }
 
 /// Under which user this init container runs. Root is what it needs to be, and tells nothing; any
@@ -304,14 +245,23 @@ fn own_container() -> Option<Container> {
     })
 }
 
-/// Prints the rules; here, that is the deed.
-fn dry_run(config: &CaptureConfig, file: Option<&Path>) -> Result<(), Failure> {
-    let pod = PodFacts::read(config).map_err(Failure::Facts)?;
-    let rules = render::table(&shunt_redirect::plan(config, &pod).ruleset);
+/// Prints the rules as the backend would write them; here, that is the deed.
+fn dry_run(request: &Request, file: Option<&Path>) -> Result<Vec<Message>, Failure> {
+    let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
+    let plan = shunt_redirect::plan(&request.config, &pod);
+    let rules = match request.backend {
+        BackendChoice::Auto | BackendChoice::Nft => render::table(&plan.ruleset),
+        _ => {
+            let family = |family| chains::state(&plan.ruleset, family).text();
+            let v6 = plan.ipv6.then(|| format!("# IPv6\n{}", family(Family::V6)));
+            format!("# IPv4\n{}{}", family(Family::V4), v6.unwrap_or_default())
+        }
+    };
     if let Some(path) = file {
         std::fs::write(path, &rules).map_err(|error| Failure::Rules(path.to_owned(), error))?;
     }
-    print(&rules).map_err(Failure::Output)
+    print(&rules).map_err(Failure::Output)?;
+    Ok(warnings(request, &pod).collect())
 }
 
 fn remove() -> Result<Vec<Message>, Failure> {
@@ -344,7 +294,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
             "IPv6 is disabled on lo: IPv6 connections are captured, but neither inbound nor \
              outbound ones will be served, because the proxy is reached at ::1 and calls the \
              application from ::6, and lo can have neither; run `sysctl \
-             net.ipv6.conf.lo.disable_ipv6=0` and this again, or use `--ipv6 off` if IPv6 may pass \
+             net.ipv6.conf.lo.disable_ipv6=0` and this again, or use `--ipv6 never` if IPv6 may pass \
              the mesh by",
         )),
         Some(InboundSource::Present) | None => {}

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shunt_redirect::compat::Validation;
+use shunt_redirect::compat::{Action, Request, Validation};
+use shunt_redirect::field::Vocabulary;
 use shunt_redirect::ruleset::Verdict;
 use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
 use shunt_redirect::{Applied, Backend, CaptureConfig, Plan, PodFacts, nft};
 
+use crate::failure::Failure;
 use crate::message::Message;
-use crate::run::Failure;
 
 /// Whether the rules are proved once they are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -24,6 +25,38 @@ pub(crate) enum Choice {
 }
 
 impl Choice {
+    /// Why it cannot be followed, if it cannot: nothing is written that could be proved, or the proof
+    /// is asked for elsewhere.
+    pub(crate) fn refusal(self, request: &Request) -> Option<String> {
+        let other = match (self, &request.action) {
+            (Self::Auto, _) => return None,
+            (Self::Off, _) => {
+                request.validation?;
+                return Some(
+                    "--verify=off cannot be combined with --run-validation, which asks for a proof; \
+                     leave one of them out"
+                        .to_owned(),
+                );
+            }
+            (Self::On, Action::Apply) => return None,
+            (Self::On, Action::Leave) => {
+                return Some(
+                    "--verify has no effect with --skip-rule-apply, which leaves the rules to \
+                     another program; use --run-validation to prove that program's"
+                        .to_owned(),
+                );
+            }
+            (Self::On, Action::Remove) => "--cleanup-only, which removes rules",
+            (Self::On, Action::Print { .. }) if request.vocabulary == Vocabulary::Linkerd => {
+                "--simulate, which only prints rules"
+            }
+            (Self::On, Action::Print { .. }) => "--dry-run, which only prints rules",
+        };
+        Some(format!(
+            "--verify has no effect with {other}; leave one of them out"
+        ))
+    }
+
     fn holds(self) -> bool {
         match self {
             Self::Auto => in_kubernetes(),
@@ -34,7 +67,7 @@ impl Choice {
 }
 
 /// The kubelet gives every container this variable.
-fn in_kubernetes() -> bool {
+pub(crate) fn in_kubernetes() -> bool {
     std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
@@ -131,9 +164,10 @@ fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
         cause: format!(
             "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
              so that nothing passes by mistake. Another program may have changed them, or this \
-             network namespace: look at `nft list ruleset` in it. Where a firewall in the pod drops \
-             the probes (from 203.0.113.0/24 and 2001:db8::/32), let them through on `lo` and \
-             shunt-probe, or use `--verify=off`",
+             network namespace: look at `nft list ruleset` in it. Where rules of others are named that \
+             come before Shunt's, let them act after it (priority -90 or later), or let what they \
+             drop of the probes pass (from 203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on \
+             shunt-probe and `lo`); `--verify=off` leaves the proof out",
             first.name(),
             first.key,
             what(first)

@@ -2,7 +2,7 @@
 //! iptables-nft, and the evaluator decide alike. `cargo xtask soak redirect` tries more.
 
 use shunt_abi::rule as key;
-use shunt_redirect::ruleset::{Elements, Hook, Rule, Ruleset, Set, Verdict};
+use shunt_redirect::ruleset::{Elements, Hook, Match, Rule, Ruleset, Set, Verdict};
 use shunt_redirect::{BackendChoice, Plan};
 use shunt_tests::lab::equivalence::{Engine, Settings, run};
 use shunt_tests::prelude::*;
@@ -32,6 +32,7 @@ fn every_backend_and_the_evaluator_decide_alike() -> Result<()> {
     );
     ensure!(totals.tproxy >= 60 && totals.v6 >= 10_000, "{totals}");
     ensure!(totals.dns >= 80 && totals.pairs >= 6_000, "{totals}");
+    ensure!(totals.mark >= 20 && totals.cgroup >= 30, "{totals}");
     ensure!(totals.captured >= 8_000, "{totals}");
     Ok(())
 }
@@ -51,13 +52,14 @@ fn catches(wrong: fn(&mut Plan)) -> Result<String> {
 
 /// What was said names the wrong plan, and nobody but it disagrees with the evaluator.
 fn blames_the_wrong_plan(said: &str) -> Result<()> {
-    let of = |who: &str| {
-        let line = said.lines().find(|line| line.trim_start().starts_with(who));
-        line.and_then(|line| line.split_once(": "))
-            .map(|(_, seen)| seen.to_owned())
+    // A line for each flow.
+    let of = |who: &str| -> Vec<&str> {
+        let lines = said.lines().map(str::trim_start);
+        let own = lines.filter_map(|line| line.strip_prefix(who)?.strip_prefix(": "));
+        own.collect()
     };
     let (paper, right, wrong) = (of("the evaluator"), of("Nft"), of("a wrong plan"));
-    ensure!(paper.is_some() && wrong.is_some(), "{said}");
+    ensure!(!paper.is_empty() && paper.len() == wrong.len(), "{said}");
     ensure!(paper == right && paper != wrong, "{said}");
     ensure!(said.contains("--seed"), "{said}");
     Ok(())
@@ -127,6 +129,20 @@ fn a_query_in_the_wrong_zone_is_caught() -> Result<()> {
             if let Verdict::Zone(_) = rule.verdict {
                 rule.verdict = Verdict::Zone(shunt_abi::mark::DNS_ZONE_PROXY);
             }
+        }
+    })?;
+    blames_the_wrong_plan(&said)
+}
+
+#[test]
+fn a_proxy_that_is_not_known_by_its_cgroup_is_caught() -> Result<()> {
+    let said = catches(|plan| {
+        for chain in &mut plan.ruleset.chains {
+            let by_cgroup = |rule: &Rule| {
+                let mut matches = rule.matches.iter();
+                matches.any(|test| matches!(test, Match::Cgroup(_)))
+            };
+            chain.rules.retain(|rule| !by_cgroup(rule));
         }
     })?;
     blames_the_wrong_plan(&said)

@@ -248,7 +248,7 @@ fn the_truth_table_holds_in_a_pod_with_ipv6_alone() -> Result<()> {
 fn ipv6_is_left_alone_when_it_is_switched_off() -> Result<()> {
     let scene = Scene::new("v6off")?;
     let before = scene.pod.traces()?;
-    scene.pod.apply_rules(&["--ipv6", "off"])?;
+    scene.pod.apply_rules(&["--ipv6", "never"])?;
     scene.check(Family::V4)?;
     scene.check_untouched(Family::V6)?;
     assert_eq!(scene.pod.traces()?.addresses, before.addresses);

@@ -160,7 +160,8 @@ fn a_run_killed_while_it_verifies_leaves_nothing_that_the_next_does_not_remove()
     pod.apply_rules(&[])?;
     let clean = uncounted(&pod.traces()?);
     for remove in [false, true] {
-        // The third thread makes the socket of a probe, when the link is there.
+        // The first three calls find out whether sockets can be anybody's; the next make such a socket
+        // for a probe, when the link is there.
         let killed = pod
             .command("strace")
             .args([
@@ -168,7 +169,7 @@ fn a_run_killed_while_it_verifies_leaves_nothing_that_the_next_does_not_remove()
                 "-o",
                 "/dev/null",
                 "-e",
-                "inject=clone3:signal=KILL:when=3",
+                "inject=setfsuid:signal=KILL:when=5",
             ])
             .arg(programs::shunt_init()?)
             .args(with(&["--verify"]))

@@ -9,7 +9,7 @@ use crate::cluster::manager::{WorkerCluster, WorkerClusters};
 use crate::connection::{Kick, Tracked};
 use crate::drain::{Drain, Phase};
 use crate::ids::{ClusterId, RouteTableId};
-use crate::network::SCRATCH_BYTES;
+use crate::network::{Pipes, SCRATCH_BYTES};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::outcome::{Begin, Outcome, Recorder};
 use crate::observe::series::ProcessSeries;
@@ -78,6 +78,8 @@ pub struct Worker {
     pub recorder: Rc<Recorder>,
     /// What reads go into before they are written elsewhere.
     pub scratch: RefCell<Box<[u8]>>,
+    /// What bulk goes through that is not read.
+    pub(crate) pipes: Pipes,
     rng: RefCell<fastrand::Rng>,
     clusters: RefCell<WorkerClusters>,
     routes: RefCell<View<RouteTable>>,
@@ -113,6 +115,7 @@ impl Worker {
                 clock: Clock::new(),
             }),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
+            pipes: Pipes::default(),
             rng: RefCell::new(fastrand::Rng::new()),
             clusters: RefCell::default(),
             routes: RefCell::default(),

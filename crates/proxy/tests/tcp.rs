@@ -84,6 +84,31 @@ fn half_close_by_the_upstream_leaves_the_other_direction_open() {
 }
 
 #[test]
+fn more_readers_that_stall_than_there_are_pipes_all_get_every_byte() {
+    // Longer than all socket buffers on its way: it fills what the proxy holds of it.
+    fn long(seed: u8) -> Vec<u8> {
+        pattern(65_521, u64::from(seed)).repeat(61)
+    }
+    let upstream = Upstream::start(|mut stream| {
+        let mut seed = [0];
+        stream.read_exact(&mut seed).unwrap();
+        stream.write_all(&long(seed[0])).unwrap();
+    });
+    let proxy = Proxy::tcp(upstream.address);
+    let open = |seed| {
+        let mut client = proxy.connect();
+        client.write_all(&[seed]).unwrap();
+        (seed, client)
+    };
+    let clients: Vec<_> = (0..70).map(open).collect();
+    for (seed, mut client) in clients {
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert!(got == long(seed), "stream {seed}: {} bytes", got.len());
+    }
+}
+
+#[test]
 fn a_reset_by_the_upstream_is_a_reset_for_the_client_and_never_an_end_of_stream() {
     let upstream = Upstream::start(|mut stream| {
         let mut request = [0; 5];

@@ -261,7 +261,7 @@ impl Difference {
         });
         let set = || {
             let change = self.sets.first()?;
-            Some(format!("the sets differ: {change}"))
+            Some(format!("the sets differ: {}", change.in_short()))
         };
         let first = rule.or_else(set)?;
         Some(match self.rules.len() + self.sets.len() - 1 {
@@ -308,6 +308,23 @@ impl fmt::Display for RuleChangeKind {
             }
             Self::Moved { from, to, rule } => line(f, '>', &format!("{from} to {to}"), rule),
         }
+    }
+}
+
+impl SetChange {
+    /// One element of those that come and of those that go, and how many more.
+    fn in_short(&self) -> String {
+        let SetChangeKind::Changed { added, removed } = &self.kind else {
+            return self.to_string();
+        };
+        let part = |(verb, elements): (&str, &Vec<String>)| match elements.as_slice() {
+            [] => None,
+            [only] => Some(format!("{verb} {only}")),
+            [first, more @ ..] => Some(format!("{verb} {first} and {} more", more.len())),
+        };
+        let parts = [("lacks", added), ("has", removed)].into_iter();
+        let parts: Vec<_> = parts.filter_map(part).collect();
+        format!("set {} {}", self.name, parts.join(", and "))
     }
 }
 

@@ -17,6 +17,9 @@ pub struct PodFacts {
     pub nameservers: Vec<IpAddr>,
     /// The proxy's cgroup, if the policy names one.
     pub cgroup: Option<Cgroup>,
+    /// Names of the interfaces that have an address by which the pod is reached, if the policy names
+    /// interfaces. No rule depends on them, but some warnings do ([`crate::warnings`]).
+    pub interfaces: Vec<String>,
 }
 
 impl PodFacts {
@@ -35,7 +38,14 @@ impl PodFacts {
             .dns
             .as_ref()
             .is_some_and(|dns| dns.servers == DnsServers::ResolvConf);
+        let interfaces = &config.interfaces;
+        let by_name = !(interfaces.exclude.is_empty() && interfaces.reroute.is_empty());
         Ok(Self {
+            interfaces: if by_name {
+                addresses.interfaces()
+            } else {
+                Vec::new()
+            },
             addresses,
             nameservers: if from_file {
                 resolv::nameservers()?

@@ -64,8 +64,29 @@ pub enum Vocabulary {
     IstioAnnotations,
     /// Linkerd's annotations of a pod.
     LinkerdAnnotations,
-    /// Shunt's own policy, as a file or as flags.
+    /// Shunt's own policy, as a file.
     Policy,
+    /// Flags of `shunt-init apply`, beside a policy file or without one.
+    Flags(Flagged),
+}
+
+/// The fields of which a person thinks as flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flagged(u32);
+
+impl Flagged {
+    /// All: there is no policy file.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// These too.
+    #[must_use]
+    pub const fn with(self, field: Field) -> Self {
+        Self(self.0 | field.bit())
+    }
+
+    const fn holds(self, field: Field) -> bool {
+        self.0 & field.bit() != 0
+    }
 }
 
 impl Field {
@@ -77,12 +98,67 @@ impl Field {
             Vocabulary::Linkerd => self.linkerd(),
             Vocabulary::IstioAnnotations => self.istio_annotation(),
             Vocabulary::LinkerdAnnotations => self.linkerd_annotation(),
-            Vocabulary::Policy => None,
+            Vocabulary::Flags(flagged) if flagged.holds(self) => self.flag(),
+            Vocabulary::Policy | Vocabulary::Flags(_) => None,
         };
         match name {
             Some(name) => name,
             None => self.policy(),
         }
+    }
+
+    /// All of them.
+    pub(crate) const ALL: [Self; 24] = [
+        Self::Proxy,
+        Self::ProxyUids,
+        Self::ProxyGids,
+        Self::ProxyMark,
+        Self::InboundPort,
+        Self::TunnelPort,
+        Self::InboundPorts,
+        Self::InboundExcludePorts,
+        Self::InboundExcludeSources,
+        Self::TproxyMark,
+        Self::TproxyTable,
+        Self::OutboundPort,
+        Self::OutboundCidrs,
+        Self::OutboundExcludeCidrs,
+        Self::OutboundIncludePorts,
+        Self::OutboundExcludePorts,
+        Self::OwnerGroups,
+        Self::OwnerGroupsExclude,
+        Self::Dns,
+        Self::DnsPort,
+        Self::ExcludeInterfaces,
+        Self::RerouteInterfaces,
+        Self::Loopback,
+        Self::Ipv6,
+    ];
+
+    /// There are fewer fields than bits.
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// The flag of `shunt-init apply` that sets it.
+    pub(crate) const fn flag(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Proxy | Self::ProxyUids => "--proxy-uids",
+            Self::ProxyGids => "--proxy-gids",
+            Self::InboundPort => "--inbound-port",
+            Self::InboundPorts => "--capture-inbound-ports",
+            Self::InboundExcludePorts => "--exclude-inbound-ports",
+            Self::InboundExcludeSources => "--exclude-inbound-sources",
+            Self::OutboundPort => "--outbound-port",
+            Self::OutboundCidrs => "--capture-outbound-cidrs",
+            Self::OutboundExcludeCidrs => "--exclude-outbound-cidrs",
+            Self::OutboundIncludePorts => "--include-outbound-ports",
+            Self::OutboundExcludePorts => "--exclude-outbound-ports",
+            Self::ExcludeInterfaces => "--exclude-interfaces",
+            Self::Dns => "--dns",
+            Self::Ipv6 => "--ipv6",
+            _ => return None,
+        })
     }
 
     const fn policy(self) -> &'static str {

@@ -9,8 +9,8 @@
 //! a packet.
 #![forbid(unsafe_code)]
 
-#[cfg(test)]
-mod arbitrary;
+#[cfg(any(test, feature = "arbitrary"))]
+pub mod arbitrary;
 pub mod backend;
 pub mod capture;
 mod cgroup;
@@ -22,6 +22,7 @@ pub mod facts;
 pub mod field;
 pub mod iptables;
 pub mod listing;
+mod nearest;
 pub mod netns;
 pub mod nft;
 pub mod plan;
@@ -32,6 +33,7 @@ mod resolv;
 pub mod routing;
 pub mod ruleset;
 pub mod sysctl;
+pub mod userns;
 pub mod validate;
 pub mod verify;
 pub mod warnings;

@@ -51,8 +51,15 @@ impl<T: Scalar> Ranges<T> {
     /// Whether `value` lies in one of the intervals.
     #[must_use]
     pub fn contains(&self, value: T) -> bool {
-        let after = self.0.partition_point(|&(first, _)| first <= value);
-        after > 0 && value <= self.0[after - 1].1
+        self.contains_all((value, value))
+    }
+
+    /// Whether each value from `first` to `last` lies in one of the intervals.
+    #[must_use]
+    pub fn contains_all(&self, (first, last): (T, T)) -> bool {
+        // They do not touch: what lies in two of them lies between them, too.
+        let after = self.0.partition_point(|&(begin, _)| begin <= first);
+        after > 0 && last <= self.0[after - 1].1
     }
 }
 
@@ -138,6 +145,8 @@ mod tests {
             let merged: Ranges<u16> = intervals.iter().copied().collect();
             let naive = intervals.iter().any(|&(a, b)| a.min(b) <= value && value <= a.max(b));
             prop_assert_eq!(merged.contains(value), naive);
+            let all = (value..value + 7).all(|value| merged.contains(value));
+            prop_assert_eq!(merged.contains_all((value, value + 6)), all);
             let again: Ranges<u16> = merged.iter().collect();
             prop_assert_eq!(again, merged);
         }

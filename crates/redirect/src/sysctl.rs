@@ -1,4 +1,4 @@
-//! The one kernel parameter that Linkerd's init sets.
+//! Kernel parameters: the one that Linkerd's init sets, and one that TPROXY depends on.
 
 use std::fs;
 use std::io;
@@ -15,6 +15,12 @@ const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close
 /// If the kernel has no such parameter, or this process may not write it.
 pub fn set_close_wait_timeout(seconds: NonZeroU32) -> Result<(), SysctlError> {
     fs::write(CLOSE_WAIT, format!("{seconds}\n")).map_err(|source| SysctlError { seconds, source })
+}
+
+/// Whether the kernel answers each opening of a connection with a cookie (`tcp_syncookies` is 2), in
+/// the network namespace of the calling thread. It holds for IPv6, too.
+pub(crate) fn cookies_always() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").is_ok_and(|value| value.trim() == "2")
 }
 
 /// The parameter cannot be set.

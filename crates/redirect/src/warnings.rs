@@ -1,14 +1,20 @@
 //! What a policy says that has no effect, or another than may be meant. Nothing here is an error:
 //! the rules are right, but the policy may not be.
 
+mod everything;
 mod never;
 #[cfg(test)]
 mod tests;
 
-use crate::capture::{CaptureConfig, DnsServers, Ipv6Mode, OutboundCapture};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::capture::{CaptureConfig, DnsServers, Ipv6Mode, OutboundCapture, OwnerGroups};
 use crate::facts::PodFacts;
 use crate::field::{Field, Vocabulary};
 
+pub use everything::Everything;
 pub use never::Never;
 
 /// A container of the pod beside the proxy, as far as is known.
@@ -27,6 +33,15 @@ pub struct Container {
 pub enum Warning {
     /// Every connection that the pod opens passes.
     NothingOutbound,
+    /// No group's connections are captured.
+    Nobody,
+    /// An exclude leaves nothing of what is captured.
+    Everything {
+        /// The exclude.
+        field: Field,
+        /// What it leaves nothing of.
+        what: Everything,
+    },
     /// Every connection that arrives passes.
     NothingInbound,
     /// An entry that no packet matches.
@@ -55,6 +70,13 @@ pub enum Warning {
     DnsExcluded,
     /// DNS is to be captured, but no server is known whose queries would be.
     DnsWithoutServers,
+    /// Queries to this server are captured, though it is among the destinations that pass.
+    DnsServerNotExcluded {
+        /// The server.
+        server: IpAddr,
+    },
+    /// The connections of the group that most applications have pass.
+    RootGroupPasses,
     /// The proxy is to be known by the user or group that most applications have.
     RootPasses {
         /// [`Field::ProxyUids`] or [`Field::ProxyGids`].
@@ -80,7 +102,12 @@ pub fn warnings(config: &CaptureConfig, pod: &PodFacts, containers: &[Container]
     let outbound = &config.outbound;
     let ipv6 = pod.addresses.capture_ipv6(config.ipv6);
     if outbound.captures_nothing() {
-        warnings.push(Warning::NothingOutbound);
+        let nobody = matches!(&outbound.owners, OwnerGroups::Only(groups) if groups.is_empty());
+        warnings.push(if nobody {
+            Warning::Nobody
+        } else {
+            Warning::NothingOutbound
+        });
     }
     if config.inbound.captures_nothing() {
         warnings.push(Warning::NothingInbound);
@@ -92,8 +119,26 @@ pub fn warnings(config: &CaptureConfig, pod: &PodFacts, containers: &[Container]
     if something && !ipv6 && pod.addresses.capture_ipv6(Ipv6Mode::Auto) {
         warnings.push(Warning::Ipv6Open);
     }
-    warnings.extend(dns(config, pod, ipv6));
-    warnings.extend(never::matches(config, ipv6));
+    let everything = everything::excluded(config, pod, ipv6);
+    let told = |warning: &Warning| match warning {
+        // Of this, all are.
+        Warning::NeverCaptured { field, by, .. } => everything.contains(&Warning::Everything {
+            field: *by,
+            what: Everything::Of(*field),
+        }),
+        Warning::DnsExcluded => everything.contains(&Warning::Everything {
+            field: Field::OutboundExcludePorts,
+            what: Everything::Ports,
+        }),
+        _ => false,
+    };
+    let dns = dns(config, pod, ipv6);
+    let each = dns.into_iter().chain(never::matches(config, ipv6));
+    warnings.extend(each.filter(|warning| !told(warning)));
+    warnings.extend(everything);
+    if matches!(&outbound.owners, OwnerGroups::Except(groups) if groups.contains(&0)) {
+        warnings.push(Warning::RootGroupPasses);
+    }
     for (field, ids) in [
         (Field::ProxyUids, &config.proxy.uids),
         (Field::ProxyGids, &config.proxy.gids),
@@ -119,18 +164,28 @@ pub fn warnings(config: &CaptureConfig, pod: &PodFacts, containers: &[Container]
     warnings
 }
 
-fn dns(config: &CaptureConfig, pod: &PodFacts, ipv6: bool) -> Option<Warning> {
-    let dns = config.dns.as_ref()?;
+fn dns(config: &CaptureConfig, pod: &PodFacts, ipv6: bool) -> Vec<Warning> {
+    let Some(dns) = &config.dns else {
+        return Vec::new();
+    };
     if config.outbound.exclude_ports.contains(shunt_abi::port::DNS) {
-        return Some(Warning::DnsExcluded);
+        return vec![Warning::DnsExcluded];
     }
     let servers = match &dns.servers {
-        DnsServers::All => return None,
+        DnsServers::All => return Vec::new(),
         DnsServers::ResolvConf => &pod.nameservers,
         DnsServers::Only(servers) => servers,
     };
-    let none = !servers.iter().any(|server| server.is_ipv4() || ipv6);
-    none.then_some(Warning::DnsWithoutServers)
+    let mut servers = servers.iter().filter(|server| ipv6 || server.is_ipv4());
+    let excluded = &config.outbound.exclude_cidrs;
+    let Some(first) = servers.next() else {
+        return vec![Warning::DnsWithoutServers];
+    };
+    std::iter::once(first)
+        .chain(servers)
+        .filter(|server| excluded.contains(&IpNet::from(**server)))
+        .map(|server| Warning::DnsServerNotExcluded { server: *server })
+        .collect()
 }
 
 impl Warning {
@@ -155,6 +210,12 @@ impl Warning {
                 name(Field::InboundPorts),
                 all(Field::InboundPorts, vocabulary)
             ),
+            Self::Nobody => format!(
+                "captures nothing outbound ({} names no group): every connection that the pod opens \
+                 passes the proxy by; name the application's group, or leave it out",
+                name(Field::OwnerGroups)
+            ),
+            Self::Everything { field, what } => what.text(*field, vocabulary),
             Self::NeverMatches { field, item, why } => {
                 format!(
                     "{} {item} never matches: {}",
@@ -174,7 +235,7 @@ impl Warning {
                 name(Field::OutboundIncludePorts),
                 name(Field::OutboundCidrs),
                 match vocabulary {
-                    Vocabulary::Policy => "none",
+                    Vocabulary::Policy | Vocabulary::Flags(_) => "none",
                     _ => "empty",
                 }
             ),
@@ -182,7 +243,7 @@ impl Warning {
                 "the pod has an IPv6 address, but IPv6 is not captured: every IPv6 connection \
                  passes the proxy by; capture it ({}), or give the pod IPv4 only",
                 match vocabulary {
-                    Vocabulary::Istio => "--ipv6 auto",
+                    Vocabulary::Istio | Vocabulary::Flags(_) => "--ipv6 auto",
                     Vocabulary::Linkerd => "--ipv6=true",
                     _ => "ipv6: auto",
                 }
@@ -198,8 +259,25 @@ impl Warning {
                  server ({})",
                 match vocabulary {
                     Vocabulary::Istio => "--capture-all-dns",
+                    Vocabulary::Flags(_) => "--dns all",
                     _ => "dns.servers: all",
                 }
+            ),
+            Self::DnsServerNotExcluded { server } => format!(
+                "{} {server} does not let DNS queries to it pass: {} captures them before; to let \
+                 them pass, name the other servers in {}, or let port 53 pass ({})",
+                name(Field::OutboundExcludeCidrs),
+                name(Field::Dns),
+                match vocabulary {
+                    Vocabulary::Flags(_) => "--dns",
+                    _ => "dns.servers of a policy file",
+                },
+                name(Field::OutboundExcludePorts)
+            ),
+            Self::RootGroupPasses => format!(
+                "{} 0 is root's group, under which most containers run: all that they send passes \
+                 the proxy by; run what is to pass under a group of its own, and name that",
+                name(Field::OwnerGroupsExclude)
             ),
             Self::RootPasses { field } => format!(
                 "{} 0 is the proxy: every process of root's passes the proxy by; run the proxy \
@@ -233,6 +311,7 @@ fn all(field: Field, vocabulary: Vocabulary) -> String {
         Vocabulary::Istio => format!("`{name} '*'`"),
         Vocabulary::IstioAnnotations => format!("`{name}: \"*\"`"),
         Vocabulary::Linkerd | Vocabulary::LinkerdAnnotations => format!("leaving {name} out"),
-        Vocabulary::Policy => format!("`{name}: all`"),
+        Vocabulary::Flags(_) if name.starts_with('-') => format!("`{name} all`"),
+        Vocabulary::Policy | Vocabulary::Flags(_) => format!("`{name}: all`"),
     }
 }

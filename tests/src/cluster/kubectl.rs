@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Kubectl {
     home: Home,
     program: PathBuf,
+    /// The namespace that it looks into if it is told no other.
+    namespace: String,
 }
 
 impl Kubectl {
@@ -27,7 +29,15 @@ impl Kubectl {
         Ok(Self {
             home: home.clone(),
             program: peers::program("kubectl")?,
+            namespace: "default".to_owned(),
         })
+    }
+
+    pub(super) fn in_namespace(&self, name: &str) -> Self {
+        Self {
+            namespace: name.to_owned(),
+            ..self.clone()
+        }
     }
 
     fn command(&self, args: &[&str]) -> Result<process::Command> {
@@ -37,6 +47,7 @@ impl Kubectl {
             .arg(self.home.kubeconfig())
             .arg("--cache-dir")
             .arg(self.home.file("kubectl"))
+            .args(["--namespace", &self.namespace])
             .args(args))
     }
 

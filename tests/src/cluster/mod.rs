@@ -121,6 +121,15 @@ impl Cluster {
         })
     }
 
+    /// The same cluster, with pods looked for in another of its namespaces. It ends no sooner.
+    pub fn in_namespace(&self, name: &str) -> Self {
+        Self {
+            home: self.home.clone(),
+            kubectl: self.kubectl.in_namespace(name),
+            guard: None,
+        }
+    }
+
     /// Passes if this machine lets a cluster have cgroups of its own.
     ///
     /// # Errors

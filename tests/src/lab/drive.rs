@@ -37,7 +37,7 @@ const PORTS: std::ops::Range<u16> = 20_000..60_000;
 
 /// How long nothing may happen before the flows that are left are given up. Everything is on this
 /// machine: a packet that is not dropped arrives while the call that sent it is running.
-pub const PATIENCE: Duration = Duration::from_millis(160);
+pub const PATIENCE: Duration = Duration::from_millis(60);
 
 /// One look for events.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -113,7 +113,7 @@ impl<'b> Lab<'b> {
     /// The lab itself fails; whatever happens to a flow is no error.
     pub fn run(&mut self, proxy: &Proxy, trials: &[Trial]) -> Result<Vec<Vec<Observation>>> {
         self.listeners
-            .prepare(&self.world, &self.epoll, proxy, trials)?;
+            .prepare(self.bench, &self.world, &self.epoll, proxy, trials)?;
         self.conntrack.flush()?;
         let ports: Vec<u16> = trials.iter().map(|_| self.port()).collect();
         let mut observations = vec![Vec::new(); trials.len()];
@@ -135,18 +135,17 @@ impl<'b> Lab<'b> {
                     })
                 })
                 .collect();
-            let served = self.send(&mut clients)?;
+            let mut served = self.send(&mut clients)?;
             let entries = self.conntrack.list()?;
-            served.streams.iter().for_each(socket::end);
+            served.streams.clear();
             for client in clients {
                 let Client {
                     trial,
                     flow,
                     port,
-                    socket,
                     outcome,
+                    ..
                 } = client;
-                socket.iter().for_each(socket::end);
                 let outcome = outcome.unwrap_or_else(|| {
                     let arrived = |(_, from, protocol): &&Seen| {
                         from.port() == port
@@ -191,7 +190,7 @@ impl<'b> Lab<'b> {
             self.world.enter(place)?;
             let here = clients.iter_mut().enumerate();
             for (at, client) in here.filter(|(_, client)| client.flow.from == place) {
-                match start(client)? {
+                match start(self.bench, client)? {
                     Ok(socket) => {
                         let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(at)?);
                         self.epoll.add(&socket, event)?;
@@ -334,7 +333,7 @@ impl Served {
 }
 
 /// Opens a client's socket in the calling thread's namespace and sends its first packet.
-fn start(client: &Client) -> Result<Result<Socket, Errno>> {
+fn start(bench: &Bench, client: &Client) -> Result<Result<Socket, Errno>> {
     let Client { flow, port, .. } = client;
     let to = flow.to;
     let attempt = || -> io::Result<Socket> {
@@ -364,7 +363,7 @@ fn start(client: &Client) -> Result<Result<Socket, Errno>> {
         }
         Ok(socket)
     };
-    socket::as_owner(flow.owner, || Ok(attempt().map_err(|error| errno(&error))))
+    bench.as_owner(flow.owner, || Ok(attempt().map_err(|error| errno(&error))))
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -8,7 +8,7 @@ use shunt_redirect::capture::{
     Dns, DnsServers, InboundCapture, Mark, OutboundCapture, OwnerGroups, Port, Ports,
 };
 
-use super::{Owner, Proxy};
+use super::{Cgroup, Owner, Proxy};
 
 /// What a policy tells apart.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct Edges {
     pub gids: Vec<u32>,
     /// The mark by which it knows the proxy.
     pub mark: Option<u32>,
+    /// The cgroup by which it knows the proxy.
+    pub cgroup: Option<Cgroup>,
     /// The mark with which the proxy may call the application from a client's address.
     pub tproxy: Option<u32>,
     /// DNS servers it names; some, if it captures queries to any.
@@ -82,6 +84,7 @@ impl Edges {
             uids: proxy.uids.iter().copied().collect(),
             gids: proxy.gids.union(groups).copied().collect(),
             mark: proxy.mark.map(Mark::get),
+            cgroup: proxy.cgroup.as_ref().and_then(Cgroup::of),
             tproxy: inbound.tproxy().map(|(mark, _)| mark.get()),
             resolvers,
             proxy: Proxy::of(config).owner,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::Place;
+use super::{Cgroup, Place};
 use crate::net::Family;
 
 /// Flows that happen one after the other from one source port.
@@ -43,6 +43,8 @@ pub struct Owner {
     pub gid: u32,
     /// Its `SO_MARK`.
     pub mark: Option<u32>,
+    /// The cgroup in which it was made, if not in the test's own.
+    pub cgroup: Option<Cgroup>,
 }
 
 impl Owner {
@@ -51,6 +53,7 @@ impl Owner {
         uid: 1000,
         gid: 1000,
         mark: None,
+        cgroup: None,
     };
 }
 
@@ -104,6 +107,9 @@ impl fmt::Display for Flow {
         write!(f, "{from:?} uid {} gid {}", owner.uid, owner.gid)?;
         if let Some(mark) = owner.mark {
             write!(f, " mark {mark:#x}")?;
+        }
+        if let Some(cgroup) = owner.cgroup {
+            write!(f, " in cgroup {cgroup}")?;
         }
         match source {
             Source::Any => {}

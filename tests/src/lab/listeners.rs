@@ -2,10 +2,7 @@
 //! interface.
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
@@ -14,8 +11,7 @@ use shunt_redirect::capture::{InboundMode, Mark};
 use socket2::Socket;
 
 use super::world::{CATCH_ALL, World, is_the_pods};
-use super::{Owner, Place, Protocol, Trial, socket};
-use crate::DEADLINE;
+use super::{Bench, Cgroup, Owner, Place, Protocol, Trial, socket};
 use crate::net::Family;
 
 /// The proxy that stands in the pod.
@@ -34,17 +30,27 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// As a policy expects it: what it is told from the application by, where it listens.
+    /// As a policy expects it: what it is told from the application by, where it listens. Of
+    /// several ways to tell it, it relies on one: its cgroup before its ids, these before its mark.
     pub fn of(config: &CaptureConfig) -> Self {
         let identity = &config.proxy;
         let first = |ids: &std::collections::BTreeSet<u32>| ids.first().copied();
+        let cgroup = identity.cgroup.as_ref().and_then(Cgroup::of);
         let mark = identity.mark.map(Mark::get);
-        Self {
-            owner: Owner {
+        let owner = match cgroup {
+            Some(_) => Owner {
+                cgroup,
+                ..Owner::APP
+            },
+            None => Owner {
                 uid: first(&identity.uids).unwrap_or(Owner::APP.uid),
                 gid: first(&identity.gids).unwrap_or(Owner::APP.gid),
                 mark: mark.filter(|_| identity.uids.is_empty() && identity.gids.is_empty()),
+                cgroup,
             },
+        };
+        Self {
+            owner,
             outbound: config.outbound.port.get(),
             inbound: config.inbound.port.get(),
             dns: config.dns.as_ref().map(|dns| dns.port.get()),
@@ -131,6 +137,7 @@ impl Listeners {
     /// application on each port that is asked for.
     pub(super) fn prepare(
         &mut self,
+        bench: &Bench,
         world: &World,
         epoll: &Epoll,
         proxy: &Proxy,
@@ -154,7 +161,10 @@ impl Listeners {
             let (protocol, is_v6, port) = key;
             let family = if is_v6 { Family::V6 } else { Family::V4 };
             let address = SocketAddr::from((family.unspecified(), port));
-            let socket = socket::as_owner(owner, || listen(protocol, address, transparent, owner))
+            let socket = bench
+                .as_owner(owner, || {
+                    Ok(socket::listen(protocol, address, owner, transparent)?)
+                })
                 .with_context(|| format!("listening on {protocol:?} {address} in the pod"))?;
             let listener = Listener {
                 place: Place::Pod,
@@ -168,25 +178,6 @@ impl Listeners {
             self.in_pod.insert(key, number);
         }
         Ok(())
-    }
-}
-
-/// Listens. A socket that was closed a moment ago may still be held by a program that another
-/// thread is starting, until that has cut itself off from this process.
-fn listen(
-    protocol: Protocol,
-    address: SocketAddr,
-    transparent: bool,
-    owner: Owner,
-) -> Result<Socket> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match socket::listen(protocol, address, owner, transparent) {
-            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(1));
-            }
-            outcome => return Ok(outcome?),
-        }
     }
 }
 

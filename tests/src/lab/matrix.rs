@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::edges::Edges;
 use super::world::is_the_pods;
-use super::{Flow, Owner, Place, Protocol, Source, Trial};
+use super::{Cgroup, Flow, Owner, Place, Protocol, Source, Trial};
 use crate::net::Family;
 
 /// Ports that mean something to every policy.
@@ -179,7 +179,17 @@ impl Edges {
         };
         let (uid, gid) = (id(&self.uids), id(&self.gids));
         let mark = self.mark.filter(|_| rng.u32(..100) < 40);
-        Owner { uid, gid, mark }
+        let cgroup = self.cgroup.and_then(|named| match rng.u32(..100) {
+            0..30 => Some(named),
+            30..70 => Some(one_of(rng, &Cgroup::ALL)),
+            _ => None,
+        });
+        Owner {
+            uid,
+            gid,
+            mark,
+            cgroup,
+        }
     }
 
     /// An address that is neither the pod's nor its neighbours', preferably at an edge.

@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`mod@bench`] | the thread a lab lives on: its own `/run` and `/etc/resolv.conf` |
+//! | [`mod@cgroup`] | cgroups to be in
 //! | [`world`] | the namespaces, their links and addresses |
 //! | [`flow`] | what is sent: by whom, from where, where to |
 //! | [`outcome`] | what became of it |
@@ -17,6 +18,7 @@
 //! | [`equivalence`] | random policies: every backend and the evaluator decide alike |
 
 pub mod bench;
+pub mod cgroup;
 mod clear;
 mod conntrack;
 mod drive;
@@ -33,6 +35,7 @@ mod tests;
 pub mod world;
 
 pub use bench::Bench;
+pub use cgroup::Cgroup;
 pub use drive::{Lab, PATIENCE};
 pub use edges::Edges;
 pub use flow::{Flow, Owner, Protocol, Source, Trial};

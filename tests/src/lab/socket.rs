@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::{Owner, Protocol};
 
-/// Runs `work` so that the sockets it makes belong to `owner`, marks aside.
+/// Runs `work` so that the sockets it makes have the ids of `owner`.
 pub(super) fn as_owner<T>(owner: Owner, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let take_on = |uid: u32, gid: u32| -> Result<()> {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -55,18 +55,6 @@ pub(super) fn open(protocol: Protocol, address: IpAddr, owner: Owner) -> io::Res
         socket.set_linger(Some(Duration::ZERO))?;
     }
     Ok(socket)
-}
-
-/// Ends a connection by a reset. Closing it would do so only later if a program that another thread
-/// is starting holds it too.
-pub(super) fn end(socket: &Socket) {
-    let nowhere = libc::sockaddr {
-        sa_family: 0,
-        sa_data: [0; 14],
-    };
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap_or_default();
-    // SAFETY: `nowhere` is a `sockaddr` (AF_UNSPEC) that lives through the call, with its size.
-    let _closed = unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) };
 }
 
 /// Lets a socket have addresses that its namespace does not own.

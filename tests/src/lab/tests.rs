@@ -1,16 +1,22 @@
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use shunt_redirect::CaptureConfig;
 use shunt_redirect::capture::{Dns, DnsServers, InboundMode, Mark, Port};
 
-use super::{Bench, Flow, Lab, Observation, Outcome, Owner, Place, Protocol, Proxy, Source, Trial};
+use super::{
+    Bench, Cgroup, Flow, Lab, Observation, Outcome, Owner, Place, Protocol, Proxy, Source, Trial,
+};
 
 const PROXY: Owner = Owner {
     uid: 1337,
     gid: 1337,
     mark: None,
+    cgroup: None,
 };
 
 fn flow(from: Place, owner: Owner, protocol: Protocol, to: &str) -> Flow {
@@ -276,6 +282,62 @@ fn a_packet_of_no_connection_is_reset_unless_it_is_dropped() {
                 assert_eq!(seen.outcome, expected);
             }
         }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// What the process's first thread has open, and with it every thread that is not apart.
+fn open_files() -> Vec<PathBuf> {
+    files_in(&format!("/proc/{}/fd", std::process::id()))
+}
+
+fn files_in(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let links = entries.map(|entry| fs::read_link(entry.unwrap().path()));
+    // Another test may have closed one meanwhile.
+    links.flatten().collect()
+}
+
+#[test]
+fn a_program_that_another_thread_starts_gets_no_socket_of_a_lab() {
+    let marker = tempfile::NamedTempFile::new().unwrap();
+    assert!(open_files().iter().any(|file| file == marker.path()));
+    Bench::run(|_| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        let own = files_in("/proc/thread-self/fd");
+        assert!(!own.iter().any(|file| file == marker.path()));
+        let link = fs::read_link(format!("/proc/thread-self/fd/{}", socket.as_raw_fd()))?;
+        assert!(own.contains(&link));
+        assert!(!open_files().contains(&link));
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn sockets_are_made_in_the_cgroup_of_their_owner_and_the_thread_comes_back() {
+    let cgroup = || fs::read_to_string("/proc/thread-self/cgroup").unwrap();
+    let folder = Bench::run(|bench| {
+        let before = cgroup();
+        let path = bench.cgroups()?.path(Cgroup::Inner)?;
+        let owner = Owner {
+            cgroup: Some(Cgroup::Inner),
+            ..Owner::APP
+        };
+        let inside = bench.as_owner(owner, || Ok(cgroup()))?;
+        let line = format!("0::/{}", path.as_str());
+        assert!(inside.lines().any(|own| own == line), "{line}: {inside}");
+        assert_eq!(cgroup(), before);
+        assert_eq!(Cgroup::of(&path), Some(Cgroup::Inner));
+        let folder = Path::new("/sys/fs/cgroup").join(path.as_str());
+        assert!(folder.is_dir());
+        Ok(folder)
+    })
+    .unwrap();
+    Bench::run(|bench| {
+        bench.cgroups()?;
+        assert!(!folder.exists(), "{} is left", folder.display());
         Ok(())
     })
     .unwrap();

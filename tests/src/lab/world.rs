@@ -142,7 +142,7 @@ impl World {
             let far_end = world.namespace(place).as_fd().as_raw_fd();
             links += &format!(
                 "link add {nic} type veth peer name {nic} netns /proc/{}/fd/{far_end}\n",
-                std::process::id()
+                nix::unistd::gettid()
             );
             links += &addresses(nic, [Family::V4, Family::V6].map(|f| place.pod_address(f)));
         }

@@ -4,15 +4,16 @@
 use std::net::IpAddr;
 
 use shunt_redirect::CaptureConfig;
-use shunt_redirect::capture::{InboundCapture, Port};
+use shunt_redirect::capture::{InboundCapture, InboundMode, Port};
 use shunt_tests::lab::world::is_the_pods;
 use shunt_tests::lab::{Flow, Observation, Outcome, Place, Protocol};
 
-use crate::flags::FlagSet;
+use crate::programs::{Told, Way};
 
 /// What was compared.
 pub(crate) struct Case<'a> {
-    pub(crate) flags: &'a FlagSet,
+    pub(crate) told: &'a Told,
+    pub(crate) way: Way,
     pub(crate) policy: &'a CaptureConfig,
     pub(crate) flow: &'a Flow,
     pub(crate) istio: &'a Observation,
@@ -31,7 +32,16 @@ pub(crate) struct Difference {
 pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         id: "ipv6-detection",
-        explains: |case| case.flow.to.is_ipv6() && !case.flags.dual_stack(),
+        explains: |case| case.without_istios_ipv6() && !case.told.ipv6_as_istio,
+    },
+    Difference {
+        id: "nftables-without-ipv6",
+        explains: |case| {
+            case.without_istios_ipv6()
+                && case.told.ipv6_as_istio
+                && case.way == Way::Nftables
+                && case.is_left_alone(case.ours)
+        },
     },
     Difference {
         id: "self-calls-of-every-identity",
@@ -94,12 +104,27 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         id: "tproxy-rerouted-interfaces",
         explains: |case| {
-            let nic = case.flow.from.nic();
+            let Flow { from, to, .. } = case.flow;
+            // By one it comes; by the other its answer, if it only goes through the pod.
+            let nics = [from.nic(), Place::of(to.ip()).nic()];
             let mut reroute = case.policy.interfaces.reroute.iter();
             case.policy.inbound.tproxy().is_some()
-                && case.flow.from != Place::Pod
-                && reroute.any(|interface| interface.matches(nic))
+                && *from != Place::Pod
+                && reroute.any(|interface| nics.iter().any(|nic| interface.matches(nic)))
                 && !case.ends_at_inbound_port(case.ours)
+        },
+    },
+    Difference {
+        id: "tproxy-invalid-on-excluded-interfaces",
+        explains: |case| {
+            let nic = case.flow.from.nic();
+            let mut exclude = case.policy.interfaces.exclude.iter();
+            case.policy.drop_invalid
+                && matches!(case.policy.inbound.mode, InboundMode::Tproxy { .. })
+                && case.flow.protocol == Protocol::Stray
+                && exclude.any(|interface| interface.matches(nic))
+                && case.istio.outcome == Outcome::Refused
+                && case.ours.outcome == Outcome::Silent(None)
         },
     },
     Difference {
@@ -135,6 +160,16 @@ impl Case<'_> {
             && (identity.uids.contains(&owner.uid) || identity.gids.contains(&owner.gid))
     }
 
+    /// Whether Istio has no rules for IPv6, which the flow is.
+    fn without_istios_ipv6(&self) -> bool {
+        self.flow.to.is_ipv6() && !self.told.flags.dual_stack()
+    }
+
+    /// Whether no rule acted on it.
+    fn is_left_alone(&self, seen: &Observation) -> bool {
+        self.ends_where_it_was_sent(seen) || seen.outcome == Outcome::Refused
+    }
+
     /// Whether it only goes through the pod. Its answer is lost with TPROXY, Istio's too.
     fn is_forwarded(&self) -> bool {
         self.flow.from != Place::Pod && !is_the_pods(self.flow.to.ip())
@@ -153,7 +188,11 @@ impl Case<'_> {
     /// Whether the client is who Istio's rules name first.
     fn is_first_uid(&self) -> bool {
         let uids = &self.policy.proxy.uids;
-        let first = self.flags.first_uid().or_else(|| uids.first().copied());
+        let first = self
+            .told
+            .flags
+            .first_uid()
+            .or_else(|| uids.first().copied());
         first == Some(self.flow.owner.uid)
     }
 

@@ -46,6 +46,8 @@ fn furnished() -> Result<Cluster> {
         cluster.import_image(image)?;
     }
     cluster.apply(BOOTSTRAP)?;
+    cluster.apply(mesh::RESTRICTED)?;
+    cluster.in_namespace("restricted").apply(BOOTSTRAP)?;
     cluster.apply(CLIENT)?;
     for name in PODS {
         cluster.apply(&named(POD, "app", name)?)?;

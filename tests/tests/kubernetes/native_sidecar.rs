@@ -21,6 +21,11 @@ fn an_init_container_before_a_native_sidecar_is_refused_and_one_after_it_is_serv
     let client = cluster.pod_ip("client")?;
     cluster.wait_ready("native")?;
 
+    let warned = cluster.logs("native", "shunt-init")?;
+    ensure!(
+        warned.contains("while no sidecar listens on port 15001, captured connections are refused"),
+        "{warned}"
+    );
     // Nobody listens on the port to which the rules send it: refused at once, never let past.
     let early = cluster.logs("native", "early")?;
     ensure!(early.contains("Connection refused"), "early: {early}");

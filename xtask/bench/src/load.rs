@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use serde::Serialize;
 
-use crate::{exchange, identity};
+use crate::{cpu, exchange, identity};
 
 /// Arguments of the load.
 #[derive(clap::Args)]
@@ -106,11 +106,11 @@ pub fn run(args: &Args) -> Result<()> {
         connections.push(connection);
     }
     exchange_for(args.warm_up, &epoll, &mut connections, &request)?;
-    let cpu_before = cpu_time(args.of)?;
+    let cpu_before = cpu::time(args.of)?;
     let start = Instant::now();
     let mut latencies = exchange_for(args.measure, &epoll, &mut connections, &request)?;
     let took = start.elapsed();
-    let cpu = cpu_time(args.of)?.saturating_sub(cpu_before);
+    let cpu = cpu::time(args.of)?.saturating_sub(cpu_before);
 
     latencies.sort_unstable();
     let requests = latencies.len();
@@ -162,20 +162,4 @@ fn exchange_for(
         }
     }
     Ok(latencies)
-}
-
-/// Time on a core of all threads of a process (first field of schedstat, nanoseconds).
-fn cpu_time(process: u32) -> Result<Duration> {
-    let folder = format!("/proc/{process}/task");
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir(&folder).with_context(|| format!("reading {folder}"))? {
-        let path = task?.path().join("schedstat");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("reading {}", path.display()))?;
-        let on_core = text.split(' ').next().unwrap_or_default();
-        nanoseconds += on_core
-            .parse::<u64>()
-            .with_context(|| format!("reading {}: {text:?}", path.display()))?;
-    }
-    Ok(Duration::from_nanos(nanoseconds))
 }

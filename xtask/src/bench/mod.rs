@@ -11,6 +11,7 @@ mod http;
 mod init;
 mod namespace;
 mod process;
+mod tcp;
 
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub struct BenchArgs {
 enum What {
     /// HTTP/1.1 through the sidecar: CPU per request, memory, time to ready
     Http(http::Args),
+    /// Bytes through the sidecar: CPU per gigabyte, throughput, new connections
+    Tcp(tcp::Args),
     /// The whole process of `shunt-init`, beside iptables and nft
     Init(init::Args),
 }
@@ -63,6 +66,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     )?;
     match args.what {
         What::Http(args) => http::run(&args),
+        What::Tcp(args) => tcp::run(&args),
         What::Init(args) => init::run(&args),
     }
 }

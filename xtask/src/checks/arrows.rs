@@ -80,6 +80,8 @@ fn forbidden_edges<'a>(package: &str, dependencies: impl Iterator<Item = &'a str
         )];
     };
     dependencies
+        // Its own tests may ask it for more than it gives others.
+        .filter(|name| *name != package)
         .filter(|name| ALLOWED.iter().any(|(ours, _)| ours == name) && !allowed.contains(name))
         .map(|name| format!("{package} -> {name}"))
         .collect()

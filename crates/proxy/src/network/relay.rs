@@ -2,9 +2,11 @@
 //!
 //! Every byte is handed over in order or the connection is reset: an end of stream is passed on
 //! only where the other side sent one. An idle connection holds no buffer; all connections of a
-//! worker read into one.
+//! worker read into one. The bulk of a stream that is plaintext on both sides is not even read: it
+//! goes through a pipe ([`super::splice`]).
 
 use crate::connection::Tracked;
+use crate::network::splice::Taken;
 use crate::transport::stream::Stream;
 use crate::worker::Worker;
 use std::cell::Cell;
@@ -13,9 +15,17 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// Bytes that one read may take.
 pub(crate) const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What a read must bring for the next bytes to be spliced, and what a splice must for it to go on:
+/// below, one copy costs less than the detour.
+const BULK_BYTES: usize = 16 * 1024;
+
+/// Bytes after which a direction lets others have their turn.
+const TURN_BYTES: usize = 1024 * 1024;
 
 /// Which side an error came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +57,7 @@ pub(super) async fn relay(
         tracked,
         moved,
         state: State::Reading,
+        bulk: false,
     };
     let mut up = pump(&moved.from_downstream);
     let mut down = pump(&moved.from_upstream);
@@ -71,12 +82,16 @@ struct Pump<'a> {
     worker: &'a Worker,
     tracked: &'a Tracked,
     moved: &'a Cell<u64>,
-    state: State,
+    state: State<'a>,
+    /// Whether much comes at a time.
+    bulk: bool,
 }
 
 /// What a direction waits for.
-enum State {
+enum State<'a> {
     Reading,
+    /// This is still to be handed over.
+    Splicing(Taken<'a>),
     /// This is still to be written, from this place on.
     Writing(Vec<u8>, usize),
     /// What was written is still to be sent.
@@ -100,16 +115,33 @@ impl PumpError {
     }
 }
 
-impl Pump<'_> {
+impl<'a> Pump<'a> {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
+        let turn = self.moved.get() + TURN_BYTES as u64;
         loop {
             self.state = match &mut self.state {
-                State::Reading => ready!(self.read(cx, from, to))?,
+                State::Reading if self.moved.get() >= turn => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                State::Reading => match self.spliced(from, to) {
+                    Some((pipe, from)) => ready!(self.fill(cx, pipe, from))?,
+                    None => ready!(self.read(cx, from, to))?,
+                },
+                State::Splicing(pipe) => {
+                    let drained = pipe.poll_drain(cx, to.tcp());
+                    progress(ready!(drained)).map_err(PumpError::Write)?;
+                    self.tracked.touch(self.worker.clock.tick());
+                    if pipe.held() > 0 {
+                        continue;
+                    }
+                    State::Reading
+                }
                 State::Writing(bytes, done) => {
                     let written = Pin::new(&mut *to).poll_write(cx, &bytes[*done..]);
                     *done += progress(ready!(written)).map_err(PumpError::Write)?;
@@ -133,13 +165,36 @@ impl Pump<'_> {
         }
     }
 
+    /// What to splice through and from, where that is worth it.
+    fn spliced<'s>(&self, from: &'s Stream, to: &Stream) -> Option<(Taken<'a>, &'s TcpStream)> {
+        let from = from.bare().filter(|_| self.bulk && to.bare().is_some())?;
+        Some((self.worker.pipes.take()?, from))
+    }
+
+    /// Take what has come into a pipe.
+    fn fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut pipe: Taken<'a>,
+        from: &TcpStream,
+    ) -> Poll<Result<State<'a>, PumpError>> {
+        let filled = ready!(pipe.poll_fill(cx, from)).map_err(PumpError::Read)?;
+        self.tracked.touch(self.worker.clock.tick());
+        if filled == 0 {
+            return Poll::Ready(Ok(State::Ending));
+        }
+        self.bulk = filled >= BULK_BYTES;
+        self.moved.set(self.moved.get() + filled as u64);
+        Poll::Ready(Ok(State::Splicing(pipe)))
+    }
+
     /// Read once and write what was read as far as the other side takes it at once.
     fn read(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
-    ) -> Poll<Result<State, PumpError>> {
+    ) -> Poll<Result<State<'a>, PumpError>> {
         let mut scratch = self.worker.scratch.borrow_mut();
         let mut buffer = ReadBuf::new(&mut scratch);
         ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(PumpError::Read)?;
@@ -148,6 +203,7 @@ impl Pump<'_> {
         if read.is_empty() {
             return Poll::Ready(Ok(State::Ending));
         }
+        self.bulk = read.len() >= BULK_BYTES;
         self.moved.set(self.moved.get() + read.len() as u64);
         let mut done = 0;
         while done < read.len() {

@@ -59,6 +59,14 @@ impl Stream {
         }
     }
 
+    /// The socket, if every byte to come is read from it as it is.
+    pub fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(plain) if plain.prefix.is_empty() => Some(&plain.tcp),
+            _ => None,
+        }
+    }
+
     /// Make the end of this connection a reset, so that the peer cannot take it for an end of
     /// stream.
     pub fn reset_on_close(&self) {

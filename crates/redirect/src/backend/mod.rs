@@ -15,6 +15,7 @@ use crate::nft::{Nft, Snapshot, Table};
 use crate::plan::{Plan, plan};
 use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
+use crate::userns;
 use crate::verify::remove_leftovers;
 pub use choice::{Backend, BackendChoice, UnknownBackend};
 
@@ -23,6 +24,8 @@ pub use choice::{Backend, BackendChoice, UnknownBackend};
 pub struct Applied {
     /// What the kernel now holds, read back.
     pub plan: Plan,
+    /// What it was planned for.
+    pub pod: PodFacts,
     /// What carries it out.
     pub backend: Backend,
     /// Why it is not nf_tables, where the choice was left to Shunt.
@@ -76,10 +79,20 @@ const ATTEMPTS: u32 = 32;
 /// Makes the network namespace of the calling thread follow `config`.
 ///
 /// # Errors
-/// If the policy names what is not there, a table of our name is not ours, or the kernel or a
-/// program refuses. Then nothing is changed; only where the rules cannot be read back once they
-/// are written, or those of an earlier backend cannot be removed, are they there, all of them.
+/// If the policy contradicts itself ([`CaptureConfig::validate`]) or names what is not there, a
+/// table of our name is not ours, or the kernel or a program refuses. Then nothing is changed; only
+/// where the rules cannot be read back once they are written, or those of an earlier backend cannot
+/// be removed, are they there, all of them.
 pub fn apply(config: &CaptureConfig, choice: BackendChoice) -> Result<Applied, ApplyError> {
+    config.validate()?;
+    apply_valid(config, choice)
+}
+
+/// The same with a policy whose parts are known to stand together.
+pub(crate) fn apply_valid(
+    config: &CaptureConfig,
+    choice: BackendChoice,
+) -> Result<Applied, ApplyError> {
     match choice {
         BackendChoice::Nft => with_nft(config),
         BackendChoice::Iptables => with_iptables(config, Tools::choose()?),
@@ -156,6 +169,7 @@ fn carry_out(
     backend: Backend,
     write: impl FnOnce(&Plan, &mut bool) -> Result<Change, ApplyError>,
 ) -> Result<Applied, ApplyError> {
+    userns::check(config)?;
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;
@@ -204,6 +218,7 @@ fn carry_out(
         replaced,
         unchecked,
         plan,
+        pod,
     })
 }
 

@@ -10,11 +10,14 @@ use std::fmt;
 use clap::builder::{Arg, ArgAction};
 use clap::{ArgMatches, Command};
 
-use super::values::{Reason, boolean};
+use super::values::{Reason, backend, boolean};
+use crate::backend::BackendChoice;
 
 /// Istio's flag for messages as JSON, which every verb takes.
 pub(crate) const LOG_AS_JSON: &str = "log_as_json";
-/// Linkerd's flag for them.
+/// Our flag for what writes the rules, which every way of asking has.
+pub(crate) const BACKEND: &str = "backend";
+/// Linkerd's flag for messages as JSON.
 pub(crate) const LOG_FORMAT: &str = "log-format";
 
 /// Whether messages are wanted as JSON (`--log_as_json`, `--log-format json`). Looks at the bare
@@ -178,6 +181,14 @@ pub struct ArgumentError {
     reason: Reason,
 }
 
+impl ArgumentError {
+    /// A field that no argument has set, but which contradicts one that was.
+    pub(crate) fn of_field(name: &str, reason: Reason) -> Self {
+        let origin = name.to_owned();
+        Self { origin, reason }
+    }
+}
+
 /// Where a value comes from.
 #[derive(Clone, Debug)]
 enum Origin {
@@ -256,7 +267,33 @@ impl Values {
         Ok(value.transpose()?.unwrap_or(default))
     }
 
-    /// What is wrong with the value of a flag, given or not.
+    /// What writes the rules: what the original's flags ask for, or our own does ([`BACKEND`]), which
+    /// must not contradict them.
+    pub(crate) fn backend_or(
+        &self,
+        asked: Option<(&'static str, BackendChoice)>,
+    ) -> Result<BackendChoice, ArgumentError> {
+        let by_asking = asked.map(|(_, choice)| choice);
+        match (self.read(BACKEND, backend)?, asked) {
+            (Some(one), Some((with, other))) if one != other => {
+                Err(self.error(BACKEND, Reason::NotWith(with)))
+            }
+            (given, _) => Ok(given.or(by_asking).unwrap_or_default()),
+        }
+    }
+
+    /// What is wrong with the value of a flag, given or not; one that is not given has none.
+    pub(crate) fn error_without_default(&self, flag: &str, reason: Reason) -> ArgumentError {
+        match self.get(flag) {
+            Some(value) => value.error(reason),
+            None => ArgumentError {
+                origin: format!("--{flag}"),
+                reason,
+            },
+        }
+    }
+
+    /// What is wrong with the value of a flag, given or by default.
     pub(crate) fn error(&self, flag: &str, reason: Reason) -> ArgumentError {
         match self.get(flag) {
             Some(value) => value.error(reason),

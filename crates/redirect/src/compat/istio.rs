@@ -17,8 +17,8 @@ use clap::{ArgMatches, Command};
 use shunt_abi::port as port_of;
 
 use self::flags::{
-    BACKEND, CAPTURE_ALL_DNS, CLEANUP_ONLY, CNI_MODE, DROP_INVALID, DRY_RUN, DRY_RUN_FILE,
-    DUAL_STACK, ENVOY_PORT, EXCLUDE_INTERFACES, FLAGS, FORCE_APPLY, FORCE_IPTABLES_BINARY,
+    CAPTURE_ALL_DNS, CLEANUP_ONLY, CNI_MODE, DROP_INVALID, DRY_RUN, DRY_RUN_FILE, DUAL_STACK,
+    ENVOY_PORT, EXCLUDE_INTERFACES, FLAGS, FORCE_APPLY, FORCE_IPTABLES_BINARY,
     INBOUND_CAPTURE_PORT, INBOUND_PORTS, INBOUND_TUNNEL_PORT, IPV6, LOCAL_EXCLUDE_PORTS,
     LOOPBACK_CIDR, MODE, NATIVE_NFTABLES, NETWORK_NAMESPACE, OUTBOUND_PORTS,
     OUTBOUND_PORTS_EXCLUDE, PROBE_PORT, PROBE_TIMEOUT, RECONCILE, REDIRECT_DNS, REROUTE_INTERFACES,
@@ -26,12 +26,10 @@ use self::flags::{
     VARIABLES,
 };
 use super::accounts::Accounts;
-use super::arguments::{ArgumentError, Given, LOG_AS_JSON, Values, augment};
+use super::arguments::{ArgumentError, BACKEND, Given, LOG_AS_JSON, Values, augment};
 use super::duration::go_duration;
 use super::request::{Action, Request, Validation};
-use super::values::{
-    Reason, backend, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table,
-};
+use super::values::{Reason, cidrs, interfaces, ipv6_mode, loopback, mark, port, ports, table};
 use crate::backend::BackendChoice;
 use crate::capture::{
     self, CaptureConfig, DNS_PROXY, Dns, DnsServers, INBOUND, Inbound, InboundCapture, InboundMode,
@@ -108,7 +106,7 @@ impl IstioArgs {
         let action = values.action()?;
         Ok(Request {
             validation: values.validation(&action)?,
-            backend: values.backend()?,
+            backend: values.backend(&action)?,
             network_namespace: values
                 .filled(NETWORK_NAMESPACE)
                 .map(|value| PathBuf::from(&value.text)),
@@ -223,25 +221,24 @@ impl Values {
         }
     }
 
-    fn backend(&self) -> Result<BackendChoice, ArgumentError> {
+    fn backend(&self, action: &Action) -> Result<BackendChoice, ArgumentError> {
+        let without = match action {
+            Action::Remove => Some("--cleanup-only, which removes the rules of every backend"),
+            Action::Leave => Some("--skip-rule-apply, which writes none"),
+            Action::Apply | Action::Print { .. } => None,
+        };
+        if let (Some(with), Some(_)) = (without, self.filled(BACKEND)) {
+            return Err(self.error(BACKEND, Reason::NotWith(with)));
+        }
         let native = self.switch(NATIVE_NFTABLES)?;
         let binary = self.read(FORCE_IPTABLES_BINARY, iptables_binary)?;
         if native && binary.is_some() {
             let with = Reason::NotWith("--native-nftables");
             return Err(self.error(FORCE_IPTABLES_BINARY, with));
         }
-        let asked = binary.or_else(|| native.then_some(BackendChoice::Nft));
-        match (self.read(BACKEND, backend)?, asked) {
-            (Some(one), Some(other)) if one != other => {
-                let with = if native {
-                    "--native-nftables"
-                } else {
-                    "--force-iptables-binary"
-                };
-                Err(self.error(BACKEND, Reason::NotWith(with)))
-            }
-            (given, asked) => Ok(given.or(asked).unwrap_or_default()),
-        }
+        let binary = binary.map(|choice| ("--force-iptables-binary", choice));
+        let native = native.then_some(("--native-nftables", BackendChoice::Nft));
+        self.backend_or(binary.or(native))
     }
 
     /// What has no effect, or another than may be meant.
@@ -272,6 +269,19 @@ impl Values {
                 "it counts only with -m TPROXY; leave it out, or use that mode",
             );
         }
+        let validates = self.switch(RUN_VALIDATION)?;
+        for flag in [PROBE_PORT, PROBE_TIMEOUT] {
+            unless(
+                validates,
+                flag,
+                "it counts only with --run-validation; leave it out, or add that",
+            );
+        }
+        unless(
+            self.switch(DRY_RUN)?,
+            DRY_RUN_FILE,
+            "rules are written to a file only with --dry-run; leave it out, or add that",
+        );
         self.owner_notes(&mut notes);
         let elsewhere = self.switch(CNI_MODE)? || self.filled(NETWORK_NAMESPACE).is_some();
         let from_file = config

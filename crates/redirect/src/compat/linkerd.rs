@@ -2,8 +2,8 @@
 //!
 //! What the original does with connections is done: no call of the proxy to its own pod is
 //! captured, nor is DNS, and everything on `lo` passes. Where it skips an entry of a list that is
-//! wrong, this is an error. By which programs it is told to write its rules does not matter here:
-//! `--backend` chooses.
+//! wrong, this is an error. By which programs it is told to write its rules says which of the
+//! kernel's interfaces is meant; where that is nf_tables, no program is needed.
 
 mod flags;
 #[cfg(test)]
@@ -17,13 +17,14 @@ use clap::{ArgMatches, Command};
 use shunt_abi::{identity, port as port_of};
 
 use self::flags::{
-    BACKEND, CLOSE_WAIT, FLAGS, IN_PORTS_TO_IGNORE, INCOMING_PORT, IPTABLES_MODE, IPV6, NETNS,
+    BIN_PATH, CLOSE_WAIT, FLAGS, IN_PORTS_TO_IGNORE, INCOMING_PORT, IPTABLES_MODE, IPV6, NETNS,
     OUT_PORTS_TO_IGNORE, OUTGOING_PORT, PORTS_TO_REDIRECT, PROXY_GID, PROXY_UID, SIMULATE,
     SUBNETS_TO_IGNORE, USE_WAIT_FLAG,
 };
 use super::arguments::{ArgumentError, Given, LOG_AS_JSON, LOG_FORMAT, Values, augment};
 use super::request::{Action, Request};
-use super::values::{Reason, backend, cidrs, item, number, port, ports};
+use super::values::{NOT_AN_ID, Reason, cidrs, item, number, port, ports};
+use crate::backend::BackendChoice;
 use crate::capture::{
     self, CaptureConfig, Inbound, InboundCapture, InboundMode, Ipv6Mode, Outbound, OutboundCapture,
     OwnerGroups, Port, Ports, ProxyIdentity,
@@ -135,7 +136,6 @@ impl LinkerdArgs {
         if let Err(invalid) = config.validate() {
             return Err(values.linkerd_invalid(invalid));
         }
-        values.read(IPTABLES_MODE, iptables_mode)?;
         values.read(LOG_FORMAT, log_format)?;
         for switch in [USE_WAIT_FLAG, LOG_AS_JSON] {
             values.switch(switch)?;
@@ -146,7 +146,7 @@ impl LinkerdArgs {
             Action::Apply
         };
         Ok(Request {
-            backend: values.read(BACKEND, backend)?.unwrap_or_default(),
+            backend: values.linkerd_backend()?,
             network_namespace: values.filled(NETNS).map(|value| PathBuf::from(&value.text)),
             close_wait_timeout: values.read(CLOSE_WAIT, seconds)?.flatten(),
             ..Request::new(config, action, Vocabulary::Linkerd)
@@ -160,7 +160,7 @@ impl Values {
         let given = self.filled(flag).filter(|value| value.text != "-1");
         match given {
             Some(value) => value.read(port),
-            None => Err(self.error(
+            None => Err(self.error_without_default(
                 flag,
                 Reason::Is("is missing: give the port at which the proxy listens".into()),
             )),
@@ -175,10 +175,23 @@ impl Values {
                 return Ok(None);
             }
             let id = number(text).filter(|id| *id != u32::MAX);
-            let id = id.ok_or_else(|| item(text, "an id is a number; names are not looked up"))?;
+            let id = id.ok_or_else(|| item(text, NOT_AN_ID))?;
             Ok((id > 0).then_some(id))
         })?;
         Ok(id.flatten().into_iter().collect())
+    }
+
+    fn linkerd_backend(&self) -> Result<BackendChoice, ArgumentError> {
+        let mode = self.read(IPTABLES_MODE, iptables_mode)?;
+        let path = self.filled(BIN_PATH).and_then(|path| program(&path.text));
+        if let (Some(mode), Some(path)) = (mode, path)
+            && mode != Some(path)
+        {
+            return Err(self.error(IPTABLES_MODE, Reason::NotWith("--firewall-bin-path")));
+        }
+        let mode = mode.flatten().map(|choice| ("--iptables-mode", choice));
+        let path = path.map(|choice| ("--firewall-bin-path", choice));
+        self.backend_or(mode.or(path))
     }
 
     fn linkerd_invalid(&self, invalid: Invalid) -> ArgumentError {
@@ -187,7 +200,7 @@ impl Values {
             Field::ProxyGids => PROXY_GID,
             _ => PROXY_UID,
         };
-        self.error(flag, Reason::Invalid(invalid, Vocabulary::Linkerd))
+        self.error_without_default(flag, Reason::Invalid(invalid, Vocabulary::Linkerd))
     }
 }
 
@@ -195,10 +208,22 @@ fn port_list(text: &str) -> Result<Ports, Reason> {
     ports(text, '-')
 }
 
-fn iptables_mode(text: &str) -> Result<(), Reason> {
+/// What writes the rules, if the mode says so.
+fn iptables_mode(text: &str) -> Result<Option<BackendChoice>, Reason> {
     match text {
-        "legacy" | "nft" | "plain" => Ok(()),
+        "legacy" => Ok(Some(BackendChoice::IptablesLegacy)),
+        "nft" => Ok(Some(BackendChoice::Nft)),
+        "plain" => Ok(None),
         _ => Err(Reason::NotOneOf(&["legacy", "nft", "plain"])),
+    }
+}
+
+/// The older form of a mode: a program, wherever it is.
+fn program(path: &str) -> Option<BackendChoice> {
+    match path.rsplit('/').next() {
+        Some("iptables-legacy") => Some(BackendChoice::IptablesLegacy),
+        Some("iptables-nft") => Some(BackendChoice::Nft),
+        _ => None,
     }
 }
 

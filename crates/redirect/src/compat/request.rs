@@ -4,8 +4,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::backend::BackendChoice;
+use crate::backend::{Applied, BackendChoice, apply_valid};
 use crate::capture::{CaptureConfig, Port};
+use crate::error::ApplyError;
 use crate::facts::PodFacts;
 use crate::field::Vocabulary;
 use crate::warnings::{self, Container};
@@ -47,13 +48,19 @@ impl Request {
         }
     }
 
-    /// What may not be meant, in the words in which it was asked for. Nothing where rules are
-    /// removed or left. `containers` are those whose user is known ([`warnings::warnings`]).
+    /// Writes the rules, as [`crate::backend::apply`] does. Whoever read the request has validated
+    /// its policy, which is not done again: where [`Self::config`] was changed since, apply that.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn apply(&self) -> Result<Applied, ApplyError> {
+        apply_valid(&self.config, self.backend)
+    }
+
+    /// What may not be meant by the policy, in the words in which it was asked for. `containers` are
+    /// those whose user is known ([`warnings::warnings`]).
     #[must_use]
     pub fn warnings(&self, pod: &PodFacts, containers: &[Container]) -> Vec<String> {
-        if matches!(self.action, Action::Remove | Action::Leave) {
-            return Vec::new();
-        }
         warnings::warnings(&self.config, pod, containers)
             .iter()
             .map(|warning| warning.text(self.vocabulary))

@@ -57,9 +57,15 @@ pub(crate) fn quoted(values: &[&str]) -> String {
 
 /// An item of a list, and what is wrong with it.
 pub(crate) fn item(item: &str, what: impl Into<Cow<'static, str>>) -> Reason {
+    let what = if octal(item) {
+        "a zero before a number makes it octal to some programs, and not to others: leave it out"
+            .into()
+    } else {
+        what.into()
+    };
     Reason::Item {
         item: item.to_owned(),
-        what: what.into(),
+        what,
     }
 }
 
@@ -197,12 +203,16 @@ pub(crate) fn table(text: &str) -> Result<u32, Reason> {
     number(text).ok_or_else(|| item(text, "a route table is a number; names are not looked up"))
 }
 
+/// What an id is.
+pub(crate) const NOT_AN_ID: &str =
+    "an id is a number from 0 to 4294967294; names are not looked up";
+
 /// Numeric user or group ids. The largest number means "none" to the kernel, and is refused.
 pub(crate) fn ids<C: FromIterator<u32>>(text: &str) -> Result<C, Reason> {
     items(text)
         .map(|part| {
             let part = part?;
-            id(part).ok_or_else(|| item(part, "an id is a number; names are not looked up"))
+            id(part).ok_or_else(|| item(part, NOT_AN_ID))
         })
         .collect()
 }
@@ -221,10 +231,17 @@ pub(crate) fn boolean(text: &str) -> Result<bool, Reason> {
     }
 }
 
-/// Decimal digits only: no sign, no blank.
+/// Decimal digits only: no sign, no blank, no zero before others (octal to many programs).
 pub(crate) fn number(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok()).flatten()
+    (digits && !octal(text))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// Whether a zero stands before other digits.
+fn octal(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Whether IPv6 is captured.
@@ -232,9 +249,9 @@ pub(crate) fn ipv6_mode(text: &str) -> Result<Ipv6Mode, Reason> {
     match text {
         "auto" => Ok(Ipv6Mode::Auto),
         "istio" => Ok(Ipv6Mode::Istio),
-        "on" => Ok(Ipv6Mode::On),
-        "off" => Ok(Ipv6Mode::Off),
-        _ => Err(Reason::NotOneOf(&["auto", "istio", "on", "off"])),
+        "always" => Ok(Ipv6Mode::On),
+        "never" => Ok(Ipv6Mode::Off),
+        _ => Err(Reason::NotOneOf(&["auto", "istio", "always", "never"])),
     }
 }
 

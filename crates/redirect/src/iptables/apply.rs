@@ -217,14 +217,19 @@ pub(crate) fn clear(keep: Option<Flavour>) -> Result<Cleared, ClearError> {
         let families = [Family::V4, Family::V6];
         let listed: Vec<_> = families.into_iter().filter(|f| legacy_tables(*f)).collect();
         for family in listed {
-            match Pair::legacy(family) {
-                Ok(pair) if clear_legacy(&pair)? => {
+            match Pair::legacy(family).and_then(|pair| clear_legacy(&pair)) {
+                Ok(true) => {
                     if !cleared.flavours.contains(&Flavour::Legacy) {
                         cleared.flavours.push(Flavour::Legacy);
                     }
                 }
-                Ok(_) => {}
-                Err(error @ IptablesError::NotFound { .. }) => {
+                Ok(false) => {}
+                Err(error)
+                    if matches!(
+                        error.cause(),
+                        Cause::ProgramMissing | Cause::Permission | Cause::UserNamespace
+                    ) =>
+                {
                     cleared.unchecked = Some(error.to_string());
                 }
                 Err(error) => return Err(error.into()),

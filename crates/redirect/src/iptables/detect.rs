@@ -5,14 +5,16 @@
 //! table exists says nothing), else to nf_tables if the kernel has it, else to the legacy tables.
 //! Nothing is written to find that out.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use shunt_abi::name::iptables;
 
 use super::error::IptablesError;
 use super::program::Program;
-use super::state::{STAGES, State, table_name, words};
+use super::state::{STAGES, State, key, table_name, words};
 use super::{Flavour, render};
+use crate::error::Cause;
 use crate::nft::Nft;
 use crate::ruleset::Family;
 
@@ -40,8 +42,13 @@ impl Pair {
     pub(super) fn state(&self) -> Result<State, IptablesError> {
         match self.save.save() {
             Ok(saved) => Ok(State::parse(&saved)),
-            // The program stops at the first rule with a match that it has no library for.
-            Err(IptablesError::Failed { .. }) => self.piece_by_piece(),
+            // The program stops at the first rule with a match that it has no library for. One that
+            // may not look sees nothing, which does not mean that there is nothing.
+            Err(error @ IptablesError::Failed { .. })
+                if !matches!(error.cause(), Cause::Permission | Cause::UserNamespace) =>
+            {
+                self.piece_by_piece()
+            }
             Err(error) => Err(error),
         }
     }
@@ -79,8 +86,46 @@ impl Pair {
         Ok(State::parse(&text))
     }
 
+    /// What is printed of one table before the program stops, if it does.
+    pub(super) fn saved_table(&self, table: &str) -> Result<String, IptablesError> {
+        match self.save.save_table(table)? {
+            (text, false) if text.is_empty() => self.save.save_whole_table(table),
+            (text, _) => Ok(text),
+        }
+    }
+
+    /// How many packets each rule of ours has decided on, by key.
+    fn count(&self, counters: &mut HashMap<String, u64>) -> Result<(), IptablesError> {
+        let saved = self.save.save_with_counters()?;
+        for line in saved.lines() {
+            let counted = line.strip_prefix('[').and_then(|line| line.split_once(':'));
+            if let Some((packets, rule)) = counted
+                && let (Ok(packets), Some(key)) = (packets.parse::<u64>(), key(rule))
+            {
+                *counters.entry(key).or_default() += packets;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a script carried out.
     pub(super) fn restore(&self, script: &str) -> Result<(), IptablesError> {
-        self.restore.restore(script)
+        let done = self.restore.restore(script);
+        if let Err(IptablesError::Failed {
+            program,
+            status,
+            said,
+        }) = &done
+            && let Some(table) = unusable_table(said)
+            && let Err(IptablesError::Failed { said: why, .. }) = self.main.list_table(table)
+        {
+            return Err(IptablesError::Failed {
+                program: program.clone(),
+                status: *status,
+                said: format!("{said}\n{why}"),
+            });
+        }
+        done
     }
 
     /// The legacy programs.
@@ -119,6 +164,12 @@ impl Pair {
     }
 }
 
+/// The table that `iptables-legacy-restore` cannot use; the reason is said by `iptables-legacy` alone.
+fn unusable_table(said: &str) -> Option<&str> {
+    let (_, rest) = said.split_once("unable to initialize table '")?;
+    rest.split('\'').next()
+}
+
 impl Tools {
     /// The programs of this flavour.
     pub(crate) fn of(flavour: Flavour) -> Result<Self, IptablesError> {
@@ -131,9 +182,19 @@ impl Tools {
         })
     }
 
+    /// How many packets each rule of ours has decided on, by key.
+    pub(crate) fn counters(&self) -> Result<HashMap<String, u64>, IptablesError> {
+        let mut counters = HashMap::new();
+        self.v4.count(&mut counters)?;
+        if let Some(pair) = &self.v6 {
+            pair.count(&mut counters)?;
+        }
+        Ok(counters)
+    }
+
     /// The programs for IPv6, without which IPv6 cannot be captured.
     pub(super) fn ipv6(&self) -> Result<&Pair, IptablesError> {
-        let why = "because IPv6 is captured (`--ipv6 off` lets it pass the mesh by)";
+        let why = "because IPv6 is captured (`--ipv6 never` lets it pass the mesh by)";
         self.v6
             .as_ref()
             .ok_or_else(|| not_found(&[self.flavour], Family::V6, Some(why)))
@@ -191,7 +252,7 @@ fn has_legacy_table(family: Family, table: &str) -> bool {
     legacy_table_names(family).lines().any(|name| name == table)
 }
 
-fn legacy_table_names(family: Family) -> String {
+pub(super) fn legacy_table_names(family: Family) -> String {
     let file = match family {
         Family::V4 => "/proc/thread-self/net/ip_tables_names",
         Family::V6 => "/proc/thread-self/net/ip6_tables_names",

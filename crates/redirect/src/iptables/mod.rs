@@ -9,6 +9,7 @@ mod apply;
 mod detect;
 mod error;
 mod list;
+mod others;
 mod program;
 pub mod render;
 mod script;
@@ -20,6 +21,7 @@ pub(crate) use apply::{ClearError, Cleared, apply, clear, compare};
 pub(crate) use detect::Tools;
 pub use error::IptablesError;
 pub use list::{Listed, list};
+pub(crate) use others::legacy_chains;
 pub use state::State;
 
 /// Which of iptables' two kernel interfaces.

@@ -63,10 +63,25 @@ impl Program {
         self.must(&[], "")
     }
 
+    /// The same, with the counters of each rule.
+    pub(super) fn save_with_counters(&self) -> Result<String, IptablesError> {
+        self.must(&["-c"], "")
+    }
+
     /// What `*-save` prints of one table before it stops, and whether that is all.
     pub(super) fn save_table(&self, table: &str) -> Result<(String, bool), IptablesError> {
         let output = self.run_with_lock(&["-t", table], "")?;
         Ok((output.out, output.status.success()))
+    }
+
+    /// What `*-save` prints of one table, which must be all of it.
+    pub(super) fn save_whole_table(&self, table: &str) -> Result<String, IptablesError> {
+        self.must(&["-t", table], "")
+    }
+
+    /// What `iptables` lists of one table.
+    pub(super) fn list_table(&self, table: &str) -> Result<String, IptablesError> {
+        self.must(&["--wait", LOCK_WAIT, "-t", table, "-S"], "")
     }
 
     /// What `iptables` lists of one chain.

@@ -351,7 +351,7 @@ pub(super) fn key(rule: &str) -> Option<String> {
 }
 
 /// Whether a rule jumps or goes to a chain of ours.
-fn goes_to_us(rule: &str) -> bool {
+pub(super) fn goes_to_us(rule: &str) -> bool {
     // A quick look first: others may have tens of thousands of rules.
     rule.contains(iptables::PREFIX)
         && matches!(

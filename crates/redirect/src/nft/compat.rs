@@ -10,7 +10,8 @@ use shunt_abi::name::iptables;
 use super::Nft;
 use super::attr::{Attribute, Attributes, Malformed};
 use super::batch::{Batch, Outcome};
-use super::read::{attributes, generation, get_in, malformed};
+use super::read::generation;
+use super::request::{attributes, get_in, malformed};
 use super::socket::NetlinkSocket;
 use super::uapi::{
     DATA_VERDICT, NFPROTO_IPV4, NFPROTO_IPV6, POLICY_ACCEPT, VERDICT_CHAIN, chain, expr, flag, msg,
@@ -274,7 +275,7 @@ impl Rule {
 }
 
 /// The chain that one of these expressions jumps or goes to.
-fn jump(expressions: Attributes<'_>) -> Result<Option<String>, Malformed> {
+pub(super) fn jump(expressions: Attributes<'_>) -> Result<Option<String>, Malformed> {
     for expression in expressions {
         let expression = expression?;
         let name = inner(expression, expr::NAME)?;

@@ -6,24 +6,26 @@
 pub(crate) mod attr;
 mod batch;
 pub(crate) mod compat;
+mod counters;
 mod decode;
 mod encode;
 mod expr;
 mod key;
+mod others;
 mod read;
 pub mod render;
+mod request;
 pub(crate) mod socket;
 #[cfg(test)]
 mod tests;
 mod uapi;
-
-use std::collections::HashMap;
 
 use shunt_abi::TableMark;
 
 use crate::error::{KernelError, ListError, Object};
 use crate::ruleset::Ruleset;
 use batch::{Batch, Outcome};
+pub(crate) use others::{Base, OtherChain};
 pub(crate) use read::{Listing, Snapshot, Table};
 use socket::NetlinkSocket;
 
@@ -95,11 +97,6 @@ impl Nft {
         read::listing(&mut self.0)
     }
 
-    /// How many packets each rule has decided on, by key.
-    pub(crate) fn counters(&mut self) -> Result<HashMap<String, u64>, KernelError> {
-        read::counters(&mut self.0)
-    }
-
     /// Makes our table hold exactly these rules. `false`: the rules changed since the snapshot, and
     /// nothing was done.
     pub(crate) fn replace(
@@ -124,11 +121,6 @@ impl Nft {
             !matches!(snapshot.table, Table::Absent),
         );
         batch.rehearse(&mut self.0)
-    }
-
-    /// Table and name of every chain, whoever made it.
-    pub(crate) fn all_chains(&mut self) -> Result<Vec<(String, String)>, KernelError> {
-        read::all_chains(&mut self.0)
     }
 
     /// Deletes our table. `false`: the rules changed since the snapshot, and nothing was done.

@@ -2,19 +2,18 @@
 //!
 //! Only our own table is listed, so that no expression of a foreign one is ever met.
 
-use std::collections::HashMap;
-
 use nix::errno::Errno;
 use shunt_abi::{SCHEMA_VERSION, TableMark, name};
 
 use super::InstalledRule;
-use super::attr::{Attribute, Attributes, Head, Malformed, NFGENMSG, Writer};
+use super::attr::{Attribute, Malformed};
 use super::decode::{self, ListedChain, ListedRule, ListedSet};
 use super::key::Element;
-use super::socket::{NetlinkSocket, Reply};
-use super::uapi::{self, NFPROTO_INET, flag, msg, table as table_abi};
+use super::request::{attributes, dump, find, get, malformed, only};
+use super::socket::NetlinkSocket;
+use super::uapi::{self, flag, msg, table as table_abi};
 use crate::diff::diff;
-use crate::error::{Conflict, KernelError, Object};
+use crate::error::{Conflict, KernelError};
 use crate::ruleset::{Chain, Hook, Ruleset, Set};
 
 /// The rules at one moment.
@@ -53,12 +52,24 @@ impl Ours {
             Err(what) => return Some(what.clone()),
         };
         let summary = diff(content, plan).summary();
-        Some(summary.unwrap_or_else(|| format!("the table is marked `{}`", self.mark)))
+        Some(summary.unwrap_or_else(|| self.beside_the_rules(content, plan)))
+    }
+}
+
+impl Ours {
+    /// What differs where all rules and sets are alike.
+    fn beside_the_rules(&self, content: &Ruleset, plan: &Ruleset) -> String {
+        let more = content.chains.iter().map(|chain| chain.hook);
+        let more = more.into_iter().find(|hook| plan.chain(*hook).is_none());
+        match more {
+            Some(hook) => format!("there is a chain {} without a rule", hook.chain()),
+            None => format!("the table is marked `{}`", self.mark),
+        }
     }
 }
 
 /// How often a read is tried while others change the rules.
-const ATTEMPTS: u32 = 32;
+pub(super) const ATTEMPTS: u32 = 32;
 
 /// Reads our table, all of one generation.
 pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelError> {
@@ -111,50 +122,6 @@ pub(crate) fn listing(socket: &mut NetlinkSocket) -> Result<Option<Listing>, Ker
     Err(KernelError::Busy { attempts: ATTEMPTS })
 }
 
-/// Table and name of every chain of every family.
-pub(crate) fn all_chains(socket: &mut NetlinkSocket) -> Result<Vec<(String, String)>, KernelError> {
-    let what = "list the chains of this network namespace";
-    let sequence = socket.reserve(1);
-    let mut request = Writer::default();
-    let head = Head {
-        kind: msg::GETCHAIN,
-        flags: flag::REQUEST | flag::DUMP,
-        sequence,
-        // Any.
-        family: 0,
-        resource: 0,
-    };
-    request.message(&head, |_attributes| {});
-    let mut chains = Vec::new();
-    for numbered in socket.exchange(&request.into_bytes())?.iter() {
-        if let Reply::Message(_, body) = numbered.map_err(malformed(what))?.reply {
-            let name = |kind| {
-                find(body, kind, |attribute| {
-                    attribute.string().map(str::to_owned)
-                })
-            };
-            let table = name(uapi::chain::TABLE).map_err(malformed(what))?;
-            let chain = name(uapi::chain::NAME).map_err(malformed(what))?;
-            chains.extend(table.zip(chain));
-        }
-    }
-    Ok(chains)
-}
-
-/// How many packets each rule of our table has decided on, by key.
-pub(crate) fn counters(socket: &mut NetlinkSocket) -> Result<HashMap<String, u64>, KernelError> {
-    let what = "read the counters of table inet shunt";
-    for _ in 0..ATTEMPTS {
-        if let Some(bodies) = dump(socket, what, msg::GETRULE, uapi::rule::TABLE)? {
-            let rules = bodies.iter();
-            return rules
-                .map(|body| decode::counter(attributes(body)).map_err(malformed(what)))
-                .collect();
-        }
-    }
-    Err(KernelError::Busy { attempts: ATTEMPTS })
-}
-
 pub(super) fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError> {
     let what = "read the generation of nf_tables";
     let replies = get(socket, what, msg::GETGEN, 0, |_attributes| {})?;
@@ -191,10 +158,15 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
         packets: rule.packets,
         bytes: rule.bytes,
     });
+    let rules = installed.collect();
+    let content = match content.stranger(&header, socket)? {
+        Some(stranger) => Err(stranger),
+        None => content.understand(&header),
+    };
     Ok(Some(Table::Ours(Ours {
         mark,
-        rules: installed.collect(),
-        content: content.understand(&header),
+        rules,
+        content,
     })))
 }
 
@@ -202,6 +174,8 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
 #[derive(Debug, Default)]
 struct TableHeader {
     flags: u32,
+    /// How many chains, sets, objects and flowtables there are.
+    holds: u32,
     comment: Option<String>,
 }
 
@@ -212,6 +186,7 @@ impl TableHeader {
             let attribute = attribute?;
             match attribute.kind {
                 table_abi::FLAGS => header.flags = attribute.be32()?,
+                table_abi::USE => header.holds = attribute.be32()?,
                 table_abi::USERDATA => header.comment = attribute.comment().map(str::to_owned),
                 _ => {}
             }
@@ -282,8 +257,37 @@ impl Content {
         Ok(Some(content))
     }
 
-    /// What it means, or what is there that Shunt does not write. Objects and flowtables are not
-    /// looked at: they do nothing unless a rule names them.
+    /// An object or a flowtable. The table says how much it holds: they are listed only if that is
+    /// more than chains and sets, of which other checks tell.
+    fn stranger(
+        &self,
+        header: &TableHeader,
+        socket: &mut NetlinkSocket,
+    ) -> Result<Option<String>, KernelError> {
+        let known = self.chains.len() + self.sets.len();
+        if usize::try_from(header.holds).is_ok_and(|holds| holds <= known) {
+            return Ok(None);
+        }
+        for (kind, article, word) in [
+            (msg::GETOBJ, "an", "object"),
+            (msg::GETFLOWTABLE, "a", "flowtable"),
+        ] {
+            let what = format!("list the {word}s of table inet shunt");
+            let bodies = dump(socket, &what, kind, uapi::named::TABLE)?;
+            if let Some(body) = bodies.into_iter().flatten().next() {
+                let name = find(&body, uapi::named::NAME, |attribute| {
+                    attribute.string().map(str::to_owned)
+                });
+                let name = name.map_err(malformed(&what))?.unwrap_or_default();
+                return Ok(Some(format!(
+                    "{article} {word} that Shunt does not write: {name}"
+                )));
+            }
+        }
+        Ok(Some("something that Shunt does not write".to_owned()))
+    }
+
+    /// What it means, or what is there that Shunt does not write.
     fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
         if header.flags != 0 {
             return Err(format!("the table has flags {:#x}", header.flags));
@@ -347,126 +351,4 @@ fn elements(socket: &mut NetlinkSocket, set: &str) -> Result<Option<Vec<Element>
         decode::set_elements(attributes(&body), &mut elements).map_err(malformed(&what))?;
     }
     Ok(Some(elements))
-}
-
-/// All messages of a list that belong to our table. The list of chains, and on older kernels the
-/// others too, ignores the filter.
-fn dump(
-    socket: &mut NetlinkSocket,
-    what: &str,
-    kind: u16,
-    table: u16,
-) -> Result<Option<Vec<Vec<u8>>>, KernelError> {
-    let replies = get(socket, what, kind, flag::DUMP, |attributes| {
-        attributes.string(table, name::NFT_TABLE);
-    })?;
-    let Some(replies) = replies else {
-        return Ok(None);
-    };
-    let mut ours = Vec::new();
-    for (_, body) in replies {
-        let owner = find(&body, table, |attribute| {
-            attribute.string().map(|table| table == name::NFT_TABLE)
-        });
-        if owner.map_err(malformed(what))? == Some(true) {
-            ours.push(body);
-        }
-    }
-    Ok(Some(ours))
-}
-
-/// Type and body of each message that answers a request.
-pub(super) type Messages = Vec<(u16, Vec<u8>)>;
-
-/// One request about family inet and its messages. `None`: a list that a change interrupted.
-fn get(
-    socket: &mut NetlinkSocket,
-    what: &str,
-    kind: u16,
-    flags: u16,
-    body: impl FnOnce(&mut Writer),
-) -> Result<Option<Messages>, KernelError> {
-    get_in(socket, NFPROTO_INET, what, kind, flags, body)
-}
-
-/// The same about any family.
-pub(super) fn get_in(
-    socket: &mut NetlinkSocket,
-    family: u8,
-    what: &str,
-    kind: u16,
-    flags: u16,
-    body: impl FnOnce(&mut Writer),
-) -> Result<Option<Messages>, KernelError> {
-    let sequence = socket.reserve(1);
-    let mut request = Writer::default();
-    let head = Head {
-        kind,
-        flags: flag::REQUEST | flags,
-        sequence,
-        family,
-        resource: 0,
-    };
-    request.message(&head, body);
-    let replies = socket.exchange(&request.into_bytes())?;
-    let mut messages = Vec::new();
-    let mut complete = flags & flag::DUMP == 0;
-    let mut interrupted = false;
-    for numbered in replies.iter() {
-        let numbered = numbered.map_err(malformed(what))?;
-        if numbered.sequence != sequence {
-            continue;
-        }
-        interrupted |= numbered.flags & flag::DUMP_INTERRUPTED != 0;
-        match numbered.reply {
-            Reply::Message(kind, body) => messages.push((kind, body.to_vec())),
-            Reply::Done => complete = true,
-            Reply::Ack => {}
-            Reply::Error(Errno::EINTR, _) => return Ok(None),
-            Reply::Error(errno, text) => {
-                return Err(KernelError::Refused {
-                    operation: what.to_owned(),
-                    object: Object::Tables,
-                    errno,
-                    text,
-                });
-            }
-        }
-    }
-    if !complete {
-        return Err(malformed(what)(Malformed("the list has no end")));
-    }
-    Ok((!interrupted).then_some(messages))
-}
-
-/// The body of the first message of a type; empty if there is none.
-fn only(messages: Option<Messages>, kind: u16) -> Vec<u8> {
-    let mut messages = messages.into_iter().flatten();
-    let found = messages.find(|(found, _)| *found == kind);
-    found.map(|(_, body)| body).unwrap_or_default()
-}
-
-/// The attributes of an nf_tables message's body.
-pub(super) fn attributes(body: &[u8]) -> Attributes<'_> {
-    Attributes::new(body.get(NFGENMSG..).unwrap_or_default())
-}
-
-/// The first attribute of a kind.
-fn find<'a, T>(
-    body: &'a [u8],
-    kind: u16,
-    read: impl FnOnce(Attribute<'a>) -> Result<T, Malformed>,
-) -> Result<Option<T>, Malformed> {
-    for attribute in attributes(body) {
-        let attribute = attribute?;
-        if attribute.kind == kind {
-            return read(attribute).map(Some);
-        }
-    }
-    Ok(None)
-}
-
-pub(super) fn malformed(operation: &str) -> impl FnOnce(Malformed) -> KernelError {
-    let operation = operation.to_owned();
-    |what| KernelError::Malformed { operation, what }
 }

@@ -46,6 +46,8 @@ pub(crate) mod msg {
     pub(crate) const GETSETELEM: u16 = NF_TABLES | 13;
     pub(crate) const NEWGEN: u16 = NF_TABLES | 15;
     pub(crate) const GETGEN: u16 = NF_TABLES | 16;
+    pub(crate) const GETOBJ: u16 = NF_TABLES | 19;
+    pub(crate) const GETFLOWTABLE: u16 = NF_TABLES | 23;
 }
 
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words about an error.
@@ -77,6 +79,8 @@ pub(crate) const POLICY_ACCEPT: u32 = 1;
 pub(crate) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
+    /// How many chains, sets, objects and flowtables it holds.
+    pub(crate) const USE: u16 = 3;
     pub(crate) const USERDATA: u16 = 6;
     /// `NFT_TABLE_F_OWNER`: only the process that made the table can change it.
     pub(crate) const FLAG_OWNER: u32 = 2;
@@ -95,6 +99,12 @@ pub(crate) mod chain {
     pub(crate) const PREROUTING: u32 = 0;
     /// `NF_INET_LOCAL_OUT`.
     pub(crate) const LOCAL_OUT: u32 = 3;
+}
+
+/// `NFTA_OBJ_*` and `NFTA_FLOWTABLE_*`, which are alike so far.
+pub(crate) mod named {
+    pub(crate) const TABLE: u16 = 1;
+    pub(crate) const NAME: u16 = 2;
 }
 
 /// `NFTA_RULE_*`.

@@ -10,12 +10,11 @@ use super::PolicyError;
 use crate::capture::{
     self, CaptureConfig, Dns, DnsServers, InboundCapture, InboundMode, OutboundCapture, Ports,
 };
-use crate::compat::arguments::{ArgumentError, Flag, Given, LOG_AS_JSON, Values, augment};
-use crate::compat::values::{
-    Reason, backend, cidrs, ids, interfaces, ipv6_mode, item, items, port, ports,
-};
+use crate::compat::arguments::{ArgumentError, BACKEND, Flag, Given, LOG_AS_JSON, Values, augment};
+use crate::compat::values::{Reason, cidrs, ids, interfaces, ipv6_mode, item, items, port, ports};
 use crate::compat::{Action, Request};
-use crate::field::Vocabulary;
+use crate::field::{Field, Flagged, Vocabulary};
+use crate::validate::Invalid;
 
 const POLICY: &str = "policy";
 const PROXY_UIDS: &str = "proxy-uids";
@@ -35,7 +34,6 @@ const DNS: &str = "dns";
 const IPV6: &str = "ipv6";
 const DRY_RUN: &str = "dry-run";
 const NETWORK_NAMESPACE: &str = "network-namespace";
-const BACKEND: &str = "backend";
 
 /// All flags, in the order of `--help`.
 pub(super) static FLAGS: &[Flag] = &[
@@ -102,7 +100,7 @@ pub(super) static FLAGS: &[Flag] = &[
     ),
     flag(
         IPV6,
-        "Capture IPv6: auto (if the pod has an address), istio, on, off [auto]",
+        "Capture IPv6: auto (if the pod has an address), istio, always, never [auto]",
     ),
     flag(DRY_RUN, "Print the rules, change nothing").switch(),
     flag(
@@ -184,13 +182,10 @@ impl ApplyArgs {
             None => CaptureConfig::default(),
         };
         values.replace(&mut config)?;
-        config.validate().map_err(|invalid| {
-            let name = match values.flag_of(&invalid) {
-                Some(name) => name,
-                None => POLICY,
-            };
-            values.error(name, Reason::Invalid(invalid, Vocabulary::Policy))
-        })?;
+        let vocabulary = Vocabulary::Flags(values.flagged());
+        config
+            .validate()
+            .map_err(|invalid| values.contradiction(invalid, vocabulary))?;
         values.switch(LOG_AS_JSON)?;
         let action = if values.switch(DRY_RUN)? {
             Action::Print { file: None }
@@ -198,11 +193,11 @@ impl ApplyArgs {
             Action::Apply
         };
         Ok(Request {
-            backend: values.read(BACKEND, backend)?.unwrap_or_default(),
+            backend: values.backend_or(None)?,
             network_namespace: values
                 .filled(NETWORK_NAMESPACE)
                 .map(|value| PathBuf::from(&value.text)),
-            ..Request::new(config, action, Vocabulary::Policy)
+            ..Request::new(config, action, vocabulary)
         })
     }
 }
@@ -225,9 +220,9 @@ fn from_file(name: &str) -> Result<CaptureConfig, ApplyArgsError> {
 /// Larger than any policy: 100,000 blocks take two.
 const MOST_BYTES: u64 = 8 << 20;
 
-fn limited(file: impl io::Read) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+fn limited(file: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
     if text.len() as u64 > MOST_BYTES {
         let what = format!("it is longer than {} MiB", MOST_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
@@ -329,19 +324,26 @@ impl Values {
         self.get(name).map(|value| value.read(parse)).transpose()
     }
 
-    /// The flag that a contradiction is about, if it was given.
-    fn flag_of(&self, invalid: &crate::validate::Invalid) -> Option<&'static str> {
-        use crate::field::Field;
-        let flag = match invalid.field() {
-            Field::InboundPort => INBOUND_PORT,
-            Field::OutboundPort => OUTBOUND_PORT,
-            Field::DnsPort => DNS,
-            Field::TproxyMark | Field::TproxyTable => TPROXY,
-            Field::Proxy | Field::ProxyUids => PROXY_UIDS,
-            Field::ProxyGids => PROXY_GIDS,
-            _ => return None,
-        };
-        self.get(flag).map(|_value| flag)
+    /// The fields that these flags set; without a file, all that have one.
+    fn flagged(&self) -> Flagged {
+        if self.get(POLICY).is_none() {
+            return Flagged::ALL;
+        }
+        let given = Field::ALL.into_iter().filter(|field| {
+            let flag = field.flag().map(|flag| flag.trim_start_matches('-'));
+            flag.is_some_and(|flag| self.get(flag).is_some())
+        });
+        given.fold(Flagged::default(), Flagged::with)
+    }
+
+    /// At the flag that it is about, or at the field of the file.
+    fn contradiction(&self, invalid: Invalid, vocabulary: Vocabulary) -> ArgumentError {
+        let name = invalid.field().name(vocabulary);
+        let reason = Reason::Invalid(invalid, vocabulary);
+        match name.strip_prefix("--") {
+            Some(flag) => self.error(flag, reason),
+            None => ArgumentError::of_field(name, reason),
+        }
     }
 }
 

@@ -28,16 +28,11 @@ impl<T: Word> Visitor<'_> for WordVisitor<T> {
         f.write_str(T::WHAT)
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        self.visit_str(&number.to_string())
-    }
-
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        T::parse(text).map_err(E::custom)
+        T::parse(text).map_err(|reason| match reason {
+            Reason::Item { item, what } => E::custom(format_args!("is `{item}`: {what}")),
+            reason => E::custom(reason),
+        })
     }
 }
 
@@ -136,7 +131,7 @@ word!(
     "a numeric id",
     |text| values::id(text)
         .map(Id)
-        .ok_or_else(|| values::item(text, "an id is a number; names are not looked up")),
+        .ok_or_else(|| values::item(text, values::NOT_AN_ID)),
     |id: &Id| id.0
 );
 
@@ -257,8 +252,8 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for SelectionVisitor<T> {
         match text {
             "all" => Ok(Selection::All),
             "none" => Ok(Selection::None),
-            _ => Err(E::custom(Reason::Is(
-                format!("`{text}` is not one of: all, none, or a list in brackets").into(),
+            _ => Err(E::custom(format_args!(
+                "is `{text}`; expected all, none, or a list: write [{text}]"
             ))),
         }
     }
@@ -305,8 +300,8 @@ impl<'de> Visitor<'de> for ServersVisitor {
         match text {
             "resolvConf" => Ok(Servers::ResolvConf),
             "all" => Ok(Servers::All),
-            _ => Err(E::custom(Reason::Is(
-                format!("`{text}` is not one of: resolvConf, all, or a list in brackets").into(),
+            _ => Err(E::custom(format_args!(
+                "is `{text}`; expected resolvConf, all, or a list of addresses: write [{text}]"
             ))),
         }
     }

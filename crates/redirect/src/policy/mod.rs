@@ -5,7 +5,9 @@
 
 mod apply;
 mod error;
+mod fields;
 mod leaf;
+mod node;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -13,6 +15,9 @@ mod tests;
 pub use apply::{ApplyArgs, ApplyArgsError};
 pub use error::PolicyError;
 
+use serde::Deserialize as _;
+
+use self::node::Node;
 use crate::capture::CaptureConfig;
 
 /// What [`write()`] failed at; it should be impossible.
@@ -24,28 +29,21 @@ pub struct WriteError(String);
 /// [`CaptureConfig::default`].
 ///
 /// # Errors
-/// If it is no policy, says something that is wrong, or contradicts itself.
-pub fn read(text: &str) -> Result<CaptureConfig, PolicyError> {
+/// If it is not UTF-8, is no policy, says something that is wrong, or contradicts itself.
+pub fn read(text: impl AsRef<[u8]>) -> Result<CaptureConfig, PolicyError> {
+    let bytes = text.as_ref();
+    let text =
+        str::from_utf8(bytes).map_err(|error| PolicyError::not_utf8(bytes, error.valid_up_to()))?;
     let said = |line: &str| !matches!(line.trim_start().as_bytes(), [] | [b'#', ..]);
     if !text.lines().any(said) {
         return Err(PolicyError::empty());
     }
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        budget: serde_saphyr::budget! {
-            max_documents: 1,
-            max_nodes: 2_000_000,
-            max_events: 4_000_000,
-            max_depth: 16,
-            flow_nesting_limit: 16,
-        },
-    };
-    let document: schema::Document = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| PolicyError::of_text(text, &error))?;
+    let file = Node::read(text).map_err(|error| PolicyError::of_text(&error))?;
+    let document = schema::Document::deserialize(&file).map_err(PolicyError::of_fault)?;
     let config = CaptureConfig::from(document.spec);
     config
         .validate()
-        .map_err(|invalid| PolicyError::of_policy(text, &invalid))?;
+        .map_err(|invalid| PolicyError::of_policy(&file, &invalid))?;
     Ok(config)
 }
 

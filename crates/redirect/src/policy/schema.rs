@@ -97,10 +97,30 @@ struct Outbound {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "GivenGroups")]
 enum OwnerGroups {
     Except(Vec<Id>),
     Only(Vec<Id>),
+}
+
+/// [`OwnerGroups`] as they may be written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenGroups {
+    except: Option<Vec<Id>>,
+    only: Option<Vec<Id>>,
+}
+
+impl TryFrom<GivenGroups> for OwnerGroups {
+    type Error = &'static str;
+
+    fn try_from(given: GivenGroups) -> Result<Self, Self::Error> {
+        match (given.except, given.only) {
+            (Some(_), Some(_)) => Err("has both `except` and `only`; keep one of them"),
+            (_, Some(groups)) => Ok(Self::Only(groups)),
+            (groups, None) => Ok(Self::Except(groups.unwrap_or_default())),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

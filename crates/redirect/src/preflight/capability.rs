@@ -21,6 +21,12 @@ impl Capabilities {
     pub const fn has(self, number: u32) -> bool {
         self.0 >> number & 1 == 1
     }
+
+    /// These, and no others.
+    #[cfg(test)]
+    pub(crate) fn of(numbers: &[u32]) -> Self {
+        Self(numbers.iter().fold(0, |bits, number| bits | 1 << number))
+    }
 }
 
 /// What this process may use now; `None` without `/proc`.

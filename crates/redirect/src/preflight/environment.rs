@@ -5,10 +5,16 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{AccessFlags, access};
+use shunt_abi::identity::PROXY_UID;
 
 use super::Finding;
 use super::capability::{self, NET_ADMIN, NET_RAW, SETGID, SETUID};
+use crate::capture::CaptureConfig;
 use crate::error::Cause;
+use crate::{sysctl, userns};
+
+/// The check of a capability that only some runs need.
+pub(super) const NET_RAW_CHECK: &str = "NET_RAW";
 
 pub(super) fn capabilities() -> Vec<Finding> {
     let Some(held) = capability::effective() else {
@@ -26,14 +32,14 @@ pub(super) fn capabilities() -> Vec<Finding> {
         Finding::missing("NET_ADMIN", Cause::Permission, text)
     };
     let raw = if held.has(NET_RAW) {
-        Finding::good("NET_RAW", "is there")
+        Finding::good(NET_RAW_CHECK, "is there")
     } else {
         let text = format!(
             "CAP_NET_RAW is missing: rules are read back, but not proved by packets, and the \
-             iptables backend may fail; add it with {}",
+             iptables backend cannot use legacy tables; add it with {}",
             add("NET_RAW")
         );
-        Finding::note("NET_RAW", text)
+        Finding::note(NET_RAW_CHECK, text)
     };
     let owners = if held.has(SETUID) && held.has(SETGID) {
         Finding::good("SETUID, SETGID", "are there")
@@ -63,6 +69,18 @@ pub(super) fn user_namespace() -> Finding {
     }
 }
 
+/// Whether the proxy's ids, unless others are asked for, can be any process's here.
+pub(super) fn proxy_ids() -> Finding {
+    const CHECK: &str = "the proxy's ids";
+    match userns::check(&CaptureConfig::default()) {
+        Ok(()) => Finding::good(
+            CHECK,
+            format!("are there ({PROXY_UID} unless told otherwise)"),
+        ),
+        Err(unmapped) => Finding::missing(CHECK, Cause::UserNamespace, unmapped.to_string()),
+    }
+}
+
 fn is_identity(map: &str) -> bool {
     let mut fields = map.split_whitespace();
     fields.next() == Some("0") && fields.next() == Some("0") && fields.next() == Some("4294967295")
@@ -82,7 +100,7 @@ pub(super) fn ipv6() -> Finding {
         (_, Some(true)) => Finding::note(
             CHECK,
             "is disabled on lo alone: captured IPv6 connections would not be served; \
-             `sysctl net.ipv6.conf.lo.disable_ipv6=0`, or `--ipv6 off`",
+             `sysctl net.ipv6.conf.lo.disable_ipv6=0`, or `--ipv6 never`",
         ),
         _ => Finding::good(CHECK, "is there"),
     }
@@ -97,6 +115,20 @@ pub(super) fn sysctls() -> Finding {
             "is read only, as in most pods: only Linkerd's --timeout-close-wait-secs needs it \
              (`privileged: true`)",
         ),
+    }
+}
+
+/// With cookies alone no connection that TPROXY captures is ever opened.
+pub(super) fn cookies() -> Finding {
+    const CHECK: &str = "SYN cookies";
+    if sysctl::cookies_always() {
+        Finding::note(
+            CHECK,
+            "are the only answer to openings (net.ipv4.tcp_syncookies is 2): connections that \
+             TPROXY captures cannot be opened so; set it to 1, or use REDIRECT",
+        )
+    } else {
+        Finding::good(CHECK, "are not the only answer to openings")
     }
 }
 

@@ -9,7 +9,7 @@ mod neighbours;
 mod rehearsal;
 
 use crate::error::{Cause, KernelError, Object};
-use crate::iptables::Tools;
+use crate::iptables::{Flavour, Tools};
 use crate::nft::socket::NetlinkSocket;
 use crate::nft::{Nft, Table};
 use crate::routing::Route;
@@ -29,6 +29,21 @@ impl Preflight {
                 finding.state = State::Note;
                 finding.text = format!("{}; {way}", finding.text);
             }
+        }
+    }
+
+    /// Without CAP_NET_RAW legacy tables can be neither read nor written.
+    fn need_net_raw(&mut self) {
+        let note = |finding: &&mut Finding| {
+            finding.check == environment::NET_RAW_CHECK && finding.state == State::Note
+        };
+        if let Some(finding) = self.findings.iter_mut().find(note) {
+            finding.state = State::Missing(Cause::Permission);
+            finding.text =
+                "CAP_NET_RAW is missing, and legacy tables, which are all that can be used \
+                            here, take it: add it with `securityContext.capabilities.add: \
+                            [NET_ADMIN, NET_RAW]`"
+                    .to_owned();
         }
     }
 
@@ -98,9 +113,11 @@ pub fn preflight() -> Preflight {
     findings.push(netlink());
     findings.push(table());
     findings.extend(rehearsal::findings());
+    findings.push(environment::proxy_ids());
     findings.push(policy_routing());
     findings.push(environment::ipv6());
     findings.push(environment::sysctls());
+    findings.push(environment::cookies());
     findings.push(environment::security_module());
     findings.extend(environment::programs());
     findings.extend(neighbours::findings());
@@ -108,6 +125,9 @@ pub fn preflight() -> Preflight {
     if found.cause() == Some(Cause::KernelLacks)
         && let Ok(tools) = Tools::choose()
     {
+        if tools.flavour == Flavour::Legacy {
+            found.need_net_raw();
+        }
         found.instead(&format!("iptables is used instead ({})", tools.flavour));
     }
     found

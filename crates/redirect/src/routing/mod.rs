@@ -7,6 +7,7 @@
 mod policy;
 pub(crate) mod stage;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_core::{
@@ -15,6 +16,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use nix::net::if_::if_indextoname;
 use shunt_abi::{addr, lo};
 
 use crate::capture::Ipv6Mode;
@@ -87,6 +89,18 @@ impl PodAddresses {
     /// Those by which the pod is reached: neither loopback nor link-local.
     pub(crate) fn outward(&self) -> impl Iterator<Item = IpAddr> {
         self.all().filter(|address| is_outward(*address))
+    }
+
+    /// Names of the interfaces by which the pod is reached; none if one of them is gone meanwhile.
+    pub(crate) fn interfaces(&self) -> Vec<String> {
+        let outward = self.addresses.iter();
+        let outward = outward.filter(|address| is_outward(address.address));
+        let indexes: BTreeSet<u32> = outward.map(|address| address.interface).collect();
+        let names = indexes.into_iter().map(|index| {
+            let name = if_indextoname(index).ok()?;
+            name.into_string().ok()
+        });
+        names.collect::<Option<_>>().unwrap_or_default()
     }
 
     /// Whether IPv6 is captured in this mode. The address that Shunt adds itself does not count.

@@ -1,4 +1,9 @@
 //! What the planned rules should do to a probe: which rules decide on it, and where it ends.
+//!
+//! It stands apart from [`crate::explain`] on purpose: that follows whatever anybody may have written,
+//! with doubts where facts are missing, while a probe needs one certain answer from the plan alone. Each
+//! has the kernel as its judge, here at every probe and there in the tests of equivalence, so that
+//! an error in one cannot hide in the other.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -5,14 +5,18 @@
 //! link that leads nowhere ([`stage`]), and it is seen where they end and which rule counted them.
 //! Every rule is also read back. No packet leaves the pod, and no server in it notices any.
 
+mod counting;
 mod decide;
 mod flows;
 mod live;
+mod others;
 mod readback;
 mod report;
 mod routing;
+mod shown;
 mod sockets;
 mod stage;
+mod text;
 mod title;
 mod tproxy;
 mod unprivileged;
@@ -28,16 +32,18 @@ use shunt_abi::rule as key;
 
 use crate::backend::Backend;
 use crate::error::{Cause, KernelError};
-use crate::iptables::{self, IptablesError};
+use crate::iptables::{self, IptablesError, Tools};
 use crate::nft::Nft;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
+use counting::{Counting, Table};
 use decide::{Outcome, Way};
 use flows::Probe;
-use live::{Counting, Watch, Wrong};
+use live::Watch;
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
+use shown::Shown;
 pub(crate) use stage::remove_leftovers;
 use stage::{Stage, StageError};
 use tproxy::Listeners;
@@ -98,7 +104,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Verifies that the network namespace of the calling thread follows `plan`, which this backend has
 /// written into it. Needs CAP_NET_ADMIN, and CAP_NET_RAW to send packets; without it rules are read
-/// back. The counters of iptables' rules are not looked at, only where packets end.
+/// back. The counters of iptables' rules are looked at only where packets are lost.
 ///
 /// # Errors
 /// If the rules cannot be read. That they are wrong is no error, but in the report.
@@ -115,12 +121,14 @@ pub fn verify(plan: &Plan, backend: Backend, options: &Options) -> Result<Report
 
 fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, VerifyError> {
     let rules = &plan.ruleset;
-    let mut nft = match backend {
-        Backend::Nft => Some(Nft::open()?),
-        Backend::Iptables(_) => None,
+    let (counting, readback) = match backend {
+        Backend::Nft => {
+            let mut nft = Nft::open()?;
+            let readback = Readback::read(&mut nft, rules)?;
+            (Counting::Nft(Table::new(nft)?), Some(readback))
+        }
+        Backend::Iptables(flavour) => (Counting::Iptables(Box::new(Tools::of(flavour)?)), None),
     };
-    let readback = nft.as_mut().map(Readback::read).transpose()?;
-    let counting = nft.as_mut().map_or(Counting::Nowhere, Counting::Nft);
     let live = Live::run(rules, counting, options.timeout);
     let mut legs: Vec<Leg> = Vec::new();
     for chain in &rules.chains {
@@ -172,6 +180,7 @@ fn proof(
             happened: difference,
         }),
         (Some(Tested::Right), None) => Proof::Live,
+        (Some(Tested::Hidden(why)), None) => Proof::ReadBack { why: why.clone() },
         (None, None) => Proof::ReadBack {
             why: live.why_not(rule),
         },
@@ -199,6 +208,8 @@ fn families(rule: &Rule, ipv6: bool) -> Vec<Family> {
 #[derive(Clone, Debug)]
 enum Tested {
     Right,
+    /// Its packets were decided on as they should be, and then taken away by others' rules.
+    Hidden(String),
     Failed(Failure),
 }
 
@@ -216,7 +227,7 @@ struct Live {
 }
 
 impl Live {
-    fn run(rules: &Ruleset, counting: Counting<'_>, timeout: Duration) -> Self {
+    fn run(rules: &Ruleset, counting: Counting, timeout: Duration) -> Self {
         let mut live = Self {
             any_owner: sockets::can_be_anybody(),
             ..Self::default()
@@ -230,7 +241,7 @@ impl Live {
     fn try_run(
         &mut self,
         rules: &Ruleset,
-        counting: Counting<'_>,
+        counting: Counting,
         timeout: Duration,
     ) -> Result<(), StageError> {
         let end = Instant::now() + timeout;
@@ -244,7 +255,7 @@ impl Live {
         let zones = zones
             .into_iter()
             .any(|rule| matches!(rule.verdict, Verdict::Zone(_)));
-        let mut watch = Watch::new(&stage, counting, zones, PATIENCE)?;
+        let mut watch = Watch::new(&stage, rules, counting, zones, PATIENCE)?;
         let probes = |listening, only: Option<&str>| {
             let mut probes = flows::probes(rules, &stage.places, &local, ability, listening);
             if let Some(only) = only {
@@ -276,11 +287,11 @@ impl Live {
             });
             let listener = listeners.arriving(place.own);
             if let (Some(listener), Some(port)) = (listener, captured_port) {
-                let wrong = tproxy::inbound(&mut watch, place, listener, port)?;
-                self.count(&[key::TPROXY_ESTABLISHED], family, wrong);
+                let shown = tproxy::inbound(&mut watch, place, listener, port)?;
+                self.count(&[key::TPROXY_ESTABLISHED], family, shown);
             }
-            let wrong = tproxy::upstream(&mut watch, place, mark)?;
-            self.count(&[key::TPROXY_FROM_APP], family, wrong);
+            let shown = tproxy::upstream(&mut watch, place, mark)?;
+            self.count(&[key::TPROXY_FROM_APP], family, shown);
         }
         Ok(())
     }
@@ -295,28 +306,33 @@ impl Live {
             if Instant::now() > end {
                 return Err(StageError::Slow);
             }
-            let wrong = watch.probe(probe)?;
+            let shown = watch.probe(probe)?;
             let mut keys: Vec<&str> = probe.decision.keys.iter().map(String::as_str).collect();
             if keys.is_empty() {
                 keys.push("");
             }
-            self.count(&keys, probe.flow.family(), wrong);
+            self.count(&keys, probe.flow.family(), shown);
         }
         Ok(())
     }
 
     /// Takes down what a probe showed of the rules that should decide on it.
-    fn count(&mut self, keys: &[&str], family: Family, wrong: Wrong) {
+    fn count(&mut self, keys: &[&str], family: Family, shown: Shown) {
         self.probes += 1;
         for key in keys {
             let of = ((*key).to_owned(), family);
             self.tested.entry(of).or_insert(Tested::Right);
         }
-        for (key, failure) in wrong {
-            // The first failure is the plainest.
-            let tested = self.tested.entry((key, family));
-            let tested = tested.or_insert(Tested::Right);
+        for (key, why) in shown.hidden {
+            let tested = self.tested.entry((key, family)).or_insert(Tested::Right);
             if matches!(tested, Tested::Right) {
+                *tested = Tested::Hidden(why);
+            }
+        }
+        for (key, failure) in shown.wrong {
+            // The first failure is the plainest.
+            let tested = self.tested.entry((key, family)).or_insert(Tested::Right);
+            if !matches!(tested, Tested::Failed(_)) {
                 *tested = Tested::Failed(failure);
             }
         }
@@ -333,6 +349,7 @@ impl Live {
                     key: title::NO_RULE.to_owned(),
                     proof: match tested {
                         Tested::Right => Proof::Live,
+                        Tested::Hidden(why) => Proof::NotProved { why: why.clone() },
                         Tested::Failed(failure) => Proof::Failed(failure.clone()),
                     },
                 });

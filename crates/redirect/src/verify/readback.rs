@@ -3,20 +3,38 @@
 use std::collections::BTreeSet;
 
 use crate::error::KernelError;
-use crate::nft::{Listing, Nft, render};
+use crate::nft::{Listing, Nft, Table, render};
 use crate::ruleset::{AddressTest, Hook, Match, PortTest, Rule, Ruleset};
 
 /// What the kernel holds.
-pub(super) struct Readback(Option<Listing>);
+pub(super) struct Readback {
+    listing: Option<Listing>,
+    /// How the table as a whole differs from the plan.
+    whole: Option<String>,
+}
 
 impl Readback {
-    pub(super) fn read(nft: &mut Nft) -> Result<Self, KernelError> {
-        nft.listing().map(Self)
+    pub(super) fn read(nft: &mut Nft, plan: &Ruleset) -> Result<Self, KernelError> {
+        let listing = nft.listing()?;
+        let whole = match nft.read()?.table {
+            Table::Ours(ours) => ours.difference(plan),
+            Table::Absent | Table::Refused(_) => None,
+        };
+        Ok(Self { listing, whole })
     }
 
-    /// What stands in our table that the plan does not hold.
+    /// What stands in our table that the plan does not hold, and no rule of it tells.
     pub(super) fn intruder(&self, plan: &Ruleset) -> Option<String> {
-        let listing = self.0.as_ref()?;
+        let listing = self.listing.as_ref()?;
+        let mut rules = plan
+            .chains
+            .iter()
+            .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule)));
+        let told = rules.any(|(hook, rule)| self.difference(plan, hook, rule).is_some());
+        Self::foreign_rule(plan, listing).or_else(|| self.whole.clone().filter(|_| !told))
+    }
+
+    fn foreign_rule(plan: &Ruleset, listing: &Listing) -> Option<String> {
         let planned = |chain: &str, key: &str| {
             let mut chains = plan.chains.iter();
             let chain = chains.find(|planned| planned.hook.chain() == chain);
@@ -32,7 +50,7 @@ impl Readback {
 
     /// How a planned rule differs from what is there; `None` if it does not.
     pub(super) fn difference(&self, plan: &Ruleset, hook: Hook, rule: &Rule) -> Option<String> {
-        let Some(listing) = &self.0 else {
+        let Some(listing) = &self.listing else {
             return Some("there is no table inet shunt".to_owned());
         };
         if !listing.hooks.contains(&hook) {

@@ -56,7 +56,8 @@ pub enum Proof {
     /// Packets were sent that it decides on: they ended where they should, its counter rose, and
     /// the kernel holds the rule as planned.
     Live,
-    /// The kernel holds what was planned; no packet was sent.
+    /// The kernel holds what was planned; no packet was sent, or others' rules dropped what this
+    /// one had decided on, and counted.
     ReadBack {
         /// Why not.
         why: String,

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
@@ -20,21 +19,34 @@ use super::wire::{self, Checksum, Ends, Kind, Seen};
 use crate::routing::stage::{FAR_END_ADDRESS, LINK_ADDRESS};
 use crate::ruleset::{Family, Protocol};
 
+/// What became of a packet that was handed to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It went on its way.
+    Away,
+    /// A rule dropped it on its way out.
+    Dropped,
+}
+
 /// Sockets that send, one for each sender, family and protocol.
 #[derive(Default)]
 pub(super) struct Senders(Vec<((Sender, Family, Protocol), OwnedFd)>);
 
 impl Senders {
     /// Sends the first packet of a connection as somebody, unnoticed by whoever listens there.
-    pub(super) fn send(&mut self, sender: Sender, ends: &Ends) -> io::Result<()> {
+    pub(super) fn send(&mut self, sender: Sender, ends: &Ends) -> io::Result<Sent> {
         let socket = self.socket(sender, Family::of(ends.source.0), ends.protocol)?;
         // A port would be taken for a protocol.
         let address = |address: IpAddr| SockaddrStorage::from(SocketAddr::new(address, 0));
         bind(socket.as_raw_fd(), &address(ends.source.0))?;
         let segment = ends.segment(Kind::First, Checksum::Wrong);
         let to = address(ends.destination.0);
-        sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty())?;
-        Ok(())
+        match sendto(socket.as_raw_fd(), &segment, &to, MsgFlags::empty()) {
+            Ok(_) => Ok(Sent::Away),
+            // The word of the output hook, once the socket is there.
+            Err(Errno::EPERM) => Ok(Sent::Dropped),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn socket(
@@ -63,29 +75,35 @@ impl Senders {
 }
 
 /// Makes a socket that belongs to a user. The file system ids that are in force when it is made
-/// are what rules look at (`f_cred->fsuid`); they are each thread's own.
-fn as_owner(
-    sender: Sender,
-    make: impl FnOnce() -> io::Result<OwnedFd> + Send,
-) -> io::Result<OwnedFd> {
-    if (sender.uid, sender.gid) == whoami() {
+/// are what rules look at (`f_cred->fsuid`); they are each thread's own, so that no other thread
+/// ever has them, and it takes none.
+fn as_owner(sender: Sender, make: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    let own = whoami();
+    if (sender.uid, sender.gid) == own {
         return make();
     }
-    let assume = move || {
-        let (uid, gid) = (Uid::from_raw(sender.uid), Gid::from_raw(sender.gid));
-        setfsgid(gid);
-        setfsuid(uid);
-        // Both answer with the id that was in force before, never with an error.
-        if (setfsuid(uid), setfsgid(gid)) == (uid, gid) {
-            make()
-        } else {
-            Err(io::Error::from(Errno::EPERM))
-        }
-    };
-    thread::scope(|scope| match scope.spawn(assume).join() {
-        Ok(socket) => socket,
-        Err(_panic) => Err(io::Error::other("a thread of a probe panicked")),
-    })
+    let _back = Back(own);
+    let (uid, gid) = (Uid::from_raw(sender.uid), Gid::from_raw(sender.gid));
+    setfsgid(gid);
+    setfsuid(uid);
+    // Both answer with the id that was in force before, never with an error.
+    if (setfsuid(uid), setfsgid(gid)) == (uid, gid) {
+        make()
+    } else {
+        Err(io::Error::from(Errno::EPERM))
+    }
+}
+
+/// Gives the calling thread the file system ids back that it had. Whoever may take others may do
+/// that: they are its effective ones.
+struct Back((u32, u32));
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let (uid, gid) = self.0;
+        setfsuid(Uid::from_raw(uid));
+        setfsgid(Gid::from_raw(gid));
+    }
 }
 
 /// Uid and gid of this process.

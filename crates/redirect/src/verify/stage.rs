@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use shunt_abi::name;
 
+use super::VerifyError;
 use super::decide::PROTOCOLS;
 use super::sockets::{Arrivals, FarEnd};
 use crate::error::KernelError;
@@ -21,6 +22,8 @@ use crate::routing::Route;
 pub(super) enum StageError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Rules(#[from] VerifyError),
     #[error("cannot {operation}: {source}")]
     System {
         operation: &'static str,

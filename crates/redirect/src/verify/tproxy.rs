@@ -14,12 +14,15 @@ use nix::sys::socket::{setsockopt, sockopt};
 use shunt_abi::{addr, rule as key};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 
-use super::live::{Watch, Wrong};
+use super::live::Watch;
+use super::others::{ARRIVING, At, BY_LOOPBACK};
 use super::report::Failure;
+use super::shown::Shown;
 use super::stage::{Place, StageError};
 use super::values::random_port;
 use super::wire::{Ends, Kind};
 use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
+use crate::sysctl;
 
 /// Where the proxy listens, and the mark of what it gets and sends; `None` without TPROXY.
 pub(super) fn capture(rules: &Ruleset) -> Option<(u16, u32)> {
@@ -111,7 +114,7 @@ pub(super) fn inbound(
     place: &Place,
     listener: &TcpListener,
     port: u16,
-) -> Result<Wrong, StageError> {
+) -> Result<Shown, StageError> {
     let ends = Ends {
         protocol: Protocol::Tcp,
         source: (place.client, random_port()),
@@ -129,21 +132,25 @@ pub(super) fn inbound(
     }
     first.map_err(io_error)?;
     let accepted = answer.is_some().then(|| wait(watch, || listener.accept()));
-    let happened = match accepted {
+    let ended = match accepted {
         Some(Ok((stream, _))) => match stream.local_addr() {
-            Ok(to) if to == SocketAddr::from(ends.destination) => None,
-            other => Some(format!("the proxy sees {other:?} as its destination")),
+            Ok(to) if to == SocketAddr::from(ends.destination) => Ended::Right,
+            other => Ended::Wrong(format!("the proxy sees {other:?} as its destination")),
         },
-        Some(Err(error)) => Some(format!("the proxy did not get it: {error}")),
-        None => Some("nobody answered".to_owned()),
+        Some(Err(_)) if sysctl::cookies_always() => Ended::Cookie,
+        Some(Err(error)) => Ended::Lost(format!("the proxy did not get it: {error}")),
+        None => Ended::Lost("nobody answered".to_owned()),
     };
     far_end.send(&ends, Kind::Reset).map_err(io_error)?;
-    watch.judge(
-        &expected,
-        happened,
-        &[key::TPROXY_ESTABLISHED],
-        key::TPROXY_CAPTURE,
-    )
+    let conversation = Conversation {
+        expected,
+        way: ARRIVING,
+        family: Family::of(place.own),
+        first: key::TPROXY_CAPTURE,
+        keys: &[key::TPROXY_ESTABLISHED],
+        blamed: key::TPROXY_CAPTURE,
+    };
+    watch.judge(&conversation, &ended)
 }
 
 /// The proxy's connection to the application in a client's name: the answers are for the client,
@@ -152,13 +159,13 @@ pub(super) fn upstream(
     watch: &mut Watch<'_>,
     place: &Place,
     mark: u32,
-) -> Result<Wrong, StageError> {
+) -> Result<Shown, StageError> {
     let family = Family::of(place.own);
     let expected = format!(
         "the proxy's connection to {} in the name of {} to be answered",
         place.own, place.client
     );
-    let attempt = || -> io::Result<()> {
+    let attempt = || -> io::Result<IpAddr> {
         let application = TcpListener::bind((place.own, 0))?;
         let to = application.local_addr()?;
         let socket = socket(family)?;
@@ -170,16 +177,55 @@ pub(super) fn upstream(
         application.set_nonblocking(true)?;
         let (accepted, from) = wait(watch, || application.accept())?;
         drop((accepted, proxy));
-        if from.ip() == place.client {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("the application saw {from}")))
-        }
+        Ok(from.ip())
     };
-    let happened = attempt().err().map(|error| error.to_string());
-    let keys = [key::TPROXY_TO_APP, key::TPROXY_MARKED, key::TPROXY_FROM_APP];
-    watch.judge(&expected, happened, &keys, key::TPROXY_FROM_APP)
+    let ended = match attempt() {
+        Ok(from) if from == place.client => Ended::Right,
+        Ok(from) => Ended::Wrong(format!("the application saw {from}")),
+        Err(error) => Ended::Lost(error.to_string()),
+    };
+    let conversation = Conversation {
+        expected,
+        way: BY_LOOPBACK,
+        family,
+        first: key::TPROXY_TO_APP,
+        keys: &[key::TPROXY_TO_APP, key::TPROXY_MARKED, key::TPROXY_FROM_APP],
+        blamed: key::TPROXY_FROM_APP,
+    };
+    watch.judge(&conversation, &ended)
 }
+
+/// How a conversation ended.
+enum Ended {
+    /// As it should.
+    Right,
+    /// Somewhere else.
+    Wrong(String),
+    /// Half-way.
+    Lost(String),
+    /// Half-way, as all do here: the answer to its first packet was a cookie, of which no socket
+    /// knows, so that the second packet finds none.
+    Cookie,
+}
+
+/// What a conversation shows.
+struct Conversation<'a> {
+    expected: String,
+    /// The hooks that its first packet passes.
+    way: &'a [At],
+    family: Family,
+    /// The rule that decides first on it.
+    first: &'a str,
+    /// The rules that should have counted some of its packets.
+    keys: &'a [&'a str],
+    /// The one to name if all of them have, and it fails yet.
+    blamed: &'a str,
+}
+
+/// Why a conversation shows nothing of the rules where cookies are all that is answered.
+const COOKIES: &str = "its packets were counted, but no connection that TPROXY captures can be \
+                       opened here: net.ipv4.tcp_syncookies is 2, so that the kernel answers with \
+                       a cookie and no socket knows of it; set it to 1";
 
 fn wait<T>(watch: &Watch<'_>, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + watch.patience();
@@ -219,31 +265,72 @@ impl Watch<'_> {
         }
     }
 
-    /// What is wrong with a conversation on whose packets these rules should have decided.
+    /// What a conversation shows of the rules that should have decided on its packets.
     fn judge(
         &mut self,
-        expected: &str,
-        happened: Option<String>,
-        keys: &[&str],
-        blamed: &str,
-    ) -> Result<Wrong, StageError> {
-        let passed_over = self.passed_over(keys)?;
-        let failure = |happened: String| Failure {
-            expected: expected.to_owned(),
-            happened,
-        };
-        let seen = happened.clone();
-        let seen = seen.unwrap_or_else(|| "it was".to_owned());
-        let mut wrong: Wrong = passed_over
+        conversation: &Conversation<'_>,
+        ended: &Ended,
+    ) -> Result<Shown, StageError> {
+        let Conversation {
+            expected,
+            way,
+            family,
+            first,
+            keys,
+            blamed,
+        } = conversation;
+        let all = [&[*first], *keys].concat();
+        let silent = self.passed_over(&all)?;
+        let passed_over: Vec<&str> = keys
             .iter()
-            .map(|key| {
-                let text = format!("{seen}, and rule {key} counted none of its packets");
-                (key.clone(), failure(text))
-            })
+            .copied()
+            .filter(|key| silent.iter().any(|silent| silent == key))
             .collect();
-        if let (Some(happened), true) = (happened, wrong.is_empty()) {
-            wrong.push((blamed.to_owned(), failure(happened)));
+        if let Ended::Lost(how) = ended
+            && !silent.iter().any(|key| key == first)
+            && let Some(who) = self.behind(way, *family, first)
+        {
+            let why = format!(
+                "{expected}: {how}; its first packet was decided on as planned, and behind that \
+                 rule others' rules drop packets: {who}"
+            );
+            let hidden = keys.iter().map(|key| ((*key).to_owned(), why.clone()));
+            return Ok(Shown {
+                hidden: hidden.collect(),
+                ..Shown::default()
+            });
         }
-        Ok(wrong)
+        if matches!(ended, Ended::Cookie) && passed_over.is_empty() {
+            let hidden = keys
+                .iter()
+                .map(|key| ((*key).to_owned(), COOKIES.to_owned()));
+            return Ok(Shown {
+                hidden: hidden.collect(),
+                ..Shown::default()
+            });
+        }
+        let seen = match ended {
+            Ended::Right => "it was",
+            Ended::Cookie => "the proxy did not get it",
+            Ended::Wrong(how) | Ended::Lost(how) => how,
+        };
+        let failure = |key: &str, happened: String| {
+            let expected = expected.clone();
+            (key.to_owned(), Failure { expected, happened })
+        };
+        let missed = |key: &str| {
+            failure(
+                key,
+                format!("{seen}, and rule {key} counted none of its packets"),
+            )
+        };
+        let mut wrong: Vec<_> = passed_over.into_iter().map(missed).collect();
+        if wrong.is_empty() && !matches!(ended, Ended::Right) {
+            wrong.push(failure(blamed, seen.to_owned()));
+        }
+        Ok(Shown {
+            wrong,
+            ..Shown::default()
+        })
     }
 }

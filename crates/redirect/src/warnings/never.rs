@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 
 use super::Warning;
-use crate::capture::{CaptureConfig, InboundCapture, OutboundCapture, Ports};
+use super::everything::Blocks;
+use crate::capture::{CaptureConfig, InboundCapture, OutboundCapture, OwnerGroups, Ports};
 use crate::field::{Field, Vocabulary};
 
 /// Why no packet matches an entry.
@@ -15,6 +16,10 @@ pub enum Never {
     Ipv6Off,
     /// What arrives by this interface counts as outbound.
     Rerouted,
+    /// No client on another machine has such an address, and what a pod sends itself does not arrive.
+    Loopback,
+    /// The proxy's connections pass already.
+    Proxy,
 }
 
 impl Never {
@@ -27,6 +32,15 @@ impl Never {
             Self::Ipv6Off => format!(
                 "IPv6 is not captured in this pod; take it out, or capture IPv6 ({})",
                 Field::Ipv6.name(vocabulary)
+            ),
+            Self::Loopback => {
+                "inbound are connections from other machines, which have no loopback \
+                               address; take it out"
+                    .to_owned()
+            }
+            Self::Proxy => format!(
+                "it is the proxy's own group ({}), whose connections pass already; take it out",
+                Field::ProxyGids.name(vocabulary)
             ),
             Self::Rerouted => format!(
                 "what arrives by it counts as outbound ({}), and only what leaves by it passes; \
@@ -55,6 +69,7 @@ pub(super) fn matches(config: &CaptureConfig, ipv6: bool) -> Vec<Warning> {
                 &outbound.include_ports,
             ));
         }
+        warnings.extend(proxys_groups(config));
         warnings.extend(all_excluded(
             (Field::OutboundIncludePorts, &outbound.include_ports),
             (Field::OutboundExcludePorts, &outbound.exclude_ports),
@@ -73,9 +88,22 @@ pub(super) fn matches(config: &CaptureConfig, ipv6: bool) -> Vec<Warning> {
                 (Field::InboundPorts, ports),
                 (Field::InboundExcludePorts, &inbound.exclude_ports),
             ));
+            let tunnel = inbound.tunnel.map(|port| (port.get(), port.get()));
+            let tunnel: Ports = tunnel.into_iter().collect();
+            warnings.extend(all_excluded(
+                (Field::InboundPorts, ports),
+                (Field::TunnelPort, &tunnel),
+            ));
         }
         let field = Field::InboundExcludeSources;
         warnings.extend(of_ipv6_off(field, &inbound.exclude_sources, ipv6));
+        let sources = captured_family(&inbound.exclude_sources, ipv6);
+        let loopback = sources.filter(|block| is_loopback(block));
+        warnings.extend(loopback.map(|block| Warning::NeverMatches {
+            field,
+            item: block.to_string(),
+            why: Never::Loopback,
+        }));
     }
     let interfaces = &config.interfaces;
     let both = interfaces.exclude.intersection(&interfaces.reroute);
@@ -124,15 +152,37 @@ fn included_blocks(config: &CaptureConfig, ipv6: bool, warnings: &mut Vec<Warnin
     };
     let field = Field::OutboundCidrs;
     warnings.extend(of_ipv6_off(field, included, ipv6));
+    let excluded = Blocks::of(&config.outbound.exclude_cidrs);
     for included in captured_family(included, ipv6) {
-        let excluded = &config.outbound.exclude_cidrs;
-        if excluded.iter().any(|excluded| excluded.contains(included)) {
+        if excluded.cover(included) {
             warnings.push(Warning::NeverCaptured {
                 field,
                 item: included.to_string(),
                 by: Field::OutboundExcludeCidrs,
             });
         }
+    }
+}
+
+/// Excluded groups that are the proxy's.
+fn proxys_groups(config: &CaptureConfig) -> Vec<Warning> {
+    let OwnerGroups::Except(groups) = &config.outbound.owners else {
+        return Vec::new();
+    };
+    let own = groups.intersection(&config.proxy.gids);
+    own.map(|group| Warning::NeverMatches {
+        field: Field::OwnerGroupsExclude,
+        item: group.to_string(),
+        why: Never::Proxy,
+    })
+    .collect()
+}
+
+/// Whether all of a block is.
+fn is_loopback(block: &IpNet) -> bool {
+    match block {
+        IpNet::V4(block) => block.network().is_loopback() && block.prefix_len() >= 8,
+        IpNet::V6(block) => block.network().is_loopback() && block.prefix_len() == 128,
     }
 }
 

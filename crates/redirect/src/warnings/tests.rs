@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Container, Warning, warnings};
 use crate::capture::{CaptureConfig, Ipv6Mode};
 use crate::facts::PodFacts;
-use crate::field::Vocabulary;
+use crate::field::{Field, Flagged, Vocabulary};
 use crate::policy;
 use crate::routing::{PodAddress, PodAddresses};
 
@@ -17,6 +17,14 @@ fn pod(addresses: &[&str]) -> PodFacts {
     PodFacts {
         nameservers: vec!["10.96.0.10".parse().unwrap()],
         ..PodFacts::with_addresses(PodAddresses::new(addresses.collect()))
+    }
+}
+
+/// With these network interfaces.
+fn with_interfaces(names: &[&str]) -> PodFacts {
+    PodFacts {
+        interfaces: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..pod(&["10.0.0.2", "fd00::2"])
     }
 }
 
@@ -164,6 +172,183 @@ fn what_never_applies_is_warned_of_once_and_with_a_remedy() {
     }
 }
 
+/// Each leaves a way past the proxy for everything on a side, and each is told once.
+#[test]
+fn excludes_that_leave_nothing_are_warned_of() {
+    let both = pod(&["10.0.0.2", "fd00::2"]);
+    let ipv4 = pod(&["10.0.0.2"]);
+    let halves = "[0.0.0.0/1, 128.0.0.0/1]";
+    for (spec, pod, warning) in [
+        (
+            "outbound: {excludeCidrs: [0.0.0.0/0]}",
+            &both,
+            "outbound.excludeCidrs excludes every IPv4 address: every IPv4 connection that the pod \
+             opens passes the proxy by; take out what is to be captured",
+        ),
+        (
+            &format!("outbound: {{excludeCidrs: {halves}}}"),
+            &both,
+            "outbound.excludeCidrs excludes every IPv4 address",
+        ),
+        (
+            "outbound: {excludeCidrs: ['8000::/1', '::/2', '4000::/2']}",
+            &both,
+            "outbound.excludeCidrs excludes every IPv6 address",
+        ),
+        (
+            "outbound: {capture: none, includePorts: [80], excludeCidrs: [0.0.0.0/0]}",
+            &both,
+            "outbound.excludeCidrs excludes every IPv4 address",
+        ),
+        (
+            "outbound: {capture: [10.0.0.0/8], excludeCidrs: [10.0.0.0/9, 10.128.0.0/9]}",
+            &both,
+            "outbound.excludeCidrs excludes all that outbound.capture captures: every connection",
+        ),
+        (
+            "outbound: {capture: [10.0.0.0/8, 172.16.0.0/12], excludeCidrs: [0.0.0.0/0]}",
+            &both,
+            "outbound.excludeCidrs excludes all that outbound.capture captures",
+        ),
+        (
+            "outbound: {excludePorts: [1-65535]}",
+            &both,
+            "outbound.excludePorts excludes every port: every connection that the pod opens passes",
+        ),
+        (
+            "dns: {}, outbound: {excludePorts: [1-52, 53-60000, 60001-65535]}",
+            &both,
+            "outbound.excludePorts excludes every port",
+        ),
+        (
+            "outbound: {capture: none, includePorts: [80, 90], excludePorts: [1-100]}",
+            &both,
+            "outbound.excludePorts excludes all that outbound.includePorts captures",
+        ),
+        (
+            "outbound: {ownerGroups: {only: []}}",
+            &both,
+            "captures nothing outbound (outbound.ownerGroups.only names no group)",
+        ),
+        (
+            "outbound: {ownerGroups: {only: [1337]}}",
+            &both,
+            "outbound.ownerGroups.only names no group but the proxy's own (proxy.gids)",
+        ),
+        (
+            "inbound: {excludePorts: [1-40000, 40001-65535]}",
+            &both,
+            "inbound.excludePorts excludes every port: every connection that arrives passes",
+        ),
+        (
+            "inbound: {capture: [80, 443], excludePorts: [80, 400-500]}",
+            &both,
+            "inbound.excludePorts excludes all that inbound.capture captures: every connection \
+             that arrives",
+        ),
+        (
+            "inbound: {excludeSources: [0.0.0.0/0]}",
+            &ipv4,
+            "inbound.excludeSources excludes every IPv4 address: every IPv4 connection that arrives",
+        ),
+        (
+            "inbound: {excludeSources: ['::/0']}",
+            &both,
+            "inbound.excludeSources excludes every IPv6 address",
+        ),
+        (
+            "interfaces: {exclude: [eth0]}",
+            &with_interfaces(&["eth0"]),
+            "interfaces.exclude names every interface of the pod that has an address (eth0): every \
+             connection to and from other machines passes",
+        ),
+        (
+            "interfaces: {exclude: [e+]}",
+            &with_interfaces(&["eth0", "ens1"]),
+            "interfaces.exclude names every interface of the pod that has an address (eth0, ens1)",
+        ),
+        (
+            "interfaces: {exclude: [eth+, net1]}",
+            &with_interfaces(&["eth0", "net1"]),
+            "interfaces.exclude names every interface",
+        ),
+        (
+            "interfaces: {reroute: [eth0]}",
+            &with_interfaces(&["eth0"]),
+            "interfaces.reroute names every interface of the pod that has an address (eth0): what \
+             arrives counts as outbound",
+        ),
+    ] {
+        let found = texts(&config(spec), pod, Vocabulary::Policy);
+        assert!(
+            matches!(&found[..], [one] if one.contains(warning)),
+            "{spec}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_exclude_that_leaves_something_is_not_warned_of() {
+    let both = pod(&["10.0.0.2", "fd00::2"]);
+    for (spec, pod) in [
+        ("outbound: {excludeCidrs: [0.0.0.0/1]}", &both),
+        ("outbound: {excludeCidrs: [0.0.0.0/1, 128.0.0.0/2]}", &both),
+        ("outbound: {excludePorts: [2-65535]}", &both),
+        ("inbound: {excludePorts: [1-65534]}", &both),
+        ("inbound: {capture: none, excludePorts: [1-65535]}", &both),
+        ("outbound: {ownerGroups: {only: [1337, 3000]}}", &both),
+        ("interfaces: {exclude: [eth0]}", &both),
+        (
+            "interfaces: {exclude: [eth1, net+]}",
+            &with_interfaces(&["eth0", "eth1"]),
+        ),
+    ] {
+        let found = texts(&config(spec), pod, Vocabulary::Policy);
+        let found: Vec<_> = found
+            .iter()
+            .filter(|text| !text.starts_with("captures nothing inbound"))
+            .collect();
+        assert_eq!(found, [""; 0], "{spec}");
+    }
+}
+
+#[test]
+fn what_another_rule_decides_before_is_warned_of() {
+    let both = pod(&["10.0.0.2", "fd00::2"]);
+    for (spec, warning) in [
+        (
+            "dns: {}, outbound: {excludeCidrs: [10.96.0.10]}",
+            "outbound.excludeCidrs 10.96.0.10 does not let DNS queries to it pass: dns captures",
+        ),
+        (
+            "dns: {servers: ['fd00::a']}, outbound: {excludeCidrs: ['fd00::a']}",
+            "outbound.excludeCidrs fd00::a does not let DNS queries to it pass",
+        ),
+        (
+            "inbound: {capture: [80, 15008]}",
+            "inbound.capture 15008 is never captured: all of it is excluded by inbound.tunnelPort",
+        ),
+        (
+            "inbound: {excludeSources: [127.0.0.0/8]}",
+            "inbound.excludeSources 127.0.0.0/8 never matches: inbound are connections from other",
+        ),
+        (
+            "outbound: {ownerGroups: {except: [1337]}}",
+            "outbound.ownerGroups.except 1337 never matches: it is the proxy's own group",
+        ),
+        (
+            "outbound: {ownerGroups: {except: [0]}}",
+            "outbound.ownerGroups.except 0 is root's group, under which most containers run",
+        ),
+    ] {
+        let found = texts(&config(spec), &both, Vocabulary::Policy);
+        assert!(
+            matches!(&found[..], [one] if one.contains(warning)),
+            "{spec}: {found:?}"
+        );
+    }
+}
+
 #[test]
 fn blocks_of_ipv6_are_useless_while_it_is_off() {
     let pod = pod(&["10.0.0.2"]);
@@ -237,6 +422,17 @@ fn the_remedy_is_in_the_words_that_were_used() {
         (
             Vocabulary::Policy,
             ["`outbound.capture: all`", "`inbound.capture: all`"],
+        ),
+        (
+            Vocabulary::Flags(Flagged::ALL),
+            [
+                "(no --capture-outbound-cidrs, no --include-outbound-ports)",
+                "`--capture-inbound-ports all`",
+            ],
+        ),
+        (
+            Vocabulary::Flags(Flagged::default().with(Field::InboundPorts)),
+            ["`outbound.capture: all`", "(no --capture-inbound-ports)"],
         ),
     ] {
         let found = texts(&config, &pod(&["10.0.0.2"]), vocabulary).join("\n");

@@ -81,7 +81,7 @@ fn sets_differ_by_elements() {
     assert_eq!(difference.to_string(), "set proxy_uids +9 -7\n");
     assert_eq!(
         difference.summary().unwrap(),
-        "the sets differ: set proxy_uids +9 -7"
+        "the sets differ: set proxy_uids lacks 9, and has 7"
     );
     let many: Vec<u32> = (0..100).map(|id| id * 2).collect();
     let text = diff(&with(&[1337]), &with(&many)).to_string();

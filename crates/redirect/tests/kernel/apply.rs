@@ -1,6 +1,7 @@
 //! Applying twice, after tampering, beside other tables, and removing without a trace.
 
 use shunt_abi::rule;
+use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::error::{ApplyError, Cause, Conflict, RemoveError};
 use shunt_redirect::nft::{self as kernel};
 use shunt_redirect::routing::InboundSource;
@@ -90,6 +91,22 @@ fn whatever_was_tampered_with_is_healed() {
                 "chain that Shunt does not write: mine",
             ),
             ("add set inet shunt mine { type mark; }", "set mine"),
+            (
+                "add counter inet shunt mine",
+                "an object that Shunt does not write: mine",
+            ),
+            (
+                "add quota inet shunt much { over 1 mbytes }",
+                "an object that Shunt does not write: much",
+            ),
+            (
+                "add map inet shunt way { type ipv4_addr : verdict; }",
+                "set way",
+            ),
+            (
+                "add chain inet shunt mangle_output { type route hook output priority -150; }",
+                "a chain mangle_output without a rule",
+            ),
             ("add table inet shunt { flags dormant; }", "flags"),
             ("chain inet shunt nat_output { policy drop; }", "nat_output"),
         ] {
@@ -169,7 +186,8 @@ fn remove_leaves_everything_as_it_was_beside_foreign_tables() {
 #[test]
 fn an_inbound_source_that_was_there_stays() {
     in_pod(|| {
-        ip("addr add ::6/128 dev lo");
+        // Else it is tentative for a while, and shown so.
+        ip("addr add ::6/128 dev lo nodad");
         let before = everything();
         assert_eq!(
             apply(&policy(&INJECTOR)).unwrap().ipv6,
@@ -202,7 +220,7 @@ fn a_run_that_died_between_address_and_rules_is_continued_and_leaves_no_trace() 
 fn switching_ipv6_off_takes_the_inbound_source_away() {
     in_pod(|| {
         apply(&policy(&INJECTOR)).unwrap();
-        let off = [&INJECTOR[..], &["--ipv6", "off"]].concat();
+        let off = [&INJECTOR[..], &["--ipv6", "never"]].concat();
         let applied = apply(&policy(&off)).unwrap();
         assert_eq!(applied.ipv6, None);
         assert!(!ip("-6 addr show dev lo").contains("::6/128"));
@@ -328,6 +346,43 @@ fn writers_at_the_same_time_end_in_one_of_their_policies() {
             plans
                 .iter()
                 .any(|plan| plan.rule_count() == left.rules.len())
+        );
+    });
+}
+
+#[test]
+fn a_policy_that_contradicts_itself_is_refused_by_every_backend_and_changes_nothing() {
+    in_pod(|| {
+        let before = everything();
+        for (choice, _) in BackendChoice::ALL {
+            let mut config = policy(&INJECTOR);
+            config.inbound.port = config.outbound.port;
+            let refused = backend::apply(&config, choice).unwrap_err();
+            assert_eq!(refused.cause(), Cause::Invalid, "{choice}: {refused}");
+            let text = refused.to_string();
+            assert!(text.contains("inbound.port"), "{text}");
+            assert!(text.contains("needs a port of its own"), "{text}");
+        }
+        assert_eq!(everything(), before);
+    });
+}
+
+#[test]
+fn of_a_set_that_differs_in_much_only_a_little_is_told() {
+    in_pod(|| {
+        let blocks = |net: u8| -> String {
+            let blocks: Vec<_> = (0..40).map(|n| format!("10.{net}.{n}.0/28")).collect();
+            blocks.join(",")
+        };
+        apply(&policy(&["-i", "*", "-b", "*", "-x", &blocks(1)])).unwrap();
+        let replaced = apply(&policy(&["-i", "*", "-b", "*", "-x", &blocks(2)])).unwrap();
+        assert_eq!(
+            replaced.change,
+            Change::Replaced {
+                difference: "the sets differ: set outbound_exclude_v4 lacks 10.2.0.0/28 and 39 \
+                             more, and has 10.1.0.0/28 and 39 more"
+                    .to_owned()
+            }
         );
     });
 }

@@ -65,10 +65,6 @@ cases! {
         let cgroup = CgroupPath::new(CGROUP);
         config.proxy = ProxyIdentity { cgroup, self_calls: true, ..none() };
     };
-    proxy_unknown: |config| {
-        v4(config);
-        config.proxy = none();
-    };
     self_calls_pass: |config| config.proxy.self_calls = false;
 
     inbound_port_and_tunnel: |config| {

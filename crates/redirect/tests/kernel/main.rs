@@ -19,3 +19,4 @@ mod routes;
 mod support;
 mod verify;
 mod verify_mutation;
+mod verify_others;

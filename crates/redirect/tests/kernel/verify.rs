@@ -1,9 +1,20 @@
 //! Rules that are proved by packets.
 
-use shunt_redirect::verify::{Options, Proof, verify};
+use std::time::Duration;
+
+use shunt_redirect::backend::{self, BackendChoice};
+use shunt_redirect::verify::{Leg, Options, Proof, verify};
 use shunt_redirect::{Backend, apply};
 
-use crate::support::{INJECTOR, everything, in_pod, policy};
+use crate::support::{INJECTOR, everything, in_pod, nft, output, policy};
+
+/// A machine that is busy with other tests shall not decide.
+pub(crate) fn unhurried() -> Options {
+    Options {
+        timeout: Duration::from_secs(60),
+        ..Options::default()
+    }
+}
 
 /// Legs that are not proved live, by key.
 fn not_live(report: &shunt_redirect::verify::Report) -> Vec<String> {
@@ -18,7 +29,7 @@ fn the_default_policy_is_proved_by_packets_and_nothing_is_left() {
     in_pod(|| {
         let applied = apply(&policy(&INJECTOR)).unwrap();
         let before = everything();
-        let report = verify(&applied.plan, Backend::Nft, &Options::default()).unwrap();
+        let report = verify(&applied.plan, Backend::Nft, &unhurried()).unwrap();
         // Whatever goes to a loopback address leaves by lo, which another rule is for.
         let expected = [
             "read back  loopback addresses pass IPv4 (outbound/loopback-v4): no packet of a probe \
@@ -48,7 +59,7 @@ fn without_counts(text: &str) -> String {
 /// How many legs are live, and the keys of those that are read back.
 fn proved(arguments: &[&str]) -> (usize, Vec<String>) {
     let applied = apply(&policy(arguments)).unwrap();
-    let report = verify(&applied.plan, Backend::Nft, &Options::default()).unwrap();
+    let report = verify(&applied.plan, Backend::Nft, &unhurried()).unwrap();
     let [live, _, not_proved, failed] = report.count();
     assert_eq!((not_proved, failed), (0, 0), "{:#?}", not_live(&report));
     let legs = report.legs.iter();
@@ -116,10 +127,56 @@ fn rules_for_interfaces_are_read_back_and_all_others_proved_by_packets() {
 #[test]
 fn ipv6_that_is_switched_off_is_proved_to_pass() {
     in_pod(|| {
-        let (live, read_back) = proved(&["-i", "*", "-b", "*", "--ipv6", "off"]);
+        let (live, read_back) = proved(&["-i", "*", "-b", "*", "--ipv6", "never"]);
         assert_eq!(
             (live, read_back),
             (12, vec!["outbound/loopback-v4".to_owned()])
         );
     });
+}
+
+#[test]
+fn cookies_as_the_only_answer_are_told_of_and_no_failure_of_tproxys_rules() {
+    for choice in [BackendChoice::Nft, BackendChoice::IptablesLegacy] {
+        in_pod(|| {
+            output("sysctl", &["-qw", "net.ipv4.tcp_syncookies=2"]);
+            let config = policy(&["-m", "TPROXY", "-i", "*", "-b", "*"]);
+            let applied = backend::apply(&config, choice).unwrap();
+            let report = verify(&applied.plan, applied.backend, &unhurried()).unwrap();
+            assert_eq!(report.failed().count(), 0, "{:#?}", not_live(&report));
+            let told = report.legs.iter().filter(|leg| match &leg.proof {
+                Proof::ReadBack { why } => why.contains("net.ipv4.tcp_syncookies is 2"),
+                _ => false,
+            });
+            let keys: Vec<_> = told.map(|leg| leg.key.as_str()).collect();
+            assert_eq!(keys, ["tproxy/established"; 2], "{:#?}", not_live(&report));
+            let live = |leg: &&Leg| leg.key == "tproxy/capture" && leg.proof == Proof::Live;
+            assert_eq!(report.legs.iter().filter(live).count(), 2);
+        });
+    }
+}
+
+#[test]
+fn whatever_else_is_in_our_table_is_no_part_of_the_plan() {
+    for (added, told) in [
+        (
+            "add counter inet shunt mine",
+            "an object that Shunt does not write: mine",
+        ),
+        (
+            "add chain inet shunt mine",
+            "a chain that Shunt does not write: mine",
+        ),
+        ("add set inet shunt mine { type mark; }", "set mine"),
+    ] {
+        in_pod(|| {
+            let applied = apply(&policy(&INJECTOR)).unwrap();
+            nft(added);
+            let report = verify(&applied.plan, Backend::Nft, &unhurried()).unwrap();
+            let failed: Vec<_> = report.failed().map(ToString::to_string).collect();
+            assert_eq!(failed.len(), 1, "{failed:#?}");
+            assert!(failed[0].contains("(no-other-rule)"), "{failed:#?}");
+            assert!(failed[0].contains(told), "{failed:#?}");
+        });
+    }
 }

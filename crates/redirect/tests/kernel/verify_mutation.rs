@@ -15,6 +15,7 @@ use shunt_redirect::verify::{Leg, Options, Proof, verify};
 use shunt_redirect::{Backend, Plan, apply};
 
 use crate::support::{INJECTOR, in_pod, nft_file, policy};
+use crate::verify::unhurried;
 
 /// A wrong rule set, and the rule that is wrong in it.
 struct Mutant {
@@ -258,7 +259,7 @@ fn survivors(plan: &Plan, seen: &Ruleset) -> String {
         // What is wrong is wrong at once.
         let options = Options {
             attempts: 1,
-            ..Options::default()
+            ..unhurried()
         };
         let report = verify(plan, Backend::Nft, &options).unwrap();
         let named: Vec<_> = report.failed().map(|leg| leg.key.as_str()).collect();

@@ -15,7 +15,7 @@ use shunt_redirect::{CaptureConfig, PodFacts, plan};
 use super::predict::Paper;
 use super::{Engine, Settings, Totals, policy};
 use crate::lab::matrix::Shares;
-use crate::lab::{Bench, Edges, Lab, Observation, PATIENCE, Protocol, Proxy, Trial};
+use crate::lab::{Bench, Edges, Lab, Observation, Outcome, PATIENCE, Protocol, Proxy, Trial};
 use crate::net::Family;
 
 /// The pod's `/etc/resolv.conf`.
@@ -32,6 +32,7 @@ type Said<T> = Vec<(String, Vec<T>)>;
 
 /// A lab for each engine.
 pub struct Judge<'b> {
+    bench: &'b Bench,
     labs: Vec<(Engine, Lab<'b>)>,
 }
 
@@ -39,6 +40,7 @@ pub struct Judge<'b> {
 #[derive(Debug)]
 pub struct Disagreement {
     seed: u64,
+    when: &'static str,
     policy: CaptureConfig,
     trial: Trial,
     said: Said<Observation>,
@@ -59,6 +61,7 @@ impl<'b> Judge<'b> {
         bench.set_nameservers(&NAMESERVERS)?;
         let labs = engines.iter().map(|engine| Ok((*engine, Lab::new(bench)?)));
         Ok(Self {
+            bench,
             labs: labs.collect::<Result<_>>()?,
         })
     }
@@ -69,21 +72,45 @@ impl<'b> Judge<'b> {
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-        let mut tree = policy::policy()
+        let mut tree = policy::policy(self.bench.cgroups()?)?
             .new_tree(&mut runner)
             .map_err(|reason| anyhow::anyhow!("making a policy: {reason}"))?;
         let policy = tree.current();
         let edges = Edges::of(&policy, &NAMESERVERS);
         let trials = edges.trials(settings.flows, Shares::default(), &mut Rng::with_seed(seed));
         let said = self.ask(&policy, &trials)?;
-        let totals = totals(&policy, &trials, &said);
+        let mut totals = totals(&policy, &trials, &said);
+        let first = suspects(&trials, &said);
         let mut disagreement = None;
-        // Together first: most of what a busy machine was too slow for then agrees.
-        for suspect in self.still_suspect(&policy, suspects(&trials, &said))? {
-            if let Some(said) = self.again(&policy, &suspect)? {
-                disagreement =
-                    Some(self.shrink(seed, settings.shrinking, &mut tree, suspect, said)?);
-                break;
+        if !first.is_empty() {
+            let again = self.ask_patiently(&policy, &trials)?;
+            let second = suspects(&trials, &again);
+            let gone: Vec<usize> = first
+                .into_iter()
+                .filter(|at| !second.contains(at))
+                .collect();
+            let told = |when, at: usize, said: &Said<Vec<Observation>>| Disagreement {
+                seed,
+                when,
+                policy: policy.clone(),
+                trial: trials[at].clone(),
+                said: of_one(said, at),
+            };
+            // A slow machine can make silence of an answer, and nothing else.
+            let (late, odd): (Vec<_>, Vec<_>) =
+                gone.into_iter().partition(|at| is_silent(&said, *at));
+            totals.late = u64::try_from(late.len())?;
+            if let Some(at) = second.first() {
+                let alone = self.alone(&policy, &trials[*at])?;
+                disagreement = Some(match alone {
+                    Some(said) => {
+                        let trial = trials[*at].clone();
+                        self.shrink(seed, settings.shrinking, &mut tree, trial, said)?
+                    }
+                    None => told("among the other flows only", *at, &again),
+                });
+            } else if let Some(at) = odd.first() {
+                disagreement = Some(told("once of two times", *at, &said));
             }
         }
         Ok(Case {
@@ -96,13 +123,14 @@ impl<'b> Judge<'b> {
     fn ask(&mut self, policy: &CaptureConfig, trials: &[Trial]) -> Result<Said<Vec<Observation>>> {
         let mut said = Vec::new();
         let proxy = Proxy::of(policy);
+        let cgroups = self.bench.cgroups()?;
         for (engine, lab) in &mut self.labs {
             engine
                 .carry_out(lab, policy)
                 .with_context(|| format!("{policy:#?}"))?;
             if said.is_empty() {
                 let facts = lab.in_pod(|_| Ok(PodFacts::read(policy)?))?;
-                let paper = Paper::new(policy, &plan(policy, &facts));
+                let paper = Paper::new(policy, &plan(policy, &facts), cgroups);
                 let predicted = trials.iter().map(|trial| {
                     let predicted = paper.predict(trial);
                     predicted.with_context(|| format!("{trial}\n{policy:#?}"))
@@ -115,39 +143,28 @@ impl<'b> Judge<'b> {
         Ok(said)
     }
 
-    /// Asks for the suspects once more, with time enough: those on which there is no agreement yet.
-    fn still_suspect(
+    /// As [`Self::ask`], with time enough for any machine.
+    fn ask_patiently(
         &mut self,
         policy: &CaptureConfig,
-        suspects: Vec<Trial>,
-    ) -> Result<Vec<Trial>> {
-        if suspects.is_empty() {
-            return Ok(suspects);
-        }
+        trials: &[Trial],
+    ) -> Result<Said<Vec<Observation>>> {
         self.set_patience(LONG_PATIENCE);
-        let said = self.ask(policy, &suspects);
+        let said = self.ask(policy, trials);
         self.set_patience(PATIENCE);
-        Ok(self::suspects(&suspects, &said?))
+        said
     }
 
-    /// Asks for one trial alone, with time enough: what was said, if they still do not agree.
-    fn again(
+    /// Asks for one trial alone: what was said, if they do not agree.
+    fn alone(
         &mut self,
         policy: &CaptureConfig,
         trial: &Trial,
     ) -> Result<Option<Said<Observation>>> {
-        self.set_patience(LONG_PATIENCE);
-        let said = self.ask(policy, std::slice::from_ref(trial));
-        self.set_patience(PATIENCE);
-        let said = said?;
-        if suspects(std::slice::from_ref(trial), &said).is_empty() {
-            return Ok(None);
-        }
-        let said = said.into_iter();
-        Ok(Some(
-            said.filter_map(|(who, mut all)| Some((who, all.pop()?)))
-                .collect(),
-        ))
+        let trials = std::slice::from_ref(trial);
+        let said = self.ask_patiently(policy, trials)?;
+        let disagree = !suspects(trials, &said).is_empty();
+        Ok(disagree.then(|| of_one(&said, 0)))
     }
 
     fn set_patience(&mut self, patience: Duration) {
@@ -172,7 +189,7 @@ impl<'b> Judge<'b> {
                 break;
             }
             let policy = tree.current();
-            more = match self.again(&policy, &trial)? {
+            more = match self.alone(&policy, &trial)? {
                 Some(said) => {
                     smallest = (policy, said);
                     tree.simplify()
@@ -183,6 +200,7 @@ impl<'b> Judge<'b> {
         let (policy, said) = smallest;
         Ok(Disagreement {
             seed,
+            when: "always",
             policy,
             trial,
             said,
@@ -190,18 +208,27 @@ impl<'b> Judge<'b> {
     }
 }
 
-/// The trials to which not all said the same.
-fn suspects(trials: &[Trial], said: &[(String, Vec<Vec<Observation>>)]) -> Vec<Trial> {
+/// What was said of one trial.
+fn of_one(said: &Said<Vec<Observation>>, at: usize) -> Said<Observation> {
+    let each = said.iter();
+    each.map(|(who, all)| (who.clone(), all[at].clone()))
+        .collect()
+}
+
+/// The trials of which not all said the same, by number.
+fn suspects(trials: &[Trial], said: &Said<Vec<Observation>>) -> Vec<usize> {
     let agreed = |at: usize| {
         let mut all = said.iter().map(|(_, seen)| &seen[at]);
         let first = all.next();
         all.all(|other| first.is_none_or(|first| agree(&trials[at], first, other)))
     };
-    let numbered = trials.iter().enumerate();
-    numbered
-        .filter(|(at, _)| !agreed(*at))
-        .map(|(_, trial)| trial.clone())
-        .collect()
+    (0..trials.len()).filter(|at| !agreed(*at)).collect()
+}
+
+/// Whether somebody got no answer to a trial.
+fn is_silent(said: &Said<Vec<Observation>>, at: usize) -> bool {
+    let mut seen = said.iter().flat_map(|(_, all)| &all[at]);
+    seen.any(|seen| matches!(seen.outcome, Outcome::Silent(_)))
 }
 
 /// Whether two said the same of a trial. After a connection from its port, another one that leads
@@ -211,7 +238,7 @@ fn agree(trial: &Trial, one: &[Observation], other: &[Observation]) -> bool {
         let mut seen = seen.clone();
         if at > 0
             && trial.flows[at].protocol == Protocol::Tcp
-            && let crate::lab::Outcome::Answered(arrival) = &mut seen.outcome
+            && let Outcome::Answered(arrival) = &mut seen.outcome
         {
             arrival.port_kept = true;
         }
@@ -221,11 +248,7 @@ fn agree(trial: &Trial, one: &[Observation], other: &[Observation]) -> bool {
         && (0..one.len()).all(|at| plain(at, &one[at]) == plain(at, &other[at]))
 }
 
-fn totals(
-    policy: &CaptureConfig,
-    trials: &[Trial],
-    said: &[(String, Vec<Vec<Observation>>)],
-) -> Totals {
+fn totals(policy: &CaptureConfig, trials: &[Trial], said: &Said<Vec<Observation>>) -> Totals {
     let count = |wanted: &dyn Fn(&Trial) -> bool| {
         let count = trials.iter().filter(|trial| wanted(trial)).count();
         u64::try_from(count).unwrap_or(u64::MAX)
@@ -241,6 +264,8 @@ fn totals(
         policies: 1,
         tproxy: u64::from(matches!(policy.inbound.mode, InboundMode::Tproxy { .. })),
         dns: u64::from(policy.dns.is_some()),
+        mark: u64::from(policy.proxy.mark.is_some()),
+        cgroup: u64::from(policy.proxy.cgroup.is_some()),
         trials: count(&|_| true),
         v6: count(&|trial| trial.flows.iter().any(|flow| flow.family() == Family::V6)),
         pairs: count(&|trial| match trial.flows.as_slice() {
@@ -256,11 +281,12 @@ impl fmt::Display for Disagreement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             seed,
+            when,
             policy,
             trial,
             said,
         } = self;
-        writeln!(f, "not all agree on {trial}")?;
+        writeln!(f, "not all agree ({when}) on {trial}")?;
         for (who, seen) in said {
             for seen in seen {
                 writeln!(f, "  {who}: {seen}")?;

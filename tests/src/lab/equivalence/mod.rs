@@ -1,12 +1,13 @@
 //! Random policies and random flows: the kernel under each backend, and the evaluator, agree.
 //!
-//! A case is a number: it makes a policy and the flows for it, the same each time. What disagrees
-//! is sent again alone and with time enough, then the policy is made as small as it still
-//! disagrees.
+//! A case is a number: it makes a policy and the flows for it, the same each time. If some disagree,
+//! all are sent again with time enough; then one alone, and the policy is made as small as it still
+//! disagrees. What does not happen again is a disagreement too, unless there was silence, which a
+//! slow machine makes of answers; that is counted.
 
 mod engine;
 mod judge;
-pub mod policy;
+mod policy;
 mod predict;
 
 use std::fmt;
@@ -47,6 +48,10 @@ pub struct Totals {
     pub tproxy: u64,
     /// Of them with DNS capture.
     pub dns: u64,
+    /// Of them such that know the proxy by a mark.
+    pub mark: u64,
+    /// Of them such that know the proxy by a cgroup.
+    pub cgroup: u64,
     /// Trials, each counted once, however many engines carried it.
     pub trials: u64,
     /// Of them IPv6.
@@ -55,6 +60,8 @@ pub struct Totals {
     pub pairs: u64,
     /// Of them such that a proxy got them.
     pub captured: u64,
+    /// Of them such that somebody got no answer in time, and one when all were sent again.
+    pub late: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -110,10 +117,13 @@ impl Totals {
         self.policies += other.policies;
         self.tproxy += other.tproxy;
         self.dns += other.dns;
+        self.mark += other.mark;
+        self.cgroup += other.cgroup;
         self.trials += other.trials;
         self.v6 += other.v6;
         self.pairs += other.pairs;
         self.captured += other.captured;
+        self.late += other.late;
     }
 }
 
@@ -123,17 +133,21 @@ impl fmt::Display for Totals {
             policies,
             tproxy,
             dns,
+            mark,
+            cgroup,
             trials,
             v6,
             pairs,
             captured,
+            late,
             took,
         } = self;
         let seconds = took.as_secs_f64();
         write!(
             f,
-            "{policies} policies ({tproxy} TPROXY, {dns} DNS), {trials} trials ({v6} IPv6, {pairs} \
-             DNS pairs, {captured} captured) in {seconds:.0} s"
+            "{policies} policies ({tproxy} TPROXY, {dns} DNS, {mark} by mark, {cgroup} by cgroup), \
+             {trials} trials ({v6} IPv6, {pairs} DNS pairs, {captured} captured, {late} late) in \
+             {seconds:.0} s"
         )
     }
 }

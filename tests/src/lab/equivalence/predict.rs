@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use shunt_redirect::explain::{self, Fate, RedirectedTo, Rules, Sender, Side, State};
 use shunt_redirect::{CaptureConfig, Plan};
 
+use crate::lab::cgroup::Cgroups;
 use crate::lab::world::is_the_pods;
 use crate::lab::{
     Arrival, Flow, Observation, Outcome, Owner, Place, Protocol, Proxy, Source, Track, Trial,
@@ -19,11 +20,12 @@ use crate::lab::{
 const CLIENT_PORT: u16 = 20_000;
 
 /// A plan, as the evaluator knows it.
-pub(super) struct Paper {
+pub(super) struct Paper<'a> {
     rules: Rules,
     ipv6: bool,
     tproxy: Option<u32>,
     proxy: Proxy,
+    cgroups: &'a Cgroups,
 }
 
 /// What conntrack knows of one client port: the zone, how it was made, where the first packet went.
@@ -32,13 +34,14 @@ struct Entry {
     fate: Fate,
 }
 
-impl Paper {
-    pub(super) fn new(config: &CaptureConfig, plan: &Plan) -> Self {
+impl<'a> Paper<'a> {
+    pub(super) fn new(config: &CaptureConfig, plan: &Plan, cgroups: &'a Cgroups) -> Self {
         Self {
             rules: Rules::from_plan(plan),
             ipv6: plan.ipv6,
             tproxy: plan.routing.map(|routing| routing.mark),
             proxy: Proxy::of(config),
+            cgroups,
         }
     }
 
@@ -84,7 +87,7 @@ impl Paper {
         if flow.protocol == Protocol::Stray {
             let packet = explain::Flow {
                 state: State::Invalid,
-                ..self.first_packet(flow, client)
+                ..self.first_packet(flow, client)?
             };
             return Ok(match self.ask(&packet)?.fate {
                 Fate::Dropped => Outcome::Silent(None),
@@ -92,7 +95,7 @@ impl Paper {
                 _ => Outcome::Refused,
             });
         }
-        let first = self.ask(&self.first_packet(flow, client))?;
+        let first = self.ask(&self.first_packet(flow, client)?)?;
         // In a zone where the connection is known already, nat is not asked again.
         let fate = match entries.iter().find(|entry| entry.track.zone == first.zone) {
             Some(entry) => entry.fate.clone(),
@@ -110,7 +113,7 @@ impl Paper {
         let Some(arrival) = self.arrival(flow, source, &fate)? else {
             return Ok(Outcome::Silent(None));
         };
-        let mut answer = self.answer(flow, client, &arrival);
+        let mut answer = self.answer(flow, client, &arrival)?;
         answer.connection_mark = first.connection_mark.unwrap_or_default();
         let forwarded = matches!(
             &answer.side,
@@ -157,7 +160,7 @@ impl Paper {
         }
     }
 
-    fn first_packet(&self, flow: &Flow, client: SocketAddr) -> explain::Flow {
+    fn first_packet(&self, flow: &Flow, client: SocketAddr) -> Result<explain::Flow> {
         let to = flow.to.ip();
         let side = match flow.from {
             Place::Pod => Side::Sent {
@@ -167,18 +170,25 @@ impl Paper {
                     _ => Place::of(to).nic(),
                 }
                 .to_owned(),
-                sender: sender(flow.owner),
+                sender: self.sender(flow.owner)?,
             },
             Place::Peer | Place::Far => Side::Arrives {
                 interface: flow.from.nic().to_owned(),
                 forwarded_by: (!is_the_pods(to)).then(|| Place::of(to).nic().to_owned()),
             },
         };
-        packet(flow, side, client, flow.to, flow.owner.mark, State::New)
+        Ok(packet(
+            flow,
+            side,
+            client,
+            flow.to,
+            flow.owner.mark,
+            State::New,
+        ))
     }
 
     /// The first packet back, as the rules meet it.
-    fn answer(&self, flow: &Flow, client: SocketAddr, arrival: &Arrival) -> explain::Flow {
+    fn answer(&self, flow: &Flow, client: SocketAddr, arrival: &Arrival) -> Result<explain::Flow> {
         let owner = if self.is_proxys(flow.protocol, arrival.listener) {
             self.proxy.owner
         } else {
@@ -187,7 +197,7 @@ impl Paper {
         let side = match (arrival.place, flow.from) {
             (Place::Pod, _) => Side::Sent {
                 interface: Place::of(client.ip()).nic().to_owned(),
-                sender: sender(owner),
+                sender: self.sender(owner)?,
             },
             (from, Place::Pod) => Side::Arrives {
                 interface: from.nic().to_owned(),
@@ -202,7 +212,27 @@ impl Paper {
             Place::Pod => owner.mark,
             Place::Peer | Place::Far => None,
         };
-        packet(flow, side, arrival.local, client, mark, State::Established)
+        Ok(packet(
+            flow,
+            side,
+            arrival.local,
+            client,
+            mark,
+            State::Established,
+        ))
+    }
+
+    fn sender(&self, owner: Owner) -> Result<Sender> {
+        let cgroup = match owner.cgroup {
+            Some(cgroup) => self.cgroups.path(cgroup)?.as_str().to_owned(),
+            // The test's own, which is none of a policy's.
+            None => String::new(),
+        };
+        Ok(Sender::Socket {
+            uid: Some(owner.uid),
+            gid: Some(owner.gid),
+            cgroup: Some(cgroup),
+        })
     }
 
     fn is_proxys(&self, protocol: Protocol, listener: u16) -> bool {
@@ -282,14 +312,6 @@ fn packet(
         state,
         mark: mark.unwrap_or_default(),
         connection_mark: 0,
-    }
-}
-
-fn sender(owner: Owner) -> Sender {
-    Sender::Socket {
-        uid: Some(owner.uid),
-        gid: Some(owner.gid),
-        cgroup: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shunt_abi::{identity, port as port_of};
 
-use super::{AnnotationError, Annotations, ContainerUser, Given, given};
+use super::{AnnotationError, Annotations, ContainerUser, Given, given, refuse_unknown};
 use crate::capture::{
     self, CaptureConfig, InboundCapture, InboundMode, InterfaceName, OutboundCapture, Port, Ports,
 };
@@ -54,7 +54,7 @@ pub fn istio(
     proxy: ContainerUser,
     mesh: &CaptureConfig,
 ) -> Result<CaptureConfig, AnnotationError> {
-    unknown(annotations)?;
+    refuse_unknown(annotations, TRAFFIC, KNOWN)?;
     let mut config = mesh.clone();
     identify(&mut config, proxy);
     let get = |name| given(annotations, name);
@@ -89,31 +89,10 @@ pub fn istio(
     if let Some(names) = rerouted(annotations)? {
         config.interfaces.reroute = names;
     }
-    config.validate().map_err(|invalid| {
-        let field = invalid.field();
-        AnnotationError {
-            origin: field.name(Vocabulary::IstioAnnotations).to_owned(),
-            reason: Reason::Invalid(invalid, Vocabulary::IstioAnnotations),
-            no_capture: false,
-        }
-    })?;
+    config
+        .validate()
+        .map_err(|invalid| AnnotationError::of(invalid, Vocabulary::IstioAnnotations))?;
     Ok(config)
-}
-
-fn unknown(annotations: &Annotations) -> Result<(), AnnotationError> {
-    let unknown = annotations
-        .iter()
-        .find(|(name, _)| name.starts_with(TRAFFIC) && !KNOWN.contains(&name.as_str()));
-    match unknown {
-        None => Ok(()),
-        Some((name, value)) => Err(Given { name, value }.error(Reason::Is(
-            format!(
-                "is not known: remove it, or correct its name; known are {}",
-                KNOWN.join(", ")
-            )
-            .into(),
-        ))),
-    }
 }
 
 fn identify(config: &mut CaptureConfig, proxy: ContainerUser) {

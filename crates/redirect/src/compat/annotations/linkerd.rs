@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{AnnotationError, Annotations, ContainerUser, Given, given};
+use super::{AnnotationError, Annotations, ContainerUser, Given, given, refuse_unknown};
 use crate::capture::{CaptureConfig, Ports};
 use crate::compat::values::{Reason, cidrs, id, item, ports};
 use crate::field::Vocabulary;
@@ -14,6 +14,7 @@ const SKIP_SUBNETS: &str = "config.linkerd.io/skip-subnets";
 const PROXY_UID: &str = "config.linkerd.io/proxy-uid";
 const PROXY_GID: &str = "config.linkerd.io/proxy-gid";
 
+/// Linkerd has dozens of other annotations; only these are about capture.
 const KNOWN: &[&str] = &[SKIP_OUTBOUND_PORTS, SKIP_INBOUND_PORTS, SKIP_SUBNETS];
 
 /// The policy of a pod in a Linkerd mesh. `mesh` is what holds without annotations
@@ -31,7 +32,7 @@ pub fn linkerd(
     mesh: &CaptureConfig,
 ) -> Result<CaptureConfig, AnnotationError> {
     for annotations in [pod, namespace] {
-        unknown(annotations)?;
+        refuse_unknown(annotations, PREFIX, KNOWN)?;
     }
     let get = |name| given(pod, name).or_else(|| given(namespace, name));
     let mut config = mesh.clone();
@@ -55,32 +56,10 @@ pub fn linkerd(
     if let Some(subnets) = get(SKIP_SUBNETS).filter(filled) {
         config.inbound.exclude_sources = subnets.read(cidrs)?;
     }
-    config.validate().map_err(|invalid| {
-        let field = invalid.field();
-        AnnotationError {
-            origin: field.name(Vocabulary::LinkerdAnnotations).to_owned(),
-            reason: Reason::Invalid(invalid, Vocabulary::LinkerdAnnotations),
-            no_capture: false,
-        }
-    })?;
+    config
+        .validate()
+        .map_err(|invalid| AnnotationError::of(invalid, Vocabulary::LinkerdAnnotations))?;
     Ok(config)
-}
-
-/// Linkerd has dozens of other annotations under its prefix; only these are about capture.
-fn unknown(annotations: &Annotations) -> Result<(), AnnotationError> {
-    let unknown = annotations
-        .iter()
-        .find(|(name, _)| name.starts_with(PREFIX) && !KNOWN.contains(&name.as_str()));
-    match unknown {
-        None => Ok(()),
-        Some((name, value)) => Err(Given { name, value }.error(Reason::Is(
-            format!(
-                "is not known: remove it, or correct its name; known are {}",
-                KNOWN.join(", ")
-            )
-            .into(),
-        ))),
-    }
 }
 
 /// As for Linkerd, an empty annotation is none.

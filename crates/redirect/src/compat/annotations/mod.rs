@@ -16,6 +16,9 @@ pub use istio::istio;
 pub use linkerd::linkerd;
 
 use super::values::Reason;
+use crate::field::Vocabulary;
+use crate::nearest::nearest;
+use crate::validate::Invalid;
 
 /// Annotations, as Kubernetes has them.
 pub type Annotations = BTreeMap<String, String>;
@@ -39,6 +42,15 @@ pub struct AnnotationError {
 }
 
 impl AnnotationError {
+    /// A contradiction.
+    fn of(invalid: Invalid, vocabulary: Vocabulary) -> Self {
+        Self {
+            origin: invalid.field().name(vocabulary).to_owned(),
+            reason: Reason::Invalid(invalid, vocabulary),
+            no_capture: false,
+        }
+    }
+
     /// Whether the pod asks for no capture at all (`interceptionMode: NONE`): no rules are to be
     /// written, and nothing is wrong.
     #[must_use]
@@ -72,6 +84,33 @@ impl fmt::Display for Given<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "annotation {}: '{}'", self.name, self.value)
     }
+}
+
+/// Refuses an annotation whose name begins with `prefix`, but is not known: it was mistyped, and
+/// asks for something that would not happen.
+fn refuse_unknown(
+    annotations: &Annotations,
+    prefix: &str,
+    known: &[&str],
+) -> Result<(), AnnotationError> {
+    let mut those = annotations
+        .iter()
+        .filter(|(name, _)| name.starts_with(prefix));
+    let Some((name, value)) = those.find(|(name, _)| !known.contains(&name.as_str())) else {
+        return Ok(());
+    };
+    fn last(name: &str) -> &str {
+        name.rsplit('/').next().unwrap_or(name)
+    }
+    let names: Vec<_> = known.iter().map(|name| last(name)).collect();
+    let meant = nearest(last(name), &names).map_or_else(String::new, |name| format!(" to {name}"));
+    Err(Given { name, value }.error(Reason::Is(
+        format!(
+            "is not known: remove it, or correct its name{meant}; known are {}",
+            known.join(", ")
+        )
+        .into(),
+    )))
 }
 
 fn given<'a>(annotations: &'a Annotations, name: &str) -> Option<Given<'a>> {

@@ -151,7 +151,7 @@ fn what_is_wrong_with_istios_is_named_with_its_remedy() {
         (
             &[("includeInboundPort", "80")][..],
             "annotation traffic.sidecar.istio.io/includeInboundPort: '80' is not known: remove it, \
-             or correct its name; known are traffic.sidecar.istio.io/includeOutboundIPRanges",
+             or correct its name to includeInboundPorts; known are traffic.sidecar.istio.io/inc",
         ),
         (
             &[("excludeInboundPorts", "80,http")],

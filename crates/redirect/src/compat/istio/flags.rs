@@ -1,6 +1,6 @@
 //! The flags and variables of `istio-iptables`: names and meaning.
 
-use crate::compat::arguments::{Flag, LOG_AS_JSON};
+use crate::compat::arguments::{BACKEND, Flag, LOG_AS_JSON};
 
 pub(super) const ENVOY_PORT: &str = "envoy-port";
 pub(super) const INBOUND_CAPTURE_PORT: &str = "inbound-capture-port";
@@ -35,7 +35,6 @@ pub(super) const RECONCILE: &str = "reconcile";
 pub(super) const FORCE_APPLY: &str = "force-apply";
 pub(super) const NATIVE_NFTABLES: &str = "native-nftables";
 pub(super) const FORCE_IPTABLES_BINARY: &str = "force-iptables-binary";
-pub(super) const BACKEND: &str = "backend";
 
 /// The user whose id is the proxy's, if no id is given.
 pub(super) const ENVOY_USER: &str = "ENVOY_USER";
@@ -123,7 +122,8 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         IPV6,
         None,
-        "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), on, off [auto]",
+        "Capture IPv6: auto (if the pod has an address), istio (as Istio decides), always, \
+         never [auto]",
     )
     .without_variable(),
     Flag::new(

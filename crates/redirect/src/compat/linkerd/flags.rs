@@ -1,6 +1,6 @@
 //! The flags of Linkerd's `proxy-init`: names and meaning.
 
-use crate::compat::arguments::{Flag, LOG_AS_JSON, LOG_FORMAT};
+use crate::compat::arguments::{BACKEND, Flag, LOG_AS_JSON, LOG_FORMAT};
 
 pub(super) const INCOMING_PORT: &str = "incoming-proxy-port";
 pub(super) const OUTGOING_PORT: &str = "outgoing-proxy-port";
@@ -15,8 +15,8 @@ pub(super) const NETNS: &str = "netns";
 pub(super) const USE_WAIT_FLAG: &str = "use-wait-flag";
 pub(super) const CLOSE_WAIT: &str = "timeout-close-wait-secs";
 pub(super) const IPTABLES_MODE: &str = "iptables-mode";
+pub(super) const BIN_PATH: &str = "firewall-bin-path";
 pub(super) const IPV6: &str = "ipv6";
-pub(super) const BACKEND: &str = "backend";
 
 /// All flags, in the order of `--help`.
 pub(super) static FLAGS: &[Flag] = &[
@@ -98,19 +98,20 @@ pub(super) static FLAGS: &[Flag] = &[
     Flag::new(
         IPTABLES_MODE,
         None,
-        "legacy, nft or plain: which programs the original runs; here --backend chooses",
+        "What writes the rules: nft (nf_tables, without a program), legacy (iptables-legacy), or \
+         plain (nf_tables, else iptables) [plain]",
     )
     .without_variable(),
     Flag::new(
-        "firewall-bin-path",
+        BIN_PATH,
         None,
-        "Which program the original runs; here --backend chooses",
+        "The older form: iptables-nft, iptables-legacy, or another program, which means plain",
     )
     .without_variable(),
     Flag::new(
         "firewall-save-bin-path",
         None,
-        "Which program the original runs; here --backend chooses",
+        "Which program the original reads rules with; Shunt knows it by the other flag",
     )
     .without_variable(),
     Flag::new(

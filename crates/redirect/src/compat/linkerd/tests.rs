@@ -103,7 +103,7 @@ fn ids_of_0_and_below_are_none_and_one_is_needed() {
         Ok((BTreeSet::new(), some(8)))
     );
     for (list, words) in [
-        (&[][..], "--proxy-uid by default names nobody"),
+        (&[][..], "--proxy-uid names nobody"),
         (&["-u", "0"], "-u '0' (--proxy-uid) names nobody"),
         (
             &["-u", "-1", "-g", "0"],
@@ -125,9 +125,9 @@ fn how_and_where_it_is_done_is_followed() {
         "3600",
         "-w",
         "--iptables-mode",
-        "legacy",
+        "nft",
         "--firewall-bin-path",
-        "iptables-legacy",
+        "/sbin/iptables-nft",
         "--log-level",
         "debug",
         "--log-format",
@@ -156,7 +156,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
     for (list, message) in [
         (
             &["-o", "4140", "-u", "1"][..],
-            "--incoming-proxy-port by default is missing: give the port at which",
+            "--incoming-proxy-port is missing: give the port at which",
         ),
         (
             &["-p", "4143", "-o", "-1", "-u", "1"],
@@ -191,6 +191,32 @@ fn what_is_wrong_is_named_with_its_remedy() {
         ),
         (&["-g", "proxy"], "the item `proxy`: an id is a number"),
         (&["-g", "4294967295"], "an id is a number"),
+        (
+            &[
+                "--iptables-mode",
+                "legacy",
+                "--firewall-bin-path",
+                "iptables-nft",
+            ],
+            "--iptables-mode=legacy cannot be combined with --firewall-bin-path",
+        ),
+        (
+            &[
+                "--iptables-mode",
+                "plain",
+                "--firewall-bin-path",
+                "iptables-nft",
+            ],
+            "--iptables-mode=plain cannot be combined with --firewall-bin-path",
+        ),
+        (
+            &["--iptables-mode", "legacy", "--backend", "nft"],
+            "--backend=nft cannot be combined with --iptables-mode",
+        ),
+        (
+            &["--firewall-bin-path", "iptables-legacy", "--backend", "nft"],
+            "--backend=nft cannot be combined with --firewall-bin-path",
+        ),
         (
             &["--iptables-mode", "pf"],
             "is not one of: 'legacy', 'nft', 'plain'",
@@ -384,6 +410,52 @@ fn words_for_a_contradiction_are_linkerds() {
     assert!(error.to_string().contains(name), "{error}");
     // The original's, --backend and --log_as_json.
     assert_eq!(FLAGS.len(), 20);
+}
+
+#[test]
+fn the_mode_or_the_program_of_the_original_chooses_the_backend() {
+    for (list, backend) in [
+        (&[][..], BackendChoice::Auto),
+        (&["--iptables-mode", "plain"], BackendChoice::Auto),
+        (&["--iptables-mode", "nft"], BackendChoice::Nft),
+        (
+            &["--iptables-mode", "legacy"],
+            BackendChoice::IptablesLegacy,
+        ),
+        (
+            &[
+                "--firewall-bin-path",
+                "iptables-nft",
+                "--firewall-save-bin-path",
+                "x",
+            ],
+            BackendChoice::Nft,
+        ),
+        (
+            &["--firewall-bin-path", "/usr/sbin/iptables-legacy"],
+            BackendChoice::IptablesLegacy,
+        ),
+        (&["--firewall-bin-path", "iptables"], BackendChoice::Auto),
+        (
+            &[
+                "--firewall-bin-path",
+                "iptables",
+                "--backend",
+                "iptables-nft",
+            ],
+            BackendChoice::IptablesNft,
+        ),
+        (
+            &["--iptables-mode", "plain", "--backend", "iptables"],
+            BackendChoice::Iptables,
+        ),
+        (
+            &["--iptables-mode", "legacy", "--backend", "iptables-legacy"],
+            BackendChoice::IptablesLegacy,
+        ),
+    ] {
+        assert_eq!(with(list).unwrap().backend, backend, "{list:?}");
+    }
 }
 
 proptest::proptest! {

@@ -303,7 +303,7 @@ fn a_missing_ip6tables_matters_only_if_ipv6_is_captured() {
             error.to_string().contains("ip6tables-legacy-restore"),
             "{error}"
         );
-        assert!(error.to_string().contains("--ipv6 off"), "{error}");
+        assert!(error.to_string().contains("--ipv6 never"), "{error}");
         assert_eq!(one.unwrap().change, Change::Created);
     });
 }

@@ -7,6 +7,8 @@
     reason = "helpers of tests fail as tests do, and are not marked as such"
 )]
 
+mod causes;
+
 use std::process::Command;
 use std::thread;
 

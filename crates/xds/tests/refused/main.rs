@@ -1,0 +1,13 @@
+//! Bootstraps that cannot be served: each is refused with the path of the field and a remedy.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod contradictions;
+mod fields;
+mod support;
+mod texts;
+mod unsupported;
