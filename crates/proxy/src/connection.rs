@@ -4,6 +4,7 @@
 //! worker's coarse tick looks for those that have been still for too long. The same way a drain
 //! reaches connections at its end.
 
+use crate::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Waker;
@@ -28,7 +29,12 @@ pub struct Tracked {
     idle_timeout: Option<Duration>,
     /// Timeout within a request.
     stream_idle_timeout: Option<Duration>,
-    in_request: Cell<bool>,
+    /// How many requests are being served.
+    active: Cell<u32>,
+    /// The connection, where this is one of its streams.
+    parent: Option<Rc<Self>>,
+    /// It has streams.
+    multiplexed: Cell<bool>,
     /// Timeout from the first byte of a head to its last.
     head_timeout: Cell<Option<Duration>>,
     /// Since when a head is on its way.
@@ -53,7 +59,9 @@ impl Tracked {
             last_activity: Cell::new(now),
             idle_timeout,
             stream_idle_timeout,
-            in_request: Cell::new(false),
+            active: Cell::new(0),
+            parent: None,
+            multiplexed: Cell::new(false),
             head_timeout: Cell::new(None),
             head_since: Cell::new(None),
             served: Cell::new(0),
@@ -63,6 +71,23 @@ impl Tracked {
             broken: Cell::new(false),
             waker: RefCell::new(None),
         })
+    }
+
+    /// A stream of a connection that has many: it idles for itself, and its connection does not
+    /// idle while it is served.
+    pub fn stream(connection: &Rc<Self>, now: Instant) -> Rc<Self> {
+        connection.multiplexed.set(true);
+        let timeout = connection.stream_idle_timeout;
+        let mut stream = Self::new(now, None, timeout);
+        if let Some(new) = Rc::get_mut(&mut stream) {
+            new.parent = Some(Rc::clone(connection));
+        }
+        stream
+    }
+
+    /// Whether it is a stream of a connection.
+    pub fn is_stream(&self) -> bool {
+        self.parent.is_some()
     }
 
     /// The shorter of its timeouts.
@@ -81,14 +106,27 @@ impl Tracked {
         self.last_activity.set(now);
     }
 
-    /// A request begins or ends.
-    pub fn set_in_request(&self, in_request: bool, now: Instant) {
-        self.in_request.set(in_request);
+    /// A request begins.
+    pub fn begin_request(&self, now: Instant) {
+        self.active.set(self.active.get() + 1);
         self.touch(now);
-        if !in_request {
-            self.served.set(self.served.get() + 1);
-            if self.served.get() == self.awaited.get() {
-                self.wake();
+        if let Some(connection) = &self.parent {
+            connection.begin_request(now);
+        }
+    }
+
+    /// A request that was begun ends.
+    pub fn end_request(&self, now: Instant) {
+        self.active.set(self.active.get() - 1);
+        self.served.set(self.served.get() + 1);
+        self.touch(now);
+        if self.served.get() == self.awaited.get() {
+            self.wake();
+        }
+        if let Some(connection) = &self.parent {
+            connection.end_request(now);
+            if !connection.in_request() {
+                connection.wake();
             }
         }
     }
@@ -132,7 +170,7 @@ impl Tracked {
 
     /// Whether a request is being served.
     pub fn in_request(&self) -> bool {
-        self.in_request.get()
+        self.active.get() > 0
     }
 
     /// Something that was begun on it will not be completed: it must end in a reset.
@@ -183,14 +221,15 @@ impl Tracked {
 
     /// Kick the connection if it was still for too long, or a head is late.
     pub fn check_idle(&self, now: Instant) {
-        let head_since = self.head_since.get().filter(|_| !self.in_request.get());
+        let head_since = self.head_since.get().filter(|_| !self.in_request());
         if let (Some(since), Some(timeout)) = (head_since, self.head_timeout.get())
             && now.saturating_duration_since(since) >= timeout
         {
             return self.kick(Kick::SlowHead);
         }
-        let timeout = if self.in_request.get() || head_since.is_some() {
-            self.stream_idle_timeout
+        let timeout = if self.in_request() || head_since.is_some() {
+            // Each of many streams idles for itself.
+            self.stream_idle_timeout.filter(|_| !self.multiplexed.get())
         } else {
             self.idle_timeout
         };
@@ -198,6 +237,36 @@ impl Tracked {
         if timeout.is_some_and(|t| still >= t) {
             self.kick(Kick::Idle);
         }
+    }
+}
+
+/// A request that is being served; dropping it ends that.
+#[derive(Debug)]
+pub struct InRequest {
+    /// Its connection, or its stream where the connection has many.
+    pub tracked: Rc<Tracked>,
+    worker: Rc<Worker>,
+}
+
+impl InRequest {
+    /// A request begins.
+    pub fn begin(tracked: Rc<Tracked>, worker: &Rc<Worker>) -> Self {
+        tracked.begin_request(worker.clock.now());
+        Self {
+            tracked,
+            worker: Rc::clone(worker),
+        }
+    }
+
+    /// The worker that serves it.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.tracked.end_request(self.worker.clock.now());
     }
 }
 
@@ -224,11 +293,31 @@ mod tests {
     fn within_a_request_the_stream_timeout_counts() {
         let t0 = Instant::now();
         let tracked = Tracked::new(t0, Some(SECOND), Some(5 * SECOND));
-        tracked.set_in_request(true, t0);
+        tracked.begin_request(t0);
         tracked.check_idle(t0 + 4 * SECOND);
         assert_eq!(tracked.kicked(), None);
         tracked.check_idle(t0 + 5 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn a_stream_idles_for_itself_and_its_connection_only_between_streams() {
+        let t0 = Instant::now();
+        let connection = Tracked::new(t0, Some(5 * SECOND), Some(SECOND));
+        let stream = Tracked::stream(&connection, t0);
+        stream.begin_request(t0);
+        let at = t0 + 20 * SECOND;
+        connection.check_idle(at);
+        stream.check_idle(at);
+        assert_eq!(
+            (connection.kicked(), stream.kicked()),
+            (None, Some(Kick::Idle))
+        );
+        stream.end_request(at);
+        connection.check_idle(at + 4 * SECOND);
+        assert_eq!(connection.kicked(), None);
+        connection.check_idle(at + 5 * SECOND);
+        assert_eq!(connection.kicked(), Some(Kick::Idle));
     }
 
     #[test]

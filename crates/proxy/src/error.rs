@@ -3,6 +3,7 @@
 //! An error knows its side, its stage and whether the request was sent; [`Failure::reply`] is the
 //! one table that makes a status, a response flag and details of it. The words are Envoy's.
 
+use crate::http::grpc;
 use crate::observe::flags::Flags;
 use http::StatusCode;
 use std::borrow::Cow;
@@ -17,6 +18,10 @@ pub enum Failure {
     },
     /// Downstream, head: it does not say to whom it goes.
     MissingHost,
+    /// Downstream, head: too many headers, or too many bytes of them.
+    HeadTooLarge,
+    /// Downstream, head: a path that does not begin with `/`.
+    PathNotAbsolute,
     /// Downstream, body: it ended before it was complete.
     DownstreamEnded,
     /// Downstream, head: HTTP/1.0, which is not accepted.
@@ -45,10 +50,17 @@ pub enum Failure {
     ConnectTimeout,
     /// Upstream, response head: the connection ended first. The request may have been received.
     ConnectionTermination,
+    /// Upstream, response head: it reset the stream.
+    UpstreamReset {
+        /// Before it worked on the request, which may be sent again.
+        refused: bool,
+    },
     /// Upstream, response head: not HTTP.
     UpstreamProtocol,
     /// Upstream, response: the route's timeout is over.
     ResponseTimeout,
+    /// Either side: the time that a stream may take is over.
+    MaxDuration,
     /// Either side: no byte moved for longer than `stream_idle_timeout`.
     StreamIdle {
         /// Whether the whole request had arrived.
@@ -87,6 +99,18 @@ impl Failure {
                 StatusCode::BAD_REQUEST,
                 Flags::DPE,
                 "missing_host_header",
+                "",
+            ),
+            Self::HeadTooLarge => reply(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Flags::DPE,
+                "http2.too_many_headers",
+                "Request Header Fields Too Large",
+            ),
+            Self::PathNotAbsolute => reply(
+                StatusCode::NOT_FOUND,
+                Flags::empty(),
+                "absolute_path_rejected",
                 "",
             ),
             Self::DownstreamEnded => reply(
@@ -141,6 +165,20 @@ impl Failure {
                 "upstream connect error or disconnect/reset before headers. reset reason: \
                  connection termination",
             ),
+            Self::UpstreamReset { refused: false } => reply(
+                unavailable,
+                Flags::UR,
+                "upstream_reset_before_response_started{remote_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 remote reset",
+            ),
+            Self::UpstreamReset { refused: true } => reply(
+                unavailable,
+                Flags::UR,
+                "upstream_reset_before_response_started{remote_refused_stream_reset}",
+                "upstream connect error or disconnect/reset before headers. reset reason: \
+                 remote refused stream reset",
+            ),
             Self::UpstreamProtocol => reply(
                 StatusCode::BAD_GATEWAY,
                 Flags::UPE,
@@ -154,6 +192,12 @@ impl Failure {
                 "response_timeout",
                 "upstream request timeout",
             ),
+            Self::MaxDuration => reply(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::empty(),
+                "max_duration_timeout",
+                "downstream duration timeout",
+            ),
             Self::StreamIdle { request_complete } => {
                 let status = if *request_complete {
                     StatusCode::GATEWAY_TIMEOUT
@@ -162,6 +206,14 @@ impl Failure {
                 };
                 reply(status, Flags::SI, "stream_idle_timeout", "stream timeout")
             }
+        }
+    }
+
+    /// The status of gRPC of this failure.
+    pub fn grpc_status(&self) -> u16 {
+        match self {
+            Self::MaxDuration => grpc::DEADLINE_EXCEEDED,
+            other => grpc::status(other.reply().status),
         }
     }
 

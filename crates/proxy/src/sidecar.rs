@@ -3,7 +3,8 @@
 use crate::addr::{Destination, Downstream, OrigDst, canonical};
 use crate::connection::Tracked;
 use crate::http::client_cert::ClientCert;
-use crate::http::connection_manager::{self, HttpConnection};
+use crate::http::codec;
+use crate::http::connection_manager::HttpConnection;
 use crate::listener::accept::Accepted;
 use crate::listener::filter_chain::ConnectionFacts;
 use crate::listener::inspect::{self, Inspected, Refused};
@@ -19,6 +20,7 @@ use crate::worker::Worker;
 use futures_util::FutureExt;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -123,13 +125,19 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 tracked,
                 tls,
                 client_cert,
+                tunnel: RefCell::default(),
             };
-            connection_manager::serve(io, Rc::new(connection)).await;
+            codec::serve(io, Rc::new(connection)).await;
         }
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
+<<<<<<< HEAD
             tracked.set_in_request(true, now);
             let _tracking = worker.track(&tracked, &tcp.drain);
+=======
+            tracked.begin_request(now);
+            let _tracking = worker.track(&tracked);
+>>>>>>> main
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {
                 worker,

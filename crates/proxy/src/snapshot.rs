@@ -8,23 +8,30 @@ mod compiler;
 pub use compiler::{Compiler, Kept};
 
 use crate::cluster::breaker::Breaker;
+use crate::http::guard::HeadLimits;
 use crate::ids::RouteTableId;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
+<<<<<<< HEAD
     self, BindConfig, ClientCertDetails, ForwardClientCert, HttpFilter, ListenerFilter,
     ListenerFilterKind, Name, ServerHeader,
+=======
+    self, BindConfig, ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpFilter,
+    Invalid, ListenerFilter, ListenerFilterKind, Name, ServerHeader, UpstreamProtocol,
+>>>>>>> main
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
-    ClusterSeries, ClusterTlsSeries, HttpSeries, ListenerSeries, ListenerTlsSeries, TcpSeries,
+    ClusterSeries, ClusterTlsSeries, Http2Series, HttpSeries, ListenerSeries, ListenerTlsSeries,
+    TcpSeries,
 };
 use crate::route::{RouteTable, Target};
 use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
@@ -173,6 +180,14 @@ pub struct HttpChain {
     pub log: Arc<LogSet>,
     /// Counters.
     pub series: HttpSeries,
+    /// Which versions of HTTP its connections may speak.
+    pub codec: Codec,
+    /// How HTTP/2 is spoken.
+    pub http2: Http2Options,
+    /// Counters of HTTP/2.
+    pub http2_series: Http2Series,
+    /// How much a head may be.
+    pub head_limits: HeadLimits,
     /// A connection without a request for this long is closed.
     pub idle_timeout: Option<Duration>,
     /// A request without a byte for this long is reset.
@@ -181,6 +196,8 @@ pub struct HttpChain {
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
     pub delayed_close_timeout: Option<Duration>,
+    /// Protocols that a connection may switch to.
+    pub upgrades: Box<[Name]>,
     /// The `server` header.
     pub server_name: HeaderValue,
     /// What to do with it.
@@ -268,12 +285,27 @@ pub struct ClusterInfo {
     pub breaker: Arc<Breaker>,
     /// Counters.
     pub series: ClusterSeries,
+    /// Which version of HTTP its endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// How HTTP/2 is spoken with them.
+    pub http2: Http2Options,
     /// How long a pooled connection may idle; `None` = for ever.
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
     /// How an original destination is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
+}
+
+impl Cluster {
+    /// Whether a request that came by this version goes on by HTTP/2.
+    pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
+        match self.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
+        }
+    }
 }
 
 /// How an endpoint is reached by TLS.
@@ -326,3 +358,182 @@ impl ClusterTls {
         }
     }
 }
+<<<<<<< HEAD
+=======
+
+impl Compiler<'_> {
+    /// Compile a whole static configuration into the store.
+    ///
+    /// # Errors
+    /// Where two chains of one listener match the same, or an access log format is wrong.
+    pub fn load(&self, bootstrap: &model::Bootstrap) -> Result<(), Invalid> {
+        for cluster in &bootstrap.clusters {
+            let id = self.store.cluster_id(&cluster.name);
+            let cluster = Arc::new(self.cluster(cluster)?);
+            self.store.set_cluster(id, Some(cluster));
+        }
+        let mut listeners = Listeners::default();
+        for config in &bootstrap.listeners {
+            let listener = Arc::new(self.listener(config)?);
+            listeners
+                .by_address
+                .entry(config.address)
+                .or_insert_with(|| Arc::clone(&listener));
+            listeners.all.push(listener);
+        }
+        self.store.set_listeners(Arc::new(listeners));
+        Ok(())
+    }
+
+    fn cluster(&self, config: &model::Cluster) -> Result<Cluster, Invalid> {
+        // Endpoints share what they have in common, with its memory of sessions.
+        let mut compiled: Vec<(Arc<model::UpstreamTls>, Arc<ClusterTls>)> = Vec::new();
+        let mut tls = |config_tls: &Option<Arc<model::UpstreamTls>>| {
+            let Some(wanted) = config_tls else {
+                return Ok(None);
+            };
+            if let Some((_, known)) = compiled.iter().find(|(c, _)| Arc::ptr_eq(c, wanted)) {
+                return Ok(Some(Arc::clone(known)));
+            }
+            if wanted.validation.is_none() {
+                tracing::warn!(
+                    cluster = %config.name,
+                    "whoever answers for it is believed: its TLS has no trusted_ca"
+                );
+            }
+            let made = Arc::new(ClusterTls {
+                client: ClientTls::compile(wanted)?,
+                series: ClusterTlsSeries::new(self.registry, &config.name),
+            });
+            compiled.push((Arc::clone(wanted), Arc::clone(&made)));
+            Ok(Some(made))
+        };
+        let endpoints = match &config.kind {
+            model::ClusterKind::Static(endpoints) => {
+                let mut healthy = Vec::with_capacity(endpoints.len());
+                for endpoint in endpoints.iter().filter(|e| e.healthy) {
+                    healthy.push(StaticEndpoint {
+                        address: endpoint.address,
+                        tls: tls(&endpoint.tls)?,
+                    });
+                }
+                Endpoints::Static(healthy.into())
+            }
+            model::ClusterKind::OriginalDst { port_override } => Endpoints::OriginalDst {
+                port_override: *port_override,
+            },
+        };
+        let tls = tls(&config.tls)?;
+        Ok(Cluster {
+            name: Arc::clone(&config.name),
+            endpoints,
+            connect_timeout: config.connect_timeout,
+            bind: config.bind,
+            breaker: Arc::new(Breaker::new(&config.circuit_breakers)),
+            series: ClusterSeries::new(self.registry, &config.name),
+            protocol: config.protocol,
+            http2: config.http2,
+            idle_timeout: config.idle_timeout,
+            max_requests_per_connection: config.max_requests_per_connection,
+            tls,
+        })
+    }
+
+    fn listener(&self, config: &model::Listener) -> Result<Listener, Invalid> {
+        let label = config.stat_prefix.as_ref().map_or_else(
+            || format!("{}_{}", config.address.ip(), config.address.port()),
+            ToString::to_string,
+        );
+        let mut chains = Vec::with_capacity(config.filter_chains.len());
+        for chain in &config.filter_chains {
+            chains.push((chain.matcher.clone(), self.chain(chain, &label)?));
+        }
+        let default = match &config.default_filter_chain {
+            Some(chain) => Some(self.chain(chain, &label)?),
+            None => None,
+        };
+        let log = Arc::new(LogSet::compile(&config.access_log, self.logs)?);
+        let of_chains = chains.iter().map(|(_, chain)| chain).chain(&default);
+        let shed_log = std::iter::once(&log)
+            .chain(of_chains.map(|chain| chain.filter.log()))
+            .find(|log| !log.is_empty())
+            .map_or_else(|| Arc::clone(&log), Arc::clone);
+        Ok(Listener {
+            name: Arc::clone(&config.name),
+            address: config.address,
+            bind_to_port: config.bind_to_port,
+            use_original_dst: config.use_original_dst,
+            filters: config.listener_filters.clone().into(),
+            inspect_timeout: config.listener_filters_timeout,
+            continue_on_timeout: config.continue_on_listener_filters_timeout,
+            chains: FilterChains::compile(chains, default)?,
+            series: ListenerSeries::new(self.registry, &label),
+            log,
+            shed_log,
+        })
+    }
+
+    fn chain(&self, config: &model::FilterChain, label: &str) -> Result<Arc<Chain>, Invalid> {
+        let tls = match &config.tls {
+            None => None,
+            Some(tls) => Some(Box::new(ChainTls {
+                server: ServerTls::compile(tls, config.filter.not_served())?,
+                timeout: config.handshake_timeout,
+                series: ListenerTlsSeries::new(self.registry, label),
+            })),
+        };
+        let filter = match &config.filter {
+            model::NetworkFilter::Http(http) => NetworkFilter::Http(Arc::new(self.http(http)?)),
+            model::NetworkFilter::Tcp(tcp) => NetworkFilter::Tcp(Arc::new(self.tcp(tcp)?)),
+        };
+        Ok(Arc::new(Chain { tls, filter }))
+    }
+
+    fn http(&self, config: &model::HttpConnectionManager) -> Result<HttpChain, Invalid> {
+        let routes = self.store.anonymous_route_table_id();
+        let compiled = RouteTable::compile(&config.route_config, &mut |name| {
+            self.store.cluster_id(name)
+        });
+        self.store.set_route_table(routes, Some(Arc::new(compiled)));
+        Ok(HttpChain {
+            routes,
+            filters: config.http_filters.clone().into(),
+            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
+            series: HttpSeries::new(self.registry, &config.stat_prefix),
+            codec: config.codec,
+            http2: config.http2,
+            http2_series: Http2Series::new(self.registry, &config.stat_prefix),
+            head_limits: HeadLimits {
+                bytes: config.max_request_headers,
+                count: config.max_headers_count,
+            },
+            idle_timeout: config.idle_timeout,
+            stream_idle_timeout: config.stream_idle_timeout,
+            request_headers_timeout: config.request_headers_timeout,
+            delayed_close_timeout: config.delayed_close_timeout,
+            upgrades: config.upgrades.clone().into(),
+            server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
+                Invalid::new(format!(
+                    "server_name `{}` is not a header value",
+                    config.server_name
+                ))
+            })?,
+            server_header: config.server_header,
+            generate_request_id: config.generate_request_id,
+            use_remote_address: config.use_remote_address,
+            forward_client_cert: config.forward_client_cert,
+            client_cert_details: config.client_cert_details,
+        })
+    }
+
+    fn tcp(&self, config: &model::TcpProxy) -> Result<TcpChain, Invalid> {
+        let target = Target::compile_tcp(&config.cluster, &mut |name| self.store.cluster_id(name));
+        Ok(TcpChain {
+            target,
+            idle_timeout: config.idle_timeout,
+            log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
+            series: TcpSeries::new(self.registry, &config.stat_prefix),
+        })
+    }
+}
+>>>>>>> main

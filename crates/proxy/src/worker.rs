@@ -237,6 +237,11 @@ impl Worker {
         self.routes.borrow_mut().let_go(&self.process.store);
     }
 
+    /// Let every connection look at what has changed.
+    pub(crate) fn wake_connections(&self) {
+        self.connections.borrow().values().for_each(|c| c.wake());
+    }
+
     /// Whether any connection is open.
     pub(crate) fn has_connections(&self) -> bool {
         !self.connections.borrow().is_empty()
@@ -245,9 +250,17 @@ impl Worker {
     /// End every connection; returns how many were in use: a TCP stream, or a request in flight.
     pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
+<<<<<<< HEAD
         let tracked = || connections.values().map(|open| &open.tracked);
         let in_use = tracked().filter(|c| c.in_request()).count();
         tracked().for_each(|connection| connection.kick(Kick::DrainEnd));
+=======
+        let in_use = connections.values();
+        let in_use = in_use.filter(|c| c.in_request() && !c.is_stream()).count();
+        connections
+            .values()
+            .for_each(|connection| connection.kick(Kick::DrainEnd));
+>>>>>>> main
         in_use
     }
 }

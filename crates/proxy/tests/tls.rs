@@ -11,15 +11,16 @@ mod support;
 use rustls::{ClientConfig, HandshakeKind};
 use shunt_proxy::listener::inspect::tls::MAX_CLIENT_HELLO;
 use shunt_proxy::model::{
-    ClientCertDetails, Cluster, DownstreamTls, FilterChain, FilterChainMatch, ForwardClientCert,
-    Listener, ListenerFilter, ListenerFilterKind, NetworkFilter, ServerNameMatch, TcpCluster,
-    TcpProxy, TransportProtocol, UpstreamTls,
+    ClientCertDetails, Cluster, Codec, DownstreamTls, FilterChain, FilterChainMatch,
+    ForwardClientCert, Listener, ListenerFilter, ListenerFilterKind, NetworkFilter,
+    ServerNameMatch, TcpCluster, TcpProxy, TransportProtocol, UpstreamTls,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
+use support::http2::{SETTINGS, frame, request};
 use support::tls::{
     CLIENT, Ca, ask, client_config, downstream, end_client, end_server, host, serve, server_config,
     shake, spiffe, upstream as secured_by,
@@ -239,20 +240,50 @@ fn an_application_protocol_is_agreed_on_where_one_fits_and_else_none() {
         .to_vec();
     let proxy = http_over(tls, upstream.address);
     let rows: [(&[&str], Option<&[u8]>); 5] = [
-        (&["h2", "http/1.1"], Some(b"http/1.1")),
+        (&["h2", "http/1.1"], Some(b"h2")),
+        (&["http/1.1", "h2"], Some(b"h2")),
         (&["http/1.1"], Some(b"http/1.1")),
-        // Not to be agreed on by who does not speak them.
-        (&["h2"], None),
+        // Not to be agreed on by who does not speak it.
         (&["istio-peer-exchange", "istio"], None),
         (&[], None),
     ];
     for (offered, agreed) in rows {
         let config = Arc::new(client_config(&ca, None, offered));
-        let client = shake(proxy.address, &config, "shop.test").unwrap();
+        let mut client = shake(proxy.address, &config, "shop.test").unwrap();
         assert_eq!(client.conn.alpn_protocol(), agreed, "{offered:?}");
-        // And it serves.
-        ask(proxy.address, &config, "shop.test", GET).unwrap();
+        // And what was agreed on is spoken.
+        if agreed == Some(b"h2") {
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            let hello = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &request(1)];
+            client.write_all(&hello.concat()).unwrap();
+            let mut answer = Vec::new();
+            let mut byte = [0];
+            while !answer.ends_with(b"hi") {
+                client.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
+            }
+        } else {
+            ask(proxy.address, &config, "shop.test", GET).unwrap();
+        }
     }
+}
+
+#[test]
+fn a_chain_that_speaks_http1_alone_agrees_on_nothing_else() {
+    let ca = Ca::new("ca");
+    let (upstream, _requests) = Upstream::http(OK);
+    let mut tls = downstream(ca.issue(&host("shop.test")));
+    tls.alpn = vec!["h2".to_owned()];
+    let log = Log::new();
+    let mut manager = hcm(vec![route("/", CLUSTER)], log.formatted(FORMAT));
+    manager.codec = Codec::Http1;
+    let filter = NetworkFilter::Http(manager);
+    let listener = terminating(tls, filter, &log);
+    let proxy = Proxy::listen(log, listener, vec![cluster(CLUSTER, &[upstream.address])]);
+    let config = Arc::new(client_config(&ca, None, &["h2"]));
+    let client = shake(proxy.address, &config, "shop.test").unwrap();
+    assert_eq!(client.conn.alpn_protocol(), None);
+    ask(proxy.address, &config, "shop.test", GET).unwrap();
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod endpoint;
 pub(crate) mod file;
 mod filter_chain;
 mod http;
+mod http2;
 mod listener;
 mod listener_filter;
 mod matcher;

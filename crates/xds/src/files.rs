@@ -1,7 +1,7 @@
 //! Resources from files that are read again when they change (`path_config_source`).
 //!
 //! The second source on the way of configuration. A thread of its own waits for moves
-//! ([`watch`]), reads what changed ([`contents`]), puts it together with what did not ([`state`])
+//! (`watch`), reads what changed (`contents`), puts it together with what did not (`state`)
 //! and gives the whole to the proxy. A file is taken as a whole or not at all: where it is wrong,
 //! what was taken from it before stays.
 

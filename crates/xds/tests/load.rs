@@ -7,8 +7,14 @@
 )]
 
 use shunt_proxy::model::{
+<<<<<<< HEAD
     AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
     NetworkFilter, PathMatch, RouteAction, RouteSource, RouteTarget, TcpCluster, TrafficDirection,
+=======
+    AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
+    ListenerFilter, ListenerFilterKind, NetworkFilter, PathMatch, RouteAction, RouteTarget,
+    TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
+>>>>>>> main
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -120,7 +126,11 @@ fn a_sidecars_routes_arrive_in_the_model() {
     let RouteAction::Forward(forward) = &split.action else {
         panic!("not forwarded")
     };
-    assert_eq!(forward.timeout, Some(Duration::from_secs(10)));
+    let timeouts = Timeouts::Response {
+        timeout: Some(Duration::from_secs(10)),
+        grpc: None,
+    };
+    assert_eq!(forward.timeouts, timeouts);
     assert_eq!(forward.cluster_not_found.as_u16(), 500);
     let RouteTarget::Weighted(weighted) = &forward.target else {
         panic!("not weighted")
@@ -202,4 +212,153 @@ fn the_dump_shows_extensions_in_full_and_field_names_as_in_the_proto() {
         "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
     );
     assert_eq!(filter["stat_prefix"], "BlackHoleCluster");
+}
+
+/// A bootstrap with a listener and a cluster that are as the test wants them.
+fn load_http(manager: &str, route: &str, cluster: &str) -> Loaded {
+    let text = format!(
+        r#"static_resources:
+  listeners:
+  - name: web
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 8080 }} }}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: web
+          {manager}
+          route_config:
+            virtual_hosts:
+            - {{ name: all, domains: ["*"], routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: app, {route} }} }} ] }}
+          http_filters:
+          - name: router
+            typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+  clusters:
+  - name: app
+    {cluster}
+"#
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bootstrap.yaml");
+    fs::write(&path, text).unwrap();
+    load(&path)
+}
+
+#[test]
+fn how_http2_is_spoken_arrives_in_the_model() {
+    let loaded = load_http(
+        "codec_type: HTTP2\n          upgrade_configs: [ { upgrade_type: WebSocket }, \
+         { upgrade_type: other, enabled: false } ]\n          max_request_headers_kb: 96\n          \
+         common_http_protocol_options: { max_headers_count: 50 }\n          \
+         http2_protocol_options: { max_concurrent_streams: 7, initial_stream_window_size: 65536, \
+         initial_connection_window_size: 131072, hpack_table_size: 0, stream_reset_burst: 5, \
+         stream_reset_rate: 6, connection_keepalive: { interval: 30s, timeout: 10s } }",
+        "timeout: 1s",
+        "http2_protocol_options: { max_concurrent_streams: 9 }",
+    );
+    let NetworkFilter::Http(manager) = &listener(&loaded, "web").filter_chains[0].filter else {
+        panic!("HTTP")
+    };
+    assert_eq!(manager.codec, Codec::Http2);
+    assert_eq!(manager.upgrades, ["websocket".into()]);
+    assert_eq!(
+        (manager.max_request_headers, manager.max_headers_count),
+        (96 * 1024, 50)
+    );
+    let expected = Http2Options {
+        max_concurrent_streams: 7,
+        stream_window: 65_536,
+        connection_window: 131_072,
+        hpack_table: 0,
+        keepalive: Some(Keepalive {
+            interval: Duration::from_secs(30),
+            jitter_percent: 15,
+            timeout: Duration::from_secs(10),
+        }),
+        reset_burst: 5,
+        reset_rate: 6,
+    };
+    assert_eq!(manager.http2, expected);
+    let cluster = &loaded.model.clusters[0];
+    assert_eq!(cluster.protocol, UpstreamProtocol::Http2);
+    assert_eq!(cluster.http2.max_concurrent_streams, 9);
+}
+
+#[test]
+fn which_version_an_upstream_speaks_arrives_in_the_model() {
+    for (options, protocol) in [
+        (
+            "explicit_http_config: { http_protocol_options: {} }",
+            UpstreamProtocol::Http1,
+        ),
+        (
+            "explicit_http_config: { http2_protocol_options: {} }",
+            UpstreamProtocol::Http2,
+        ),
+        (
+            "use_downstream_protocol_config: { http_protocol_options: {}, http2_protocol_options: {} }",
+            UpstreamProtocol::Downstream,
+        ),
+    ] {
+        let kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let cluster = format!(
+            "typed_extension_protocol_options: {{ {kind}: {{ \"@type\": type.googleapis.com/{kind}, {options} }} }}"
+        );
+        let loaded = load_http("codec_type: AUTO", "timeout: 1s", &cluster);
+        assert_eq!(loaded.model.clusters[0].protocol, protocol, "{options}");
+    }
+}
+
+#[test]
+fn the_timeouts_of_grpc_arrive_in_the_model() {
+    let second = Some(Duration::from_secs(1));
+    let grpc = |max| Some(GrpcTimeouts { max });
+    for (route, expected) in [
+        (
+            "timeout: 1s",
+            Timeouts::Response {
+                timeout: second,
+                grpc: None,
+            },
+        ),
+        (
+            "timeout: 1s, max_grpc_timeout: 0s",
+            Timeouts::Response {
+                timeout: second,
+                grpc: grpc(None),
+            },
+        ),
+        (
+            "timeout: 0s, max_grpc_timeout: 1s",
+            Timeouts::Response {
+                timeout: None,
+                grpc: grpc(second),
+            },
+        ),
+        (
+            "timeout: 1s, max_grpc_timeout: 0s, max_stream_duration: { max_stream_duration: 0s, grpc_timeout_header_max: 0s }",
+            Timeouts::Stream {
+                duration: None,
+                grpc: grpc(None),
+            },
+        ),
+        (
+            "max_stream_duration: { max_stream_duration: 1s }",
+            Timeouts::Stream {
+                duration: second,
+                grpc: None,
+            },
+        ),
+    ] {
+        let loaded = load_http("codec_type: AUTO", route, "type: STATIC");
+        let NetworkFilter::Http(manager) = &listener(&loaded, "web").filter_chains[0].filter else {
+            panic!("HTTP")
+        };
+        let action = &manager.route_config.virtual_hosts[0].routes[0].action;
+        let RouteAction::Forward(forward) = action else {
+            panic!("{route}")
+        };
+        assert_eq!(forward.timeouts, expected, "{route}");
+    }
 }

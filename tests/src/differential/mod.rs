@@ -1,11 +1,12 @@
 //! The same traffic through Envoy and through Shunt: what clients and upstreams see is compared.
 //!
 //! A scenario is a few lines in a file below `tests/data/differential`; its README explains the
-//! format. [`scenario`] reads it, [`stage`] plays it with [`wire`] through one of the proxies,
+//! format. [`scenario`] reads it, [`stage`] plays it with [`wire`] or [`http2`] through one of the proxies,
 //! [`transcript`] writes down what happened, as [`message`] understands it, and [`differences`]
 //! compares the two.
 
 pub mod differences;
+pub mod http2;
 pub mod message;
 pub mod scenario;
 pub mod stage;

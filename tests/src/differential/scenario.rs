@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::http2::Request as Http2Request;
 use super::message::Kind;
 
 /// Where listeners of a bootstrap are, unless a scenario says otherwise.
@@ -27,6 +28,9 @@ pub struct Scenario {
     /// Its clients, where there are several; all begin at once.
     #[serde(default)]
     clients: Vec<Written>,
+    /// Or the requests of its only client, which speaks HTTP/2.
+    #[serde(default)]
+    pub(super) http2: Vec<Http2Request>,
     /// What upstreams do, by port: a list of steps for each connection, the last one for all
     /// further ones.
     #[serde(default)]
@@ -138,7 +142,10 @@ impl Read {
 impl Scenario {
     /// Its clients.
     pub(super) fn clients(&self) -> Vec<Client> {
-        let usual = || self.connect.clone().unwrap_or(Target::Port(USUAL_PORT));
+        let usual = || self.target();
+        if !self.http2.is_empty() {
+            return Vec::new();
+        }
         if self.clients.is_empty() {
             return vec![Client {
                 target: usual(),
@@ -168,6 +175,11 @@ impl Scenario {
             .unwrap_or_else(usual)
     }
 
+    /// Where its clients connect to, unless they say otherwise.
+    pub(super) fn target(&self) -> Target {
+        self.connect.clone().unwrap_or(Target::Port(USUAL_PORT))
+    }
+
     /// The configured time.
     pub(super) fn time(&self) -> Option<Duration> {
         self.time.map(Duration::from_millis)
@@ -181,8 +193,16 @@ impl Scenario {
             self.name
         );
         ensure!(
-            self.client.is_empty() != self.clients.is_empty(),
-            "{}: give either `client` or `clients`",
+            [
+                self.client.is_empty(),
+                self.clients.is_empty(),
+                self.http2.is_empty(),
+            ]
+            .into_iter()
+            .filter(|is_empty| !is_empty)
+            .count()
+                == 1,
+            "{}: give one of `client`, `clients` and `http2`",
             self.name
         );
         Ok(())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::http2;
 use super::message::Kind;
 use super::scenario::{Scenario, Target};
 use super::transcript::Transcript;
@@ -122,6 +123,10 @@ impl Stage {
         let board = Board::new();
         self.upstreams
             .set(Some((Arc::clone(scenario), Arc::clone(&board))));
+        let by_http2 = match &scenario.http2[..] {
+            [] => Vec::new(),
+            requests => http2::play(self.connect(&scenario.target())?, requests)?,
+        };
         let mut clients = Vec::new();
         for client in scenario.clients() {
             let mut wire = match self.connect(&client.target) {
@@ -172,7 +177,8 @@ impl Stage {
         for record in &mut records {
             record.complete(Kind::Response);
         }
-        let transcript = Transcript::of(&records, &upstreams, scenario.time());
+        let mut transcript = Transcript::of(&records, &upstreams, scenario.time());
+        transcript.lines.splice(0..0, by_http2);
 
         self.upstreams.set(None);
         board.end();

@@ -118,7 +118,7 @@ fn class(took: Duration, configured: Option<Duration>) -> String {
     }
 }
 
-fn shown(bytes: &[u8]) -> String {
+pub(super) fn shown(bytes: &[u8]) -> String {
     if bytes.len() <= SHOWN {
         return format!("\"{}\"", escape(&latin(bytes)));
     }

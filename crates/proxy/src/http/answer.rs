@@ -2,23 +2,24 @@
 
 use crate::error::Failure;
 use crate::http::body::{Download, Kind, Upload};
+use crate::http::filters::router::ActiveRequest;
+use crate::http::grpc;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
+use crate::upstream::pool::Switched;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode, response};
 use std::borrow::Cow;
 use std::rc::Rc;
 
 /// An answer to a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, and a box would cost it an allocation"
-)]
 #[derive(Debug)]
 pub enum Answer {
     /// From an upstream.
     Upstream(response::Parts, Download),
+    /// From an upstream that switches protocols.
+    Switched(response::Parts, Box<Switched>, ActiveRequest),
     /// From the route itself.
     Direct(DirectResponse),
     /// Of our own making, because something went wrong.
@@ -31,14 +32,20 @@ impl Answer {
         self,
         outcome: &mut Outcome,
         upload: Option<Rc<Upload>>,
+        is_grpc: bool,
     ) -> (response::Parts, Kind) {
         match self {
             Self::Upstream(head, download) => {
                 outcome.details = Cow::Borrowed("via_upstream");
                 (head, Kind::Upstream { download, upload })
             }
+            // Given apart from the others: its record goes on.
+            Self::Switched(head, ..) => (head, Kind::Local(None)),
             Self::Direct(direct) => {
                 outcome.details = Cow::Borrowed("direct_response");
+                if is_grpc {
+                    return in_grpc(grpc::status(direct.status), &direct.body);
+                }
                 local(direct.status, direct.body)
             }
             Self::Failure(failure) => {
@@ -46,10 +53,24 @@ impl Answer {
                 outcome.flags |= reply.flags;
                 outcome.details = Cow::Borrowed(reply.details);
                 outcome.transport_failure = failure.transport_failure();
+                if is_grpc {
+                    return in_grpc(failure.grpc_status(), reply.body.as_bytes());
+                }
                 local(reply.status, Bytes::from_static(reply.body.as_bytes()))
             }
         }
     }
+}
+
+/// An answer to gRPC: nothing but trailers, which stand in the head.
+fn in_grpc(status: u16, message: &[u8]) -> (response::Parts, Kind) {
+    let (mut head, ()) = Response::new(()).into_parts();
+    head.headers.insert(CONTENT_TYPE, grpc::CONTENT);
+    head.headers.insert(grpc::GRPC_STATUS, status.into());
+    if let Some(message) = grpc::message(message).filter(|message| !message.is_empty()) {
+        head.headers.insert(grpc::GRPC_MESSAGE, message);
+    }
+    (head, Kind::Local(None))
 }
 
 fn local(status: StatusCode, body: Bytes) -> (response::Parts, Kind) {
@@ -60,5 +81,6 @@ fn local(status: StatusCode, body: Bytes) -> (response::Parts, Kind) {
     }
     head.headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
     (head, Kind::Local(Some(body)))
 }

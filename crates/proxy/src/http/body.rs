@@ -1,16 +1,17 @@
 //! Bodies as they pass through: counted, watched, never held.
 
-use crate::connection::{Kick, Tracked};
+use crate::connection::{InRequest, Kick, Tracked};
 use crate::error::Failure;
-use crate::http::connection_manager::HttpConnection;
+use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
+use crate::http::source::Source;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
-use crate::upstream::pool::{Pool, PooledConnection};
+use crate::upstream::exchange::StreamLease;
+use crate::upstream::pool::{Pool, PooledConnection, Switched};
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::error::Error;
@@ -45,7 +46,8 @@ pub enum UploadFailure {
 }
 
 impl UploadFailure {
-    fn of(error: &hyper::Error) -> Self {
+    fn of(error: &BodyError) -> Self {
+        // Of HTTP/1. What is wrong with a stream of HTTP/2 ends the stream.
         let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
         match cause.map(io::Error::kind) {
             Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
@@ -71,11 +73,11 @@ pub enum RequestBody {
     Empty,
     /// As it comes from downstream.
     Incoming {
-        /// What hyper reads.
-        incoming: Incoming,
+        /// What the codec reads.
+        incoming: Source,
         /// How far it is.
         upload: Rc<Upload>,
-        /// The downstream connection.
+        /// The downstream connection or stream.
         tracked: Rc<Tracked>,
         /// For the time.
         worker: Rc<Worker>,
@@ -84,10 +86,7 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// The body of a request, and where to see how far it is.
-    pub(super) fn of(
-        incoming: Incoming,
-        connection: &HttpConnection,
-    ) -> (Self, Option<Rc<Upload>>) {
+    pub(super) fn of(incoming: Source, served: &InRequest) -> (Self, Option<Rc<Upload>>) {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
@@ -95,8 +94,8 @@ impl RequestBody {
         let body = Self::Incoming {
             incoming,
             upload: Rc::clone(&upload),
-            tracked: Rc::clone(&connection.tracked),
-            worker: Rc::clone(&connection.worker),
+            tracked: Rc::clone(&served.tracked),
+            worker: Rc::clone(served.worker()),
         };
         (body, Some(upload))
     }
@@ -138,7 +137,7 @@ impl Body for RequestBody {
                 tracked.wake();
             }
         }
-        polled.map_err(Into::into)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -159,10 +158,15 @@ impl Body for RequestBody {
 /// The body of a response on its way downstream. Ends the record of its request when dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
+    /// `None`: the connection switches protocols, and the record goes on with it.
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
     kind: Kind,
     outcome: Outcome,
-    tracked: Rc<Tracked>,
-    worker: Rc<Worker>,
+    served: InRequest,
 }
 
 #[derive(Debug)]
@@ -180,29 +184,42 @@ pub(super) enum Kind {
 /// A response body that an upstream sends, with what must end with it.
 #[derive(Debug)]
 pub struct Download {
-    /// What hyper reads.
-    pub incoming: Incoming,
+    /// What the codec reads.
+    pub incoming: Source,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
-    /// When the route's timeout is over.
+    /// When the time of the route is over.
     pub deadline: Option<Pin<Box<Sleep>>>,
+    /// And what of it that is.
+    pub cut: Cut,
     /// Keeps the request counted.
     pub active: ActiveRequest,
 }
 
-/// A connection in use, and where it belongs.
+/// A connection in use, or a part of one.
 #[derive(Debug)]
-pub struct Lease {
-    /// The connection.
-    pub connection: PooledConnection,
-    /// Its pool.
-    pub pool: Rc<Pool>,
+pub enum Lease {
+    /// A connection of HTTP/1.
+    Http1 {
+        /// The connection.
+        connection: PooledConnection,
+        /// Where it belongs.
+        pool: Rc<Pool>,
+    },
+    /// A stream of HTTP/2.
+    Http2(StreamLease),
+    /// A connection that has switched protocols.
+    Switched(Box<Switched>),
 }
 
 /// Why a response ended in the middle; hyper closes the connection on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+pub enum Cut {
+    /// The route's timeout is over.
     Timeout,
+    /// The time that a stream may take is over.
+    Duration,
+    /// No byte moved for longer than `stream_idle_timeout`.
     Idle,
 }
 
@@ -210,6 +227,7 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout => "the route's timeout is over",
+            Self::Duration => "the route's max_stream_duration is over",
             Self::Idle => "no byte moved for longer than stream_idle_timeout",
         })
     }
@@ -219,37 +237,47 @@ impl Error for Cut {}
 
 impl ResponseBody {
     /// The body of an answer, which ends the record.
-    pub(super) fn new(kind: Kind, outcome: Outcome, connection: &HttpConnection) -> Self {
-        let tracked = Rc::clone(&connection.tracked);
-        Self {
+    pub(super) fn new(kind: Kind, outcome: Outcome, served: InRequest) -> Self {
+        let kept = Some(Kept {
             kind,
             outcome,
-            tracked,
-            worker: Rc::clone(&connection.worker),
-        }
+            served,
+        });
+        Self { kept }
+    }
+
+    /// No body, and no record that it could end.
+    pub(super) fn none() -> Self {
+        Self { kept: None }
     }
 }
 
 impl Download {
-    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
+    /// Ready when a timeout is over.
+    fn poll_cut(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Poll<Cut> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(Cut::Timeout.into())));
+            return Poll::Ready(self.cut);
         }
         if tracked.kicked() == Some(Kick::Idle) {
-            return Poll::Ready(Some(Err(Cut::Idle.into())));
+            return Poll::Ready(Cut::Idle);
         }
-        Pin::new(&mut self.incoming)
-            .poll_frame(cx)
-            .map_err(Into::into)
+        Poll::Pending
+    }
+
+    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
+        if let Poll::Ready(cut) = self.poll_cut(tracked, cx) {
+            return Poll::Ready(Some(Err(cut.into())));
+        }
+        Pin::new(&mut self.incoming).poll_frame(cx)
     }
 
     /// The response is complete: the connection may serve another request, unless the request is
     /// still being sent on it.
     fn complete(&mut self, upload: Option<&Rc<Upload>>, worker: &Worker) {
         self.deadline = None;
-        if let Some(Lease { connection, pool }) = self.lease.take()
+        if let Some(Lease::Http1 { connection, pool }) = self.lease.take()
             && upload.is_none_or(|upload| upload.complete.get())
         {
             pool.put(connection, worker.clock.now());
@@ -257,14 +285,74 @@ impl Download {
     }
 }
 
-type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+/// What a body is asked for.
+pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl Kept {
+    /// It will never be whole: the record says why, and nothing of it is used again.
+    fn broke_off(&mut self, error: &BodyError) {
+        let Kind::Upstream { download, upload } = &mut self.kind else {
+            return;
+        };
+        let failed = upload.as_ref().and_then(|upload| upload.failed.get());
+        let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
+            (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
+            (Some(Cut::Duration), _) => (Flags::empty(), "max_duration_timeout"),
+            (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
+            (None, Some(failed)) => {
+                let reply = failed.failure().reply();
+                (reply.flags, reply.details)
+            }
+            (None, None) if was_reset(error) => (
+                Flags::UR,
+                "upstream_reset_after_response_started{remote_reset}",
+            ),
+            (None, None) => (
+                Flags::UC,
+                "upstream_reset_after_response_started{connection_termination}",
+            ),
+        };
+        self.outcome.flags |= flag;
+        self.outcome.details = Cow::Borrowed(details);
+        self.served.tracked.break_off();
+        download.lease = None;
+    }
+}
+
+/// Whether the peer reset the stream of a body.
+fn was_reset(error: &BodyError) -> bool {
+    let error = error.downcast_ref::<h2::Error>();
+    error.is_some_and(|error| error.is_reset() && error.is_remote())
+}
+
+impl Interrupted for RequestBody {
+    fn poll_interrupt(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
+impl Interrupted for ResponseBody {
+    fn poll_interrupt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(this) = &mut self.get_mut().kept else {
+            return Poll::Pending;
+        };
+        let Kind::Upstream { download, .. } = &mut this.kind else {
+            return Poll::Pending;
+        };
+        let cut = std::task::ready!(download.poll_cut(&this.served.tracked, cx));
+        this.broke_off(&cut.into());
+        Poll::Ready(())
+    }
+}
 
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
-        let this = self.get_mut();
+        let Some(this) = &mut self.get_mut().kept else {
+            return Poll::Ready(None);
+        };
         let (download, upload) = match &mut this.kind {
             Kind::Local(body) => {
                 let data = body.take();
@@ -273,58 +361,47 @@ impl Body for ResponseBody {
             }
             Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
-        let polled = download.poll(&this.tracked, cx);
+        let polled = download.poll(&this.served.tracked, cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     this.outcome.bytes_sent += data.len() as u64;
                 }
-                this.tracked.touch(this.worker.clock.now());
+                let worker = this.served.worker();
+                this.served.tracked.touch(worker.clock.now());
                 if frame.is_trailers() || download.incoming.is_end_stream() {
-                    download.complete(upload, &this.worker);
+                    download.complete(upload, this.served.worker());
                 }
             }
-            Poll::Ready(None) => download.complete(upload, &this.worker),
-            Poll::Ready(Some(Err(error))) => {
-                let failed = upload.and_then(|upload| upload.failed.get());
-                let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
-                    (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
-                    (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
-                    (None, Some(failed)) => {
-                        let reply = failed.failure().reply();
-                        (reply.flags, reply.details)
-                    }
-                    (None, None) => (
-                        Flags::UC,
-                        "upstream_reset_after_response_started{connection_termination}",
-                    ),
-                };
-                this.outcome.flags |= flag;
-                this.outcome.details = Cow::Borrowed(details);
-                this.tracked.break_off();
-                download.lease = None;
-            }
+            Poll::Ready(None) => download.complete(upload, this.served.worker()),
+            Poll::Ready(Some(Err(error))) => this.broke_off(error),
             Poll::Pending => {}
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
+        let Some(kept) = &self.kept else {
+            return true;
+        };
+        match &kept.kind {
             Kind::Local(body) => body.is_none(),
             Kind::Upstream { download, .. } => download.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
+        let Some(kept) = &self.kept else {
+            return SizeHint::with_exact(0);
+        };
+        match &kept.kind {
             Kind::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             Kind::Upstream { download, .. } => download.incoming.size_hint(),
         }
     }
 }
 
-impl Drop for ResponseBody {
+impl Drop for Kept {
     fn drop(&mut self) {
         if let Kind::Upstream { download, upload } = &mut self.kind {
             if let Some(upload) = upload {
@@ -332,12 +409,11 @@ impl Drop for ResponseBody {
             }
             if download.incoming.is_end_stream() {
                 // No frame was asked for: an answer without a body.
-                download.complete(upload.as_ref(), &self.worker);
+                download.complete(upload.as_ref(), self.served.worker());
             } else if download.lease.is_some() {
                 self.outcome.flags |= Flags::DC;
                 self.outcome.details = Cow::Borrowed("downstream_remote_disconnect");
             }
         }
-        self.tracked.set_in_request(false, self.worker.clock.now());
     }
 }

@@ -2,38 +2,32 @@
 
 use crate::addr::Destination;
 use crate::addr::Downstream;
-use crate::connection::{Kick, Tracked};
-use crate::error::{Failure, Reply};
-use crate::http::MAX_HEAD_BYTES;
+use crate::connection::{InRequest, Tracked};
+use crate::error::Failure;
 use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
-use crate::http::filters::router::Router;
-use crate::http::guard::Refusal;
-use crate::http::guarded::GuardedIo;
+use crate::http::codec;
+use crate::http::filters::router::{ActiveRequest, Router};
+use crate::http::grpc;
 use crate::http::headers::{self, Upgrade};
+use crate::http::source::Source;
+use crate::http::tunnel::Tunnel;
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
-use crate::transport::io::Io;
 use crate::transport::tls::TlsInfo;
+use crate::upstream::pool::Switched;
 use crate::worker::Worker;
-use http::header::{CONNECTION, EXPECT, HOST, SERVER};
+use http::header::{EXPECT, HOST, SERVER, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// A downstream connection that speaks HTTP. Pins its listener's chain; a request pins its route
 /// table, an attempt its cluster.
@@ -53,11 +47,13 @@ pub struct HttpConnection {
     pub tls: Option<Rc<TlsInfo>>,
     /// What its requests say of the client's certificate.
     pub client_cert: ClientCert,
+    /// What it is to become once its codec has ended, where it switched protocols.
+    pub tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl HttpConnection {
     /// `:scheme` of its requests.
-    fn scheme(&self) -> &'static str {
+    pub(super) fn scheme(&self) -> &'static str {
         match &self.tls {
             Some(tls) if tls.is_terminated() => "https",
             _ => "http",
@@ -74,157 +70,21 @@ pub struct Stream {
     pub outcome: Outcome,
     /// How far its body is, where it has one.
     pub upload: Option<Rc<Upload>>,
-}
-
-/// Serve a connection until it ends.
-pub async fn serve(io: Io, connection: Rc<HttpConnection>) {
-    let worker = Rc::clone(&connection.worker);
-    let tracked = Rc::clone(&connection.tracked);
-    let series = connection.chain.series;
-    worker.stats.inc(series.cx_total);
-    worker.stats.gauge_add(series.cx_active, 1);
-    let service = service_fn(|request| handle(Rc::clone(&connection), request));
-    let io = GuardedIo::new(io, Rc::clone(&tracked), Rc::clone(&worker));
-    let mut served = http1::Builder::new()
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(io, service);
-    let ended = poll_fn(|cx| {
-        worker.clock.tick();
-        tracked.register(cx.waker());
-        match (tracked.kicked(), tracked.in_request()) {
-            (Some(Kick::DrainEnd), true) => {
-                // The request in hand is cut: its record says so, and so does a reset.
-                tracked.break_off();
-                return Poll::Ready(Ok(()));
-            }
-            (Some(_), false) => {
-                Pin::new(&mut served).graceful_shutdown();
-                // Pending: what is left of the last answer cannot be written.
-                return Poll::Ready(match Pin::new(&mut served).poll(cx) {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending => Ok(()),
-                });
-            }
-            // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle | Kick::SlowHead), true) | (None, _) => {}
-        }
-        Pin::new(&mut served).poll(cx)
-    })
-    .await;
-    worker.stats.gauge_add(series.cx_active, -1);
-    let mut io = served.into_parts().io;
-    let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
-        Some(Kick::SlowHead) => Some(Refusal::SlowHead),
-        Some(Kick::Idle) => Some(Refusal::IdleHead),
-        Some(Kick::DrainEnd) | None => io.refused_head(),
-    };
-    if let Some(refusal) = refused.filter(|_| !tracked.is_broken()) {
-        let answer = refuse(&connection, refusal);
-        let _gone = io.write_all(&answer).await;
-        tracked.leave_unread();
-    } else if let Err(error) = ended
-        && error.is_parse()
-    {
-        // The guard is stricter than the codec, so this is for what neither foresaw.
-        refuse(&connection, Refusal::Malformed);
-    }
-    let linger = connection.chain.delayed_close_timeout;
-    io.finish(linger.filter(|_| tracked.is_unread())).await;
-}
-
-/// The record of bytes that are no request, and what they are answered with.
-fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
-    let HttpConnection {
-        worker,
-        chain,
-        downstream,
-        destination,
-        tls,
-        ..
-    } = &**connection;
-    let Reply {
-        status,
-        flags,
-        details,
-        body,
-    } = refusal.reply();
-    if flags.contains(Flags::DPE) {
-        worker.stats.inc(chain.series.cx_protocol_error);
-    }
-    let mut outcome = worker.record(&chain.log, *downstream, *destination);
-    outcome.tls.clone_from(tls);
-    outcome.flags |= flags;
-    outcome.status = Some(status);
-    outcome.details = Cow::Borrowed(details);
-    outcome.bytes_sent = body.len() as u64;
-    let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
-    if !body.is_empty() {
-        answer.push_str("content-type: text/plain\r\n");
-    }
-    let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
-    answer.push_str(&format!("date: {date}\r\n"));
-    let mut answer = answer.into_bytes();
-    if chain.server_header != ServerHeader::PassThrough {
-        answer.extend([b"server: ", chain.server_name.as_bytes(), b"\r\n"].concat());
-    }
-    answer.extend([b"connection: close\r\n\r\n", body.as_bytes()].concat());
-    answer
+    /// It is of gRPC, and is answered in its form.
+    pub is_grpc: bool,
+    /// Its timeout, and that it is served.
+    pub served: InRequest,
 }
 
 /// Serve one request: check, edit, route, filter, answer.
-async fn handle(
+pub(super) async fn handle(
     connection: Rc<HttpConnection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut stream, mut request) = Stream::begin(connection, request);
+    served: InRequest,
+    request: Request<Source>,
+) -> Response<ResponseBody> {
+    let (mut stream, mut request) = Stream::begin(connection, served, request);
     let answer = stream.serve(&mut request).await;
-    Ok(stream.answer(answer.unwrap_or_else(Answer::Failure)))
-}
-
-/// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
-/// exactly one `host`.
-fn admit(request: &mut Request<RequestBody>) -> Result<(), Failure> {
-    if request.version() < Version::HTTP_11 {
-        return Err(Failure::Http10);
-    }
-    if *request.method() == Method::CONNECT {
-        return Err(Failure::ConnectRefused);
-    }
-    if headers::requested_upgrade(request.headers()) == Upgrade::Other {
-        return Err(Failure::UpgradeFailed);
-    }
-    headers::check_connection(request.headers())?;
-    let bad_request = |details| Failure::BadRequest { details };
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(bad_request("http1.duplicate_host"));
-    }
-    // RFC 9112 §3.2.2: the authority of an absolute form replaces the host.
-    if let Some(authority) = request.uri().authority() {
-        let authority = authority.as_str();
-        let (_user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let host = HeaderValue::from_str(host);
-        let host = host.map_err(|_bad| bad_request("http1.invalid_host"))?;
-        let path = request.uri().path_and_query().cloned();
-        let path = match path {
-            Some(path) if path.as_str().starts_with('/') => path,
-            // RFC 9112 §3.2.1: an empty path is `/`, also before a query.
-            Some(query) => {
-                let path = PathAndQuery::try_from(format!("/{}", query.as_str()));
-                path.unwrap_or_else(|_bad| PathAndQuery::from_static("/"))
-            }
-            None => PathAndQuery::from_static("/"),
-        };
-        request.headers_mut().insert(HOST, host);
-        *request.uri_mut() = Uri::from(path);
-        return Ok(());
-    }
-    match host {
-        None => Err(Failure::MissingHost),
-        Some(host) if headers::is_authority(host) => Ok(()),
-        Some(_) => Err(bad_request("http1.invalid_host")),
-    }
+    stream.answer(answer.unwrap_or_else(Answer::Failure))
 }
 
 fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
@@ -241,16 +101,27 @@ fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> Reque
     }
 }
 
+/// Say who answers, as the configuration wants it.
+fn name_server(chain: &HttpChain, headers: &mut HeaderMap) {
+    match chain.server_header {
+        ServerHeader::PassThrough => {}
+        ServerHeader::AppendIfAbsent if headers.contains_key(SERVER) => {}
+        ServerHeader::Overwrite | ServerHeader::AppendIfAbsent => {
+            headers.insert(SERVER, chain.server_name.clone());
+        }
+    }
+}
+
 impl Stream {
     /// A request begins.
     fn begin(
         connection: Rc<HttpConnection>,
-        request: Request<Incoming>,
+        served: InRequest,
+        request: Request<Source>,
     ) -> (Self, Request<RequestBody>) {
         let (mut head, incoming) = request.into_parts();
         let worker = &connection.worker;
         let chain = &connection.chain;
-        connection.tracked.set_in_request(true, worker.clock.now());
         worker.stats.inc(chain.series.rq_total);
         worker.stats.gauge_add(chain.series.rq_active, 1);
         if chain.generate_request_id && !head.headers.contains_key(headers::X_REQUEST_ID) {
@@ -270,12 +141,15 @@ impl Stream {
         // What is true unless an answer is given: the downstream went away.
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
-        let (body, upload) = RequestBody::of(incoming, &connection);
+        let is_grpc = grpc::is_grpc(&head.headers);
+        let (body, upload) = RequestBody::of(incoming, &served);
         (
             Self {
                 connection,
                 outcome,
                 upload,
+                is_grpc,
+                served,
             },
             Request::from_parts(head, body),
         )
@@ -283,11 +157,11 @@ impl Stream {
 
     /// From a request to what is answered.
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
-        admit(request)?;
-        self.edit(request.headers_mut());
-        if matches!(request.body(), RequestBody::Empty) {
-            headers::announce_no_body(request);
+        match self.version() {
+            Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
+            _ => codec::http1::admit(request, &self.connection.chain.upgrades)?,
         }
+        self.edit(request.headers_mut());
 
         // Route: the table of now, for the whole of this request.
         let chain = Arc::clone(&self.connection.chain);
@@ -328,14 +202,24 @@ impl Stream {
         Err(Failure::RouteNotFound)
     }
 
+    /// The version of HTTP that the downstream speaks.
+    pub fn version(&self) -> Version {
+        self.outcome.protocol.unwrap_or(Version::HTTP_11)
+    }
+
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
+        // One that was admitted: the others have been answered.
+        let upgrade = match headers::requested_upgrade(map) {
+            Upgrade::Other => map.get(UPGRADE).cloned(),
+            Upgrade::None | Upgrade::H2c => None,
+        };
         headers::strip_hop_by_hop(map);
+        if let Some(protocol) = upgrade {
+            headers::ask_for_upgrade(map, protocol);
+        }
         // Answered here: the codec says 100 when the body is first asked for.
-        if map.get(EXPECT).is_some_and(|expect| {
-            let expect = expect.as_bytes();
-            expect.eq_ignore_ascii_case(b"100-continue")
-        }) {
+        if map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
@@ -349,11 +233,45 @@ impl Stream {
         }
     }
 
-    /// Give the answer: its head is completed and noted, its body takes the record along.
-    fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
+    /// Give the answer that switches protocols: the connection is a tunnel once it is sent.
+    fn switch(
+        mut self,
+        mut head: response::Parts,
+        upstream: Box<Switched>,
+        active: ActiveRequest,
+    ) -> Response<ResponseBody> {
         let outcome = &mut self.outcome;
         outcome.flags.remove(Flags::DC);
-        let tracked = &self.connection.tracked;
+        outcome.details = Cow::Borrowed("via_upstream");
+        outcome.status = Some(head.status);
+        codec::http1::complete(&mut head, false);
+        let chain = &self.connection.chain;
+        name_server(chain, &mut head.headers);
+        if let Some(captured) = &mut outcome.captured {
+            chain.log.capture_response(captured, &head.headers);
+        }
+        let tunnel = Tunnel {
+            upstream,
+            active,
+            outcome: self.outcome,
+            served: self.served,
+        };
+        self.connection.tunnel.replace(Some(Box::new(tunnel)));
+        Response::from_parts(head, ResponseBody::none())
+    }
+
+    /// Give the answer: its head is completed and noted, its body takes the record along.
+    fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
+        let version = self.version();
+        let answer = match answer {
+            Answer::Switched(head, upstream, active) => {
+                return self.switch(head, upstream, active);
+            }
+            other => other,
+        };
+        let outcome = &mut self.outcome;
+        outcome.flags.remove(Flags::DC);
+        let tracked = &self.served.tracked;
         let mut closing = false;
         match &self.upload {
             // What the client has yet to send will not be waited for.
@@ -368,22 +286,14 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
-        let (mut head, body) = answer.into_head_and_body(outcome, self.upload);
-        // Whatever the upstream spoke: in HTTP/1.0 an answer without a length could only end with
-        // the connection, as one that broke off does.
-        head.version = Version::HTTP_11;
+        let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
-        match chain.server_header {
-            ServerHeader::PassThrough => {}
-            ServerHeader::AppendIfAbsent if head.headers.contains_key(SERVER) => {}
-            ServerHeader::Overwrite | ServerHeader::AppendIfAbsent => {
-                head.headers.insert(SERVER, chain.server_name.clone());
-            }
-        }
+        name_server(chain, &mut head.headers);
         if overloaded && !chain.suppresses_envoy_headers() {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
         }
+<<<<<<< HEAD
         // The reason is the status's own; what the upstream called it is not passed on.
         head.extensions.remove::<ReasonPhrase>();
         if head.status.canonical_reason().is_none() {
@@ -395,11 +305,19 @@ impl Stream {
             head.headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
+=======
+        closing |= tracked.kicked().is_some();
+        closing |= self.connection.worker.process.drain.is_draining();
+>>>>>>> main
         outcome.status = Some(head.status);
+        match version {
+            Version::HTTP_2 => codec::http2::complete(&mut head),
+            _ => codec::http1::complete(&mut head, closing),
+        }
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);
         }
-        let body = ResponseBody::new(body, self.outcome, &self.connection);
+        let body = ResponseBody::new(body, self.outcome, self.served);
         Response::from_parts(head, body)
     }
 }
@@ -407,9 +325,14 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::io::Io;
 
-    fn output_size<A, B, F>(_: impl Fn(A, B) -> F) -> usize {
+    fn output_size<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
+    }
+
+    fn serve(io: Io, connection: Rc<HttpConnection>, _: ()) -> impl Future {
+        codec::serve(io, connection)
     }
 
     /// Each open connection holds one of the first, each request in flight one of the second.

@@ -10,17 +10,39 @@
 mod grammar;
 
 use crate::error::Reply;
-use crate::http::MAX_HEAD_BYTES;
 use crate::observe::flags::Flags;
 use grammar::{chunk_size, header, number, request_line};
 use http::StatusCode;
 
-/// Most bytes of a head, and of trailers: Envoy's default of `max_request_headers_kb`.
-const MAX_HEADERS_BYTES: usize = 60 * 1024;
-const _: () = assert!(MAX_HEADERS_BYTES < MAX_HEAD_BYTES);
+/// How much a head may be, and trailers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// `max_request_headers_kb`, in bytes.
+    pub bytes: usize,
+    /// `max_headers_count`.
+    pub count: usize,
+}
 
-/// Most headers of a head, and of trailers: Envoy's default of `max_headers_count`.
-const MAX_HEADERS: usize = 100;
+impl HeadLimits {
+    /// The same as HTTP/2 counts it, 32 bytes for each header more (RFC 9113 §6.5.2). Envoy does
+    /// not count these, so the codec must leave room for them.
+    pub fn list(&self) -> usize {
+        self.bytes + self.count * 32
+    }
+}
+
+impl Default for HeadLimits {
+    /// Envoy's defaults.
+    fn default() -> Self {
+        Self {
+            bytes: 60 * 1024,
+            count: 100,
+        }
+    }
+}
+
+/// What an HTTP/2 client sends first, up to the end of the first line (RFC 9113 §3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// Most bytes of a line with a chunk size.
 const MAX_SIZE_LINE: usize = 256;
@@ -36,6 +58,8 @@ pub enum Refusal {
     TransferCoding,
     /// Another version of HTTP.
     Version,
+    /// It begins with the preface of HTTP/2, for which there is another codec.
+    Http2,
     /// Too many headers, or too many bytes of them.
     TooLarge,
     /// `request_headers_timeout` is over, and the head is not whole.
@@ -75,7 +99,7 @@ impl Refusal {
                 "http1.headers_too_large",
                 "Request Header Fields Too Large",
             ),
-            Self::Version => reply(
+            Self::Version | Self::Http2 => reply(
                 StatusCode::UPGRADE_REQUIRED,
                 Flags::empty(),
                 "low_version",
@@ -96,6 +120,9 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Head,
+    /// The answer to a request that asks to switch protocols: what the bytes behind it are depends
+    /// on it.
+    Answer,
     /// A body by length, this much of it.
     Body(u64),
     ChunkSize,
@@ -119,19 +146,23 @@ pub struct Guard {
     expect: Expect,
     block: Block,
     heads: u64,
+    limits: HeadLimits,
+    /// The preface of HTTP/2 may come yet.
+    http2: bool,
 }
 
-impl Default for Guard {
-    fn default() -> Self {
+impl Guard {
+    /// The guard of a connection of which nothing was read yet.
+    pub fn new(limits: HeadLimits, http2_is_allowed: bool) -> Self {
         Self {
             expect: Expect::Head,
             block: Block::default(),
             heads: 0,
+            limits,
+            http2: http2_is_allowed,
         }
     }
-}
 
-impl Guard {
     /// How many heads were whole and in order so far.
     pub fn heads(&self) -> u64 {
         self.heads
@@ -140,6 +171,16 @@ impl Guard {
     /// Whether the next bytes are those of a head; else they are of a message's rest.
     pub fn expects_head(&self) -> bool {
         self.expect == Expect::Head
+    }
+
+    /// Whether nothing behind the last head can be looked at before that is answered.
+    pub fn awaits_answer(&self) -> bool {
+        self.expect == Expect::Answer
+    }
+
+    /// The answer was given, and it is still HTTP that is spoken.
+    pub fn go_on(&mut self) {
+        self.expect = Expect::Head;
     }
 
     /// Whether a request is as far as its head, of which more is to come.
@@ -153,7 +194,10 @@ impl Guard {
         let mut done = 0;
         while done < bytes.len() {
             match self.step(&bytes[done..]) {
-                Ok(Step::Take(taken)) => done += taken,
+                Ok(Step::Take(taken)) => {
+                    self.http2 = false;
+                    done += taken;
+                }
                 Ok(Step::More) => break,
                 Err(refusal) => return (done, Some(refusal)),
             }
@@ -174,6 +218,7 @@ impl Guard {
                 };
                 Ok(Step::Take(taken))
             }
+            Expect::Answer => Ok(Step::More),
             Expect::ChunkEnd => {
                 let end = &rest[..rest.len().min(2)];
                 match end {
@@ -199,7 +244,7 @@ impl Guard {
             Expect::Trailers => {
                 let Some(length) = self
                     .block
-                    .walk(rest, |_block, line| header(line).map(drop))?
+                    .walk(rest, self.limits, |_block, line| header(line).map(drop))?
                 else {
                     return Ok(Step::More);
                 };
@@ -212,7 +257,11 @@ impl Guard {
                 if self.block.lines == 0 && rest.starts_with(b"\r\n") {
                     return Ok(Step::Take(2));
                 }
-                let Some(length) = self.block.walk(rest, Block::head_line)? else {
+                let limits = self.limits;
+                if self.http2 && self.block.lines == 0 && starts_http2(rest) {
+                    return Err(Refusal::Http2);
+                }
+                let Some(length) = self.block.walk(rest, limits, Block::head_line)? else {
                     return Ok(Step::More);
                 };
                 let head = std::mem::take(&mut self.block);
@@ -222,6 +271,7 @@ impl Guard {
                     // RFC 9112 §6.1: that version knows no codings.
                     (Some(_), None) if head.is_http_10 => return Err(Refusal::Version),
                     (Some(Coding::Chunked), None) => Expect::ChunkSize,
+                    (None, None | Some(0)) if head.upgrades => Expect::Answer,
                     (None, None | Some(0)) => Expect::Head,
                     (None, Some(length)) => Expect::Body(length),
                 };
@@ -241,6 +291,7 @@ struct Block {
     length: Option<u64>,
     coding: Option<Coding>,
     is_http_10: bool,
+    upgrades: bool,
 }
 
 /// What `transfer-encoding` says.
@@ -256,13 +307,14 @@ impl Block {
     fn walk(
         &mut self,
         rest: &[u8],
+        limits: HeadLimits,
         look: impl Fn(&mut Self, &[u8]) -> Result<(), Refusal>,
     ) -> Result<Option<usize>, Refusal> {
         while let Some(end) = memchr::memchr(b'\n', &rest[self.line_at..]) {
             let line = &rest[self.line_at..self.line_at + end];
             let line = line.strip_suffix(b"\r").ok_or(Refusal::Malformed)?;
             self.line_at += end + 1;
-            if self.line_at > MAX_HEADERS_BYTES {
+            if self.line_at > limits.bytes {
                 return Err(Refusal::TooLarge);
             }
             if line.is_empty() {
@@ -271,11 +323,11 @@ impl Block {
             look(self, line)?;
             self.lines += 1;
             // One more in a head, for its first line.
-            if self.lines > MAX_HEADERS + 1 {
+            if self.lines > limits.count + 1 {
                 return Err(Refusal::TooLarge);
             }
         }
-        more_below(rest.len(), MAX_HEADERS_BYTES, Refusal::TooLarge).map(|_more| None)
+        more_below(rest.len(), limits.bytes, Refusal::TooLarge).map(|_more| None)
     }
 
     fn head_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
@@ -297,10 +349,17 @@ impl Block {
                     _ => Some(Coding::Other),
                 };
             }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
             _ => {}
         }
         Ok(())
     }
+}
+
+/// Whether the first line is that of the preface.
+fn starts_http2(bytes: &[u8]) -> bool {
+    let line = bytes.strip_prefix(HTTP2_PREFACE);
+    line.is_some_and(|end| end.starts_with(b"\r\n"))
 }
 
 fn more_below(length: usize, limit: usize, refusal: Refusal) -> Result<Step, Refusal> {

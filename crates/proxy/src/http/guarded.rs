@@ -13,6 +13,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+/// Most bytes that are kept for the time after a switch of protocols that is not decided yet.
+const MAX_EARLY: usize = 16 * 1024;
+
 /// The codec reads whole heads from it, and bodies as they come.
 #[derive(Debug)]
 pub struct GuardedIo {
@@ -28,11 +31,11 @@ pub struct GuardedIo {
 }
 
 impl GuardedIo {
-    /// Guard a connection.
-    pub fn new(io: Io, tracked: Rc<Tracked>, worker: Rc<Worker>) -> Self {
+    /// Put a guard before a connection.
+    pub fn new(io: Io, guard: Guard, tracked: Rc<Tracked>, worker: Rc<Worker>) -> Self {
         Self {
             io,
-            guard: Guard::default(),
+            guard,
             held: BytesMut::new(),
             ready: Bytes::new(),
             refused: None,
@@ -44,6 +47,32 @@ impl GuardedIo {
     /// Why a head was refused, where one was: nobody has answered it yet.
     pub fn refused_head(&self) -> Option<Refusal> {
         self.refused.filter(|_| self.guard.expects_head())
+    }
+
+    /// The connection, and what was read of it that the codec did not get.
+    pub fn into_unread(self) -> (Io, Bytes) {
+        let unread = [&self.ready[..], &self.held].concat();
+        (self.io, unread.into())
+    }
+
+    /// Keep what comes until a request is answered that asks to switch protocols. Ready with
+    /// whether to go on with HTTP; else the client has ended.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.tracked.await_served(self.guard.heads()) {
+            self.guard.go_on();
+            return Poll::Ready(Ok(true));
+        }
+        let worker = Rc::clone(&self.worker);
+        let mut scratch = worker.scratch.borrow_mut();
+        while self.held.len() < MAX_EARLY {
+            let mut read = ReadBuf::new(&mut scratch[..MAX_EARLY]);
+            ready!(Read::poll_read(Pin::new(&mut self.io), cx, read.unfilled()))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            self.held.extend_from_slice(read.filled());
+        }
+        Poll::Pending
     }
 
     /// Look at what came and let the codec have what is in order.
@@ -59,7 +88,8 @@ impl GuardedIo {
             self.ready = self.held.split_to(length).freeze();
             self.refused = refused;
         }
-        if self.refused.is_some() || self.held.is_empty() {
+        let refused = self.refused.is_some_and(|why| why != Refusal::Http2);
+        if refused || self.held.is_empty() {
             // Or an idle connection would hold the memory of its last head.
             self.held = BytesMut::new();
         }
@@ -135,6 +165,13 @@ impl Read for GuardedIo {
                 } else {
                     Poll::Pending
                 };
+            }
+            if this.guard.awaits_answer() {
+                if !ready!(this.poll_answered(cx))? {
+                    return Poll::Ready(Ok(()));
+                }
+                this.admit(&[], &mut buf);
+                continue;
             }
             let mut scratch = worker.scratch.borrow_mut();
             let room = before.min(scratch.len());

@@ -114,6 +114,11 @@ pub fn announce_no_body<B>(request: &mut Request<B>) {
     }
 }
 
+/// Whether an `expect` header asks to be told before the body is sent.
+pub fn is_continue(expect: &HeaderValue) -> bool {
+    expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
 /// What the `upgrade` header of a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
@@ -123,6 +128,12 @@ pub enum Upgrade {
     H2c,
     /// Another protocol.
     Other,
+}
+
+/// Ask the next one on the way to switch to a protocol, or say that it has been switched to.
+pub fn ask_for_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
 /// Which upgrade a request asks for: both `upgrade` and `connection: upgrade` are there.

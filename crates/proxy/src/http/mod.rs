@@ -3,11 +3,16 @@
 pub mod answer;
 pub mod body;
 pub mod client_cert;
+pub mod codec;
 pub mod connection_manager;
+pub mod date;
 pub mod filters;
+pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod source;
+pub mod tunnel;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec
 /// reads into a buffer of this size.

@@ -1,6 +1,6 @@
 //! Clusters (`envoy.config.cluster.v3.Cluster`).
 
-use super::{Name, UpstreamTls};
+use super::{Http2Options, Name, UpstreamTls};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,10 @@ pub struct Cluster {
     pub bind: BindConfig,
     /// `circuit_breakers`, the thresholds of the default priority.
     pub circuit_breakers: CircuitBreakers,
+    /// Which version of HTTP its endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
     /// `HttpProtocolOptions.common_http_protocol_options.idle_timeout`: how long a pooled
     /// connection may idle; Envoy's default is 1 h, `None` = for ever (0 in the configuration).
     pub idle_timeout: Option<Duration>,
@@ -29,6 +33,7 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
 }
 
+<<<<<<< HEAD
 impl Cluster {
     /// Whether the other differs in its endpoints alone, or not at all.
     pub fn differs_in_endpoints_only(&self, other: &Self) -> bool {
@@ -57,6 +62,18 @@ impl Cluster {
             && *max_requests_per_connection == other.max_requests_per_connection
             && *tls == other.tls
     }
+=======
+/// `HttpProtocolOptions.upstream_protocol_options`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UpstreamProtocol {
+    /// `explicit_http_config.http_protocol_options`.
+    #[default]
+    Http1,
+    /// `explicit_http_config.http2_protocol_options`.
+    Http2,
+    /// `use_downstream_protocol_config`: what the request came by.
+    Downstream,
+>>>>>>> main
 }
 
 /// Where a cluster's endpoints come from.

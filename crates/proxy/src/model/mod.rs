@@ -12,19 +12,26 @@ mod route;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
-pub use cluster::{BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy};
+pub use cluster::{
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy, UpstreamProtocol,
+};
 pub use listener::{
     FilterChain, FilterChainMatch, IpRange, Listener, ListenerFilter, ListenerFilterKind,
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
+<<<<<<< HEAD
     ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, NetworkFilter,
     RouteSource, ServerHeader, TcpCluster, TcpProxy,
+=======
+    ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
+    Keepalive, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
+>>>>>>> main
 };
 pub use route::{
-    ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, PathMatch, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
-    VirtualHost, WeightedClusters,
+    ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
+    PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
+    StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,

@@ -4,7 +4,15 @@ use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
 use std::time::Duration;
 
 /// The terminal filter of a chain.
+<<<<<<< HEAD
 #[derive(Debug, Clone, PartialEq)]
+=======
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each chain, and it lives until it is compiled"
+)]
+#[derive(Debug, Clone)]
+>>>>>>> main
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`.
     Http(HttpConnectionManager),
@@ -16,8 +24,8 @@ impl NetworkFilter {
     /// Application protocols that it cannot serve, and that TLS must therefore not agree on.
     pub fn not_served(&self) -> &'static [&'static str] {
         match self {
-            Self::Http(_) => &["h2"],
-            Self::Tcp(_) => &[],
+            Self::Http(http) if http.codec == Codec::Http1 => &["h2"],
+            Self::Http(_) | Self::Tcp(_) => &[],
         }
     }
 }
@@ -56,6 +64,14 @@ pub struct HttpConnectionManager {
     pub http_filters: Vec<HttpFilter>,
     /// `access_log`: one record for each request.
     pub access_log: Vec<AccessLog>,
+    /// `codec_type`.
+    pub codec: Codec,
+    /// `http2_protocol_options`.
+    pub http2: Http2Options,
+    /// `max_request_headers_kb` in bytes; Envoy's default is 60 KiB.
+    pub max_request_headers: usize,
+    /// `common_http_protocol_options.max_headers_count`; Envoy's default is 100.
+    pub max_headers_count: usize,
     /// `common_http_protocol_options.idle_timeout`: a connection without a request for this long
     /// is closed; Envoy's default is 1 h, `None` = never (0 in the configuration).
     pub idle_timeout: Option<Duration>,
@@ -69,6 +85,9 @@ pub struct HttpConnectionManager {
     /// to read the answer and close; Envoy's default is 1 s, `None` = closed at once (0 in the
     /// configuration).
     pub delayed_close_timeout: Option<Duration>,
+    /// `upgrade_configs` that are enabled: protocols that a connection may switch to, in lower
+    /// case.
+    pub upgrades: Vec<Name>,
     /// `server_name`, default `envoy`.
     pub server_name: Name,
     /// `server_header_transformation`.
@@ -83,6 +102,7 @@ pub struct HttpConnectionManager {
     pub client_cert_details: ClientCertDetails,
 }
 
+<<<<<<< HEAD
 /// Where the routes of a connection manager are (`HttpConnectionManager.route_specifier`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum RouteSource {
@@ -90,6 +110,64 @@ pub enum RouteSource {
     Inline(RouteConfiguration),
     /// `rds`: they are a resource of this name, and change on their own.
     Named(Name),
+=======
+/// Which versions of HTTP a connection may speak (`CodecType`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Codec {
+    /// `AUTO`: what was agreed on by ALPN, else HTTP/2 where the client begins with its preface.
+    #[default]
+    Auto,
+    /// `HTTP1`.
+    Http1,
+    /// `HTTP2`.
+    Http2,
+}
+
+/// `Http2ProtocolOptions`, of either side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2Options {
+    /// `max_concurrent_streams`, 1..2^31; Envoy's default is 1024.
+    pub max_concurrent_streams: u32,
+    /// `initial_stream_window_size` in bytes, 65535..2^31.
+    pub stream_window: u32,
+    /// `initial_connection_window_size` in bytes, 65535..2^31.
+    pub connection_window: u32,
+    /// `hpack_table_size` in bytes: what the peer's encoder may use; Envoy's default is 4096.
+    pub hpack_table: u32,
+    /// `connection_keepalive`.
+    pub keepalive: Option<Keepalive>,
+    /// `stream_reset_burst`: so many streams a client may reset at once; Envoy's default is 1000.
+    pub reset_burst: u64,
+    /// `stream_reset_rate`: and so many more with each second; Envoy's default is 33.
+    pub reset_rate: u64,
+}
+
+impl Default for Http2Options {
+    /// Envoy's defaults, but for the windows: each byte of them may have to be held for a peer
+    /// that does not read, and 1 MiB keeps a stream of 80 Gbit/s busy over 0.1 ms.
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: 1024,
+            stream_window: 1024 * 1024,
+            connection_window: 16 * 1024 * 1024,
+            hpack_table: 4096,
+            keepalive: None,
+            reset_burst: 1000,
+            reset_rate: 33,
+        }
+    }
+}
+
+/// `KeepaliveSettings`: a PING now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `interval`, more than 0.
+    pub interval: Duration,
+    /// `interval_jitter`: up to so many percent are added at random; Envoy's default is 15.
+    pub jitter_percent: u8,
+    /// `timeout`: the connection ends if its answer takes longer; more than 0.
+    pub timeout: Duration,
+>>>>>>> main
 }
 
 /// What becomes of `x-forwarded-client-cert` (`ForwardClientCertDetails`). Where the client showed

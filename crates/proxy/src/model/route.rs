@@ -167,11 +167,37 @@ pub enum RouteAction {
 pub struct RouteForward {
     /// Which cluster.
     pub target: RouteTarget,
-    /// `timeout`, from the end of the request to the end of the response; Envoy's default is
-    /// 15 s, `None` = no limit (0 in the configuration).
-    pub timeout: Option<Duration>,
+    /// How long a request may take.
+    pub timeouts: Timeouts,
     /// `cluster_not_found_response_code`, default 503.
     pub cluster_not_found: StatusCode,
+}
+
+/// How long the requests of a route may take; `None` = no limit (0 in the configuration).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeouts {
+    /// From the end of the request to the end of the response.
+    Response {
+        /// `timeout`; Envoy's default is 15 s.
+        timeout: Option<Duration>,
+        /// `max_grpc_timeout`: what it is for gRPC instead, where it is configured.
+        grpc: Option<GrpcTimeouts>,
+    },
+    /// `max_stream_duration`: from the head of the request to the end of the response. `timeout`
+    /// has no meaning beside it, as in Envoy.
+    Stream {
+        /// `max_stream_duration`.
+        duration: Option<Duration>,
+        /// `grpc_timeout_header_max`: what it is instead where there is a `grpc-timeout`.
+        grpc: Option<GrpcTimeouts>,
+    },
+}
+
+/// `grpc-timeout` of a request counts, up to a maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrpcTimeouts {
+    /// The maximum.
+    pub max: Option<Duration>,
 }
 
 /// `RouteAction.cluster_specifier`.

@@ -11,28 +11,30 @@ bitflags::bitflags! {
         const UH = 1 << 0;
         /// Upstream request timeout.
         const UT = 1 << 1;
+        /// The upstream reset the stream.
+        const UR = 1 << 2;
         /// Upstream connection failure.
-        const UF = 1 << 2;
+        const UF = 1 << 3;
         /// Upstream connection termination.
-        const UC = 1 << 3;
+        const UC = 1 << 4;
         /// Upstream overflow: a circuit breaker is open.
-        const UO = 1 << 4;
+        const UO = 1 << 5;
         /// No route, or no filter chain.
-        const NR = 1 << 5;
+        const NR = 1 << 6;
         /// Downstream connection termination.
-        const DC = 1 << 6;
+        const DC = 1 << 7;
         /// Every attempt to connect failed.
-        const URX = 1 << 7;
+        const URX = 1 << 8;
         /// Stream idle timeout.
-        const SI = 1 << 8;
+        const SI = 1 << 9;
         /// Downstream protocol error.
-        const DPE = 1 << 9;
+        const DPE = 1 << 10;
         /// Upstream protocol error.
-        const UPE = 1 << 10;
+        const UPE = 1 << 11;
         /// No cluster of that name.
-        const NC = 1 << 11;
+        const NC = 1 << 12;
         /// Overload: no file descriptor was left.
-        const OM = 1 << 12;
+        const OM = 1 << 13;
     }
 }
 

@@ -187,6 +187,16 @@ series! {
 }
 
 series! {
+    /// Of an HTTP connection manager whose clients speak HTTP/2.
+    Http2Series("envoy_http_conn_manager_prefix") {
+        cx_total: Counter counter "envoy_http_downstream_cx_http2_total"
+            "Connections that speak HTTP/2",
+        rq_rx_reset: Counter counter "envoy_http_downstream_rq_rx_reset"
+            "Requests of HTTP/2 that their client reset",
+    }
+}
+
+series! {
     /// Of a TCP proxy.
     TcpSeries("envoy_tcp_prefix") {
         cx_total: Counter counter "envoy_tcp_downstream_cx_total" "Connections",
@@ -244,12 +254,17 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
+<<<<<<< HEAD
     const SETS: [(&str, &[Family]); 13] = [
         (ManagerSeries::LABEL, ManagerSeries::FAMILIES),
         (LdsSeries::LABEL, LdsSeries::FAMILIES),
         (CdsSeries::LABEL, CdsSeries::FAMILIES),
         (RdsSeries::LABEL, RdsSeries::FAMILIES),
         (EdsSeries::LABEL, EdsSeries::FAMILIES),
+=======
+    const SETS: [(&str, &[Family]); 9] = [
+        (Http2Series::LABEL, Http2Series::FAMILIES),
+>>>>>>> main
         (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
         (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),
         (ProcessSeries::LABEL, ProcessSeries::FAMILIES),

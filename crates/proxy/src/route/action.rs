@@ -2,10 +2,10 @@
 
 use crate::ids::ClusterId;
 use crate::model::{
-    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, TcpCluster, WeightedClusters,
+    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, TcpCluster, Timeouts,
+    WeightedClusters,
 };
 use http::StatusCode;
-use std::time::Duration;
 
 /// What a matched route does.
 #[derive(Debug, Clone)]
@@ -21,8 +21,8 @@ pub enum Action {
 pub struct Forward {
     /// Which cluster.
     pub target: Target,
-    /// From the end of the request to the end of the response; `None` = no limit.
-    pub timeout: Option<Duration>,
+    /// How long a request may take.
+    pub timeouts: Timeouts,
     /// What is answered where the chosen cluster does not exist.
     pub cluster_not_found: StatusCode,
 }
@@ -65,7 +65,7 @@ impl Forward {
                 RouteTarget::Cluster(name) => Target::Cluster(intern(name)),
                 RouteTarget::Weighted(clusters) => Target::weighted(clusters, intern),
             },
-            timeout: forward.timeout,
+            timeouts: forward.timeouts,
             cluster_not_found: forward.cluster_not_found,
         }
     }

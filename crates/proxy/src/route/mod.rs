@@ -5,10 +5,12 @@
 //! table it was routed by, so that its route outlives a change of configuration.
 
 mod action;
+mod deadline;
 mod matcher;
 mod virtual_host;
 
 pub use action::{Action, Forward, Target, WeightedTarget};
+pub use deadline::Deadline;
 pub(crate) use matcher::string_matches;
 
 use crate::ids::ClusterId;

@@ -2,6 +2,7 @@
 
 use super::{Action, CompiledRoute, RequestHead, RouteTable, Target};
 use crate::ids::ClusterId;
+use crate::model::Timeouts;
 use crate::model::{
     ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, Name, PathMatch,
     Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
@@ -345,10 +346,14 @@ fn weighted(weights: &[u32]) -> WeightedClusters {
 
 #[test]
 fn a_route_keeps_what_its_action_says() {
+    let timeouts = Timeouts::Response {
+        timeout: Some(Duration::from_secs(3)),
+        grpc: None,
+    };
     let forward = Route {
         action: RouteAction::Forward(RouteForward {
             target: RouteTarget::Cluster("c7".into()),
-            timeout: Some(Duration::from_secs(3)),
+            timeouts,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
         }),
         ..route("forward", prefix("/forward"))
@@ -374,7 +379,7 @@ fn a_route_keeps_what_its_action_says() {
         forward.target.clusters().collect::<Vec<_>>(),
         [ClusterId(7)]
     );
-    assert_eq!(forward.timeout, Some(Duration::from_secs(3)));
+    assert_eq!(forward.timeouts, timeouts);
     assert_eq!(forward.cluster_not_found, StatusCode::INTERNAL_SERVER_ERROR);
 
     let Some(Action::DirectResponse(direct)) = get(&table, "a", "/direct").map(|r| &r.action)

@@ -1,4 +1,6 @@
 //! The upstream side: making connections, keeping them, speaking on them.
 
 pub mod connect;
+pub mod exchange;
+pub mod http2;
 pub mod pool;

@@ -13,7 +13,9 @@ use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
+use crate::upstream::http2::Http2;
 use crate::worker::Worker;
+use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,19 +26,29 @@ use std::time::Instant;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// HTTP/1.1 connections of one worker to one endpoint of one cluster.
+/// Connections of one worker to one endpoint of one cluster.
 #[derive(Debug)]
 pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
+<<<<<<< HEAD
     cluster: Arc<ClusterInfo>,
+=======
+    pub(super) cluster: Arc<Cluster>,
+>>>>>>> main
     tls: Option<Arc<ClusterTls>>,
+    /// Those of HTTP/2. All below is of HTTP/1.1, but for the count of all.
+    pub(super) http2: Http2,
     idle: RefCell<Vec<Idle>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
+<<<<<<< HEAD
     used_at: Cell<Instant>,
     /// The configuration has no such endpoint any more.
     retired: Cell<bool>,
+=======
+    pub(super) used_at: Cell<Instant>,
+>>>>>>> main
 }
 
 #[derive(Debug)]
@@ -54,6 +66,27 @@ pub struct PooledConnection {
     pub local: SocketAddr,
     /// Requests that it served before this one.
     pub served: u32,
+    /// Who gets the connection where its upstream switches protocols.
+    pub heir: Heir,
+}
+
+/// Set by a request that asks to switch protocols.
+pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
+
+/// A connection that does not speak HTTP any more.
+pub struct Switched {
+    /// Its bytes in both directions.
+    pub io: Io,
+    /// What was read of it already.
+    pub read: Bytes,
+    /// Keeps it counted.
+    pub place: PoolPlace,
+}
+
+impl std::fmt::Debug for Switched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switched").finish_non_exhaustive()
+    }
 }
 
 impl Pool {
@@ -68,6 +101,7 @@ impl Pool {
             upstream,
             cluster,
             tls,
+            http2: Http2::default(),
             idle: RefCell::default(),
             open: Cell::new(0),
             waiters: RefCell::default(),
@@ -110,21 +144,28 @@ impl Pool {
                     return Ok(connection);
                 }
             }
-            let permit = match self.cluster.breaker.take(Resource::Connection) {
-                Some(permit) => permit,
-                None if self.open.get() == 0 => {
-                    self.cluster.breaker.take_over_limit(Resource::Connection)
-                }
-                None => {
-                    worker.stats.inc(self.cluster.series.cx_overflow);
-                    free = self.wait(worker).await?;
-                    continue;
-                }
+            let Some(permit) = self.permit(worker) else {
+                free = self.wait(worker).await?;
+                continue;
             };
             // Boxed: a request seldom makes a connection, and every open downstream holds the memory
             // of a request.
             return Box::pin(self.open(worker, permit)).await;
         }
+    }
+
+    /// A place for one more connection, where the circuit breaker has one.
+    pub(super) fn permit(&self, worker: &Worker) -> Option<Permit> {
+        let breaker = &self.cluster.breaker;
+        let permit = breaker.take(Resource::Connection);
+        if permit.is_some() {
+            return permit;
+        }
+        if self.open.get() == 0 {
+            return Some(breaker.take_over_limit(Resource::Connection));
+        }
+        worker.stats.inc(self.cluster.series.cx_overflow);
+        None
     }
 
     /// A connection of its own for one TCP stream.
@@ -144,7 +185,7 @@ impl Pool {
     }
 
     /// Make a connection and secure it.
-    async fn connection(
+    pub(super) async fn connection(
         &self,
         worker: &Rc<Worker>,
         permit: Permit,
@@ -213,16 +254,29 @@ impl Pool {
             .allow_obsolete_multiline_headers_in_responses(true)
             .handshake::<_, RequestBody>(Io::upstream(stream))
             .await;
-        let (sender, connection) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;
+        let (sender, mut connection) =
+            handshake.map_err(|_closed| Failure::ConnectionTermination)?;
+        let heir = Heir::default();
+        let wanted = Rc::clone(&heir);
         tokio::task::spawn_local(async move {
             // How it ended is the business of the request that was on it.
-            let _ended = connection.await;
-            drop(place);
+            let _ended = (&mut connection).await;
+            let Some(heir) = wanted.take() else {
+                return drop(place);
+            };
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            let switched = Switched {
+                io,
+                read: read_buf,
+                place,
+            };
+            let _gone = heir.send(switched);
         });
         Ok(PooledConnection {
             sender,
             local,
             served: 0,
+            heir,
         })
     }
 
@@ -256,16 +310,22 @@ impl Pool {
             let still = now.saturating_duration_since(idle.since);
             !idle.connection.sender.is_closed() && timeout.is_none_or(|t| still < t)
         });
+        if let Some(timeout) = timeout {
+            let is_over = |since| now.saturating_duration_since(since) >= timeout;
+            self.http2.close_where(is_over);
+        }
     }
 
     /// Close every idle connection.
     pub fn close_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.http2.close_where(|_since| true);
     }
 
     /// Whether it has no connection and no use since `before`.
     pub fn is_unused_since(&self, before: Instant) -> bool {
-        self.open.get() == 0 && self.waiters.borrow().is_empty() && self.used_at.get() < before
+        let waited_for = !self.waiters.borrow().is_empty() || self.http2.is_waited_for();
+        self.open.get() == 0 && !waited_for && self.used_at.get() < before
     }
 }
 
@@ -328,13 +388,17 @@ impl Drop for OpenConnection {
 }
 
 /// A connection of a pool, also while it is being made. Tells the pool when it is gone.
-struct PoolPlace {
+pub struct PoolPlace {
     pool: Rc<Pool>,
-    open: Option<OpenConnection>,
+    pub(super) open: Option<OpenConnection>,
 }
 
 impl PoolPlace {
-    fn take(pool: &Rc<Pool>) -> Self {
+    pub(super) fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn take(pool: &Rc<Pool>) -> Self {
         pool.open.set(pool.open.get() + 1);
         Self {
             pool: Rc::clone(pool),
@@ -349,6 +413,7 @@ impl Drop for PoolPlace {
         self.open = None;
         let pool = &self.pool;
         pool.open.set(pool.open.get() - 1);
+        pool.http2.wake_for_connection();
         while let Some(waiter) = pool.waiters.borrow_mut().pop_front() {
             if waiter.send(None).is_ok() {
                 break;

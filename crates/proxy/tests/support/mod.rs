@@ -9,16 +9,26 @@
     reason = "each test file uses a part of it, and a test that cannot go on fails"
 )]
 
+pub mod http2;
 pub mod tls;
 
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::{
+<<<<<<< HEAD
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
     HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Resources,
     Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
     ServerHeader, TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
+=======
+    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster,
+    ClusterKind, Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch,
+    ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
+    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteTarget, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
+    VirtualHost,
+>>>>>>> main
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -257,10 +267,15 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
             suppress_envoy_headers: false,
         }],
         access_log: vec![log],
+        codec: Codec::Auto,
+        http2: Http2Options::default(),
+        max_request_headers: 60 * 1024,
+        max_headers_count: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
+        upgrades: vec![],
         server_name: "envoy".into(),
         server_header: ServerHeader::Overwrite,
         generate_request_id: true,
@@ -280,7 +295,10 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
         },
         action: RouteAction::Forward(RouteForward {
             target: RouteTarget::Cluster(cluster.into()),
-            timeout: None,
+            timeouts: Timeouts::Response {
+                timeout: None,
+                grpc: None,
+            },
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
         }),
     }
@@ -299,6 +317,8 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         connect_timeout: Duration::from_secs(5),
         bind: BindConfig::default(),
         circuit_breakers: CircuitBreakers::default(),
+        protocol: UpstreamProtocol::Http1,
+        http2: Http2Options::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
         tls: None,

@@ -12,9 +12,14 @@ use envoy_types::pb::envoy::config::core::v3::{
     SocketAddress,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+};
 use envoy_types::pb::google::protobuf::UInt32Value;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy as PbLbPolicy};
-use shunt_proxy::model::{BindConfig, CircuitBreakers, Cluster, ClusterKind, LbPolicy};
+use shunt_proxy::model::{
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, Http2Options, LbPolicy, UpstreamProtocol,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -31,6 +36,8 @@ const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) = (
 
 /// What the HTTP options of a cluster say.
 struct HttpOptions {
+    protocol: UpstreamProtocol,
+    http2: Http2Options,
     idle_timeout: Option<Duration>,
     max_requests_per_connection: Option<u32>,
 }
@@ -67,6 +74,8 @@ impl Reader {
             connect_timeout,
             bind: bind?,
             circuit_breakers,
+            protocol: http.protocol,
+            http2: http.http2,
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
             tls: transports.of(None),
@@ -233,6 +242,11 @@ impl Reader {
         let Some(any) = http else {
             let common = cluster.common_http_protocol_options.take();
             let mut options = self.common_options(common, path);
+            if let Some(http2) = cluster.http2_protocol_options.take() {
+                let at = path.field("http2_protocol_options");
+                options.http2 = self.http2_options(Some(http2), &at);
+                options.protocol = UpstreamProtocol::Http2;
+            }
             let own = limit(cluster.max_requests_per_connection);
             options.max_requests_per_connection = options.max_requests_per_connection.or(own);
             return options;
@@ -242,18 +256,50 @@ impl Reader {
             self.misplaced(Some(&any), HTTP_OPTIONS, &at);
         }
         let options: HttpProtocolOptions = self.extension(&any, &at).unwrap_or_default();
-        if options.upstream_protocol_options.is_none() {
-            let message = "it needs explicit_http_config with http_protocol_options";
-            self.report.invalid(&at, message);
+        let mut read = self.common_options(options.common_http_protocol_options, &at);
+        let http2 = match options.upstream_protocol_options {
+            Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) => {
+                match config.protocol_config {
+                    Some(ProtocolConfig::Http2ProtocolOptions(http2)) => {
+                        read.protocol = UpstreamProtocol::Http2;
+                        Some(("explicit_http_config", http2))
+                    }
+                    _ => None,
+                }
+            }
+            Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
+                read.protocol = UpstreamProtocol::Downstream;
+                let http2 = config.http2_protocol_options;
+                http2.map(|http2| ("use_downstream_protocol_config", http2))
+            }
+            // Refused by the coverage.
+            Some(_) => None,
+            None => {
+                let message = "it needs explicit_http_config or use_downstream_protocol_config";
+                self.report.invalid(&at, message);
+                None
+            }
+        };
+        if let Some((config, http2)) = http2 {
+            let at = at.field(config);
+            let at = at.field("http2_protocol_options");
+            read.http2 = self.http2_options(Some(http2), &at);
         }
-        self.common_options(options.common_http_protocol_options, &at)
+        read
     }
 
     /// The `common_http_protocol_options` of the message at `path`.
     fn common_options(&mut self, common: Option<CommonOptions>, path: &Path<'_>) -> HttpOptions {
         let path = path.field("common_http_protocol_options");
         let common = common.unwrap_or_default();
+        if common.max_headers_count.is_some() {
+            let message = "known to Envoy, not implemented by Shunt for upstream connections yet";
+            self.report
+                .refused(&path.field("max_headers_count"), message);
+        }
         HttpOptions {
+            protocol: UpstreamProtocol::Http1,
+            http2: Http2Options::default(),
             idle_timeout: self.timeout(
                 common.idle_timeout,
                 IDLE_TIMEOUT,

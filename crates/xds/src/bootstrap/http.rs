@@ -11,7 +11,11 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
+<<<<<<< HEAD
     ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, RouteSource,
+=======
+    ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, Name,
+>>>>>>> main
     ServerHeader,
 };
 use std::time::Duration;
@@ -20,6 +24,10 @@ use std::time::Duration;
 const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Envoy's default of `delayed_close_timeout`.
 const DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Envoy's default of `max_request_headers_kb`.
+const HEADERS_KB: u32 = 60;
+/// Envoy's default of `max_headers_count`.
+const HEADERS_COUNT: u32 = 100;
 /// Envoy's default of `server_name`.
 const SERVER_NAME: &str = "envoy";
 
@@ -43,10 +51,20 @@ impl Reader {
             ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
         };
         let details = manager.set_current_client_cert_details.unwrap_or_default();
-        if !matches!(manager.codec_type(), CodecType::Auto | CodecType::Http1) {
-            let message = "only AUTO and HTTP1 are implemented by Shunt yet";
-            self.report.refused(&path.field("codec_type"), message);
-        }
+        let codec = match manager.codec_type() {
+            CodecType::Auto => Codec::Auto,
+            CodecType::Http1 => Codec::Http1,
+            CodecType::Http2 => Codec::Http2,
+            CodecType::Http3 => {
+                let message = "HTTP3 is not implemented by Shunt yet; AUTO, HTTP1 and HTTP2 are";
+                self.report.refused(&path.field("codec_type"), message);
+                Codec::Auto
+            }
+        };
+        let at = path.field("http2_protocol_options");
+        let http2 = self.http2_options(manager.http2_protocol_options, &at);
+        let at = path.field("max_request_headers_kb");
+        let headers_kb = self.number(manager.max_request_headers_kb, HEADERS_KB, 1..=8192, &at);
         let stat_prefix = self.name(manager.stat_prefix, &path.field("stat_prefix"));
         let route_config = match manager.route_specifier {
             Some(RouteSpecifier::RouteConfig(config)) => self
@@ -86,6 +104,13 @@ impl Reader {
                 "known to Envoy, not implemented by Shunt for downstream connections yet",
             );
         }
+        let at_count = at.field("max_headers_count");
+        let count = self.number(
+            common.max_headers_count,
+            HEADERS_COUNT,
+            1..=u32::MAX,
+            &at_count,
+        );
         let idle_timeout =
             self.timeout(common.idle_timeout, IDLE_TIMEOUT, &at.field("idle_timeout"));
         if let Some(extension) = manager.request_id_extension {
@@ -96,6 +121,8 @@ impl Reader {
                 self.misplaced(any.as_ref(), "UuidRequestIdConfig", &path);
             }
         }
+        let at = path.field("upgrade_configs");
+        let upgrades = self.upgrades(manager.upgrade_configs, &at);
         let server_name = match manager.server_name.as_str() {
             "" => SERVER_NAME.into(),
             name => name.into(),
@@ -105,10 +132,15 @@ impl Reader {
             route_config: route_config?,
             http_filters: http_filters?,
             access_log,
+            codec,
+            http2,
+            max_request_headers: headers_kb as usize * 1024,
+            max_headers_count: count as usize,
             idle_timeout,
             stream_idle_timeout,
             request_headers_timeout,
             delayed_close_timeout,
+            upgrades,
             server_name,
             server_header,
             generate_request_id: true_unless(manager.generate_request_id),
@@ -122,6 +154,7 @@ impl Reader {
         })
     }
 
+<<<<<<< HEAD
     /// Routes that are in a file.
     fn rds(&mut self, rds: pb::Rds, path: &Path<'_>) -> Option<RouteSource> {
         let name = self.name(rds.route_config_name, &path.field("route_config_name"));
@@ -134,6 +167,33 @@ impl Reader {
         let name = name?;
         self.want(&name, source);
         Some(RouteSource::Named(name))
+=======
+    /// Protocols that a connection may switch to.
+    fn upgrades(
+        &mut self,
+        configs: Vec<pb::http_connection_manager::UpgradeConfig>,
+        path: &Path<'_>,
+    ) -> Vec<Name> {
+        let mut upgrades: Vec<Name> = Vec::with_capacity(configs.len());
+        for (i, config) in configs.into_iter().enumerate() {
+            let at = path.index(i);
+            let at = at.field("upgrade_type");
+            let name: Name = config.upgrade_type.to_ascii_lowercase().into();
+            if name.is_empty() {
+                self.report
+                    .invalid(&at, "it is required and must not be empty");
+            } else if name.starts_with("connect") {
+                let message = "CONNECT is not implemented by Shunt yet; websocket and others are";
+                self.report.refused(&at, message);
+            } else if upgrades.contains(&name) {
+                self.report
+                    .invalid(&at, "it is there already; keep one of them");
+            } else if true_unless(config.enabled) {
+                upgrades.push(name);
+            }
+        }
+        upgrades
+>>>>>>> main
     }
 
     /// The filters of a manager: those before the router are yet to come.

@@ -6,8 +6,8 @@ use ::http::StatusCode;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
 use shunt_proxy::model::{
-    ClusterWeight, DirectResponse, Name, Route, RouteAction, RouteForward, RouteTarget,
-    WeightedClusters,
+    ClusterWeight, DirectResponse, GrpcTimeouts, Name, Route, RouteAction, RouteForward,
+    RouteTarget, Timeouts, WeightedClusters,
 };
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ impl Reader {
             ClusterNotFoundResponseCode::NotFound => StatusCode::NOT_FOUND,
             ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        let timeouts = self.timeouts(&action, path);
         let target = match action.cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => self
                 .route_cluster(name, scope, &path.field("cluster"))
@@ -74,12 +75,34 @@ impl Reader {
                 None
             }
         };
-        let timeout = self.timeout(action.timeout, ROUTE_TIMEOUT, &path.field("timeout"));
         Some(RouteForward {
             target: target?,
-            timeout,
+            timeouts,
             cluster_not_found,
         })
+    }
+
+    /// How long a request may take.
+    #[expect(deprecated, reason = "Istio sends max_grpc_timeout")]
+    fn timeouts(&mut self, action: &pb::RouteAction, path: &Path<'_>) -> Timeouts {
+        let some = |time: Duration| (!time.is_zero()).then_some(time);
+        let timeout = self.timeout(action.timeout, ROUTE_TIMEOUT, &path.field("timeout"));
+        let max = self.duration(action.max_grpc_timeout, &path.field("max_grpc_timeout"));
+        let max = max.map(|max| GrpcTimeouts { max: some(max) });
+        let Some(stream) = &action.max_stream_duration else {
+            return Timeouts::Response { timeout, grpc: max };
+        };
+        let path = path.field("max_stream_duration");
+        let at = path.field("grpc_timeout_header_max");
+        let max = self.duration(stream.grpc_timeout_header_max, &at);
+        let duration = self.duration(
+            stream.max_stream_duration,
+            &path.field("max_stream_duration"),
+        );
+        Timeouts::Stream {
+            duration: duration.and_then(some),
+            grpc: max.map(|max| GrpcTimeouts { max: some(max) }),
+        }
     }
 
     /// The name of a cluster, which need not exist where the configuration says so.

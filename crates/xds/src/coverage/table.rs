@@ -14,6 +14,9 @@ const NO_RETRIES: Verdict = Inert("nothing is retried yet: `retry_policy` is ref
 const FOR_OTHERS: Verdict = Inert("only filters and tools that Shunt does not have read it");
 const NAMED_BY_TYPE: Verdict = Inert("the type of `typed_config` says which extension it is");
 const STATIC_NAMES: Verdict = Inert("Shunt's metrics have their own names and labels");
+const STREAM_ERROR: Verdict = Inert("a message that is wrong always ends its own stream alone");
+const ANSWERED: Verdict =
+    Inert("no frame is read before the answers to earlier ones are on their way");
 const BOUNDED: Verdict =
     Inert("Shunt reads no more than it can pass on, so its buffers are bounded without it");
 
@@ -153,10 +156,7 @@ const TABLE: &[Coverage] = &[
     Coverage {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         fields: &[
-            (
-                "codec_type",
-                Partly("`AUTO` and `HTTP1`; both speak HTTP/1"),
-            ),
+            ("codec_type", Partly("`AUTO`, `HTTP1`, `HTTP2`")),
             ("stat_prefix", Implemented),
             ("route_config", Implemented),
             ("rds", Implemented),
@@ -164,6 +164,8 @@ const TABLE: &[Coverage] = &[
             ("access_log", Implemented),
             ("common_http_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+            ("upgrade_configs", Implemented),
             ("stream_idle_timeout", Implemented),
             ("server_name", Implemented),
             ("server_header_transformation", Implemented),
@@ -178,7 +180,8 @@ const TABLE: &[Coverage] = &[
             ("request_timeout", Only("0s")),
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
-            ("max_request_headers_kb", Only("60")),
+            ("max_request_headers_kb", Implemented),
+            ("stream_error_on_invalid_http_message", STREAM_ERROR),
         ],
     },
     Coverage {
@@ -196,6 +199,18 @@ const TABLE: &[Coverage] = &[
             ("dns", Implemented),
             ("cert", Only("false")),
             ("chain", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        fields: &[
+            (
+                "upgrade_type",
+                Partly(
+                    "not `CONNECT`; between HTTP/1.1 on both sides, elsewhere it is answered with 403",
+                ),
+            ),
+            ("enabled", Implemented),
         ],
     },
     Coverage {
@@ -225,8 +240,79 @@ const TABLE: &[Coverage] = &[
         fields: &[
             ("idle_timeout", Implemented),
             (
+                "max_headers_count",
+                Partly("of a listener; not of a cluster"),
+            ),
+            (
                 "max_requests_per_connection",
                 Partly("of a cluster; not of a listener"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.Http2ProtocolOptions",
+        fields: &[
+            ("hpack_table_size", Implemented),
+            ("max_concurrent_streams", Implemented),
+            ("initial_stream_window_size", Implemented),
+            ("initial_connection_window_size", Implemented),
+            ("connection_keepalive", Implemented),
+            (
+                "stream_reset_burst",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            (
+                "stream_reset_rate",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            ("allow_connect", Only("false")),
+            ("allow_metadata", Only("false")),
+            ("disallow_obs_text", Only("false")),
+            ("max_outbound_frames", ANSWERED),
+            ("max_outbound_control_frames", ANSWERED),
+            (
+                "max_consecutive_inbound_frames_with_empty_payload",
+                Inert("the codec ends a connection that sends many small or empty frames"),
+            ),
+            (
+                "max_inbound_priority_frames_per_stream",
+                Inert("a priority is read and forgotten"),
+            ),
+            (
+                "max_inbound_window_update_frames_per_data_frame_sent",
+                Inert("a window is a number, whatever it is made of"),
+            ),
+            ("stream_error_on_invalid_http_messaging", STREAM_ERROR),
+            (
+                "override_stream_error_on_invalid_http_message",
+                STREAM_ERROR,
+            ),
+            (
+                "use_oghttp2_codec",
+                Inert("it chooses between codecs of Envoy"),
+            ),
+            (
+                "enable_huffman_encoding",
+                Inert("Shunt always encodes headers so"),
+            ),
+            (
+                "max_metadata_size",
+                Inert("frames of METADATA are ignored, as RFC 9113 wants"),
+            ),
+            (
+                "max_header_field_size_kb",
+                Inert("a header may be as large as all of them together"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.KeepaliveSettings",
+        fields: &[
+            ("interval", Implemented),
+            ("timeout", Implemented),
+            (
+                "interval_jitter",
+                Partly("0; 15 percent where it is missing"),
             ),
         ],
     },
@@ -332,12 +418,16 @@ const TABLE: &[Coverage] = &[
             ("timeout", Implemented),
             ("cluster_not_found_response_code", Implemented),
             ("max_stream_duration", Implemented),
+            ("max_grpc_timeout", Implemented),
             ("auto_host_rewrite", Only("false")),
         ],
     },
     Coverage {
         message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
-        fields: &[("max_stream_duration", Only("0s"))],
+        fields: &[
+            ("max_stream_duration", Implemented),
+            ("grpc_timeout_header_max", Implemented),
+        ],
     },
     Coverage {
         message: "envoy.config.route.v3.WeightedCluster",
@@ -389,6 +479,7 @@ const TABLE: &[Coverage] = &[
                 Partly("`HttpProtocolOptions`"),
             ),
             ("common_http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
             ("max_requests_per_connection", Implemented),
             ("transport_socket", Implemented),
@@ -474,20 +565,23 @@ const TABLE: &[Coverage] = &[
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         fields: &[
             ("common_http_protocol_options", Implemented),
-            ("explicit_http_config", Partly("`http_protocol_options`")),
-            (
-                "use_downstream_protocol_config",
-                Partly("`http_protocol_options`: downstream speaks HTTP/1 only"),
-            ),
+            ("explicit_http_config", Implemented),
+            ("use_downstream_protocol_config", Implemented),
         ],
     },
     Coverage {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
-        fields: &[("http_protocol_options", Implemented)],
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
     },
     Coverage {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
-        fields: &[("http_protocol_options", Implemented)],
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
     },
     // Endpoints.
     Coverage {

@@ -16,6 +16,30 @@ fn contradictions_are_told_with_their_path() {
     check(&[
         case(
             (
+                "stat_prefix: web",
+                "stat_prefix: web\n          http2_protocol_options: { initial_stream_window_size: 65534 }",
+            ),
+            (HCM, ".http2_protocol_options.initial_stream_window_size"),
+            "65534 is outside of 65535 to 2147483647",
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          http2_protocol_options: { connection_keepalive: { interval: 10s } }",
+            ),
+            (HCM, ".http2_protocol_options.connection_keepalive.timeout"),
+            "it is required",
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          max_request_headers_kb: 8193",
+            ),
+            (HCM, ".max_request_headers_kb"),
+            "8193 is outside of 1 to 8192",
+        ),
+        case(
+            (
                 "          cluster: app\n",
                 "          cluster: app\n          access_log: [ { name: a, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog, log_format: { text_format_source: { inline_string: \"%FROBNICATE%\" } } } } ]\n",
             ),

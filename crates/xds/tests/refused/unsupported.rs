@@ -73,14 +73,6 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    http2_protocol_options: {}\n",
-            ),
-            (CLUSTER, ".http2_protocol_options"),
-            NOT_YET,
-        ),
-        case(
-            (
-                "  - name: app\n",
                 "  - name: app\n    transport_socket: { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext } }\n",
             ),
             (CLUSTER, ".transport_socket.typed_config"),
@@ -97,11 +89,11 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }\n",
+                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, auto_config: {} } }\n",
             ),
             (
                 CLUSTER,
-                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].explicit_http_config.http2_protocol_options",
+                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config",
             ),
             NOT_YET,
         ),
@@ -151,18 +143,26 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          codec_type: HTTP2",
+                "stat_prefix: web\n          http2_protocol_options: { allow_connect: true }",
             ),
-            (HCM, ".codec_type"),
-            "AUTO and HTTP1",
+            (HCM, ".http2_protocol_options.allow_connect"),
+            NOT_YET,
         ),
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: websocket } ]",
+                "stat_prefix: web\n          codec_type: HTTP3",
             ),
-            (HCM, ".upgrade_configs"),
-            NOT_YET,
+            (HCM, ".codec_type"),
+            "AUTO, HTTP1 and HTTP2 are",
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT } ]",
+            ),
+            (HCM, ".upgrade_configs[0].upgrade_type"),
+            "websocket and others are",
         ),
         case(
             (

@@ -9,19 +9,22 @@ use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
-use crate::http::body::{Download, Lease, RequestBody};
+use crate::http::body::{Cut, Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::headers;
+use crate::http::source::Source;
 use crate::observe::outcome::Outcome;
-use crate::route::Forward;
+use crate::route::{Deadline, Forward};
+use crate::upstream::exchange::exchange;
 use crate::worker::Worker;
+use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The router filter for one request.
@@ -47,6 +50,8 @@ impl Router<'_> {
             connection,
             outcome,
             upload,
+            is_grpc,
+            served,
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
@@ -61,28 +66,41 @@ impl Router<'_> {
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
 
         // Attempts, within the route's timeout
-        self.announce_timeout(request);
+        let over = forward.deadline(request.headers(), *is_grpc);
+        self.announce_timeout(request, over);
         let started = worker.clock.now();
         let mut deadline = None;
         let exchanged = {
             let destination = connection.destination;
-            let mut attempts = pin!(attempts(worker, &cluster, destination, request, outcome));
+            let scheme = connection.scheme();
+            let mut attempts = pin!(attempts(
+                worker,
+                &cluster,
+                destination,
+                scheme,
+                request,
+                outcome
+            ));
             poll_fn(|cx| {
                 if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
                     return Poll::Ready(exchanged);
                 }
                 let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
-                if connection.tracked.kicked() == Some(Kick::Idle) {
+                if served.tracked.kicked() == Some(Kick::Idle) {
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let Some(timeout) = forward.timeout else {
-                    return Poll::Pending;
+                let (timeout, failure) = match over {
+                    Some(Deadline::Response(timeout)) if request_complete => {
+                        (timeout, Failure::ResponseTimeout)
+                    }
+                    Some(Deadline::Stream(duration)) => (duration, Failure::MaxDuration),
+                    _ => return Poll::Pending,
                 };
-                if request_complete && sleep(&mut deadline, worker, timeout).poll(cx).is_ready() {
+                std::task::ready!(sleep(&mut deadline, worker, timeout).poll(cx));
+                if matches!(over, Some(Deadline::Response(_))) {
                     worker.stats.inc(cluster.config.series.rq_timeout);
-                    return Poll::Ready(Err(Failure::ResponseTimeout));
                 }
-                Poll::Pending
+                Poll::Ready(Err(failure))
             })
             .await
         };
@@ -107,6 +125,14 @@ impl Router<'_> {
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
+        if let Lease::Switched(upstream) = lease {
+            let protocol = head.headers.get(UPGRADE).cloned();
+            headers::strip_hop_by_hop(&mut head.headers);
+            if let Some(protocol) = protocol {
+                headers::ask_for_upgrade(&mut head.headers, protocol);
+            }
+            return Ok(Answer::Switched(head, upstream, active));
+        }
         headers::strip_hop_by_hop(&mut head.headers);
         // Time that passed before the request had come is not the upstream's.
         let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
@@ -118,13 +144,17 @@ impl Router<'_> {
             incoming,
             lease: Some(lease),
             deadline,
+            cut: match over {
+                Some(Deadline::Stream(_)) => Cut::Duration,
+                _ => Cut::Timeout,
+            },
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>) {
-        if let Some(timeout) = self.forward.timeout
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Option<Deadline>) {
+        if let Some(Deadline::Response(timeout)) = over
             && !self.suppress_envoy_headers
         {
             let timeout = headers::millis(timeout).into();
@@ -135,7 +165,7 @@ impl Router<'_> {
     }
 }
 
-/// The timer of a request: made when its whole body has been sent.
+/// The timer of a request: made when its time begins.
 fn sleep<'a>(
     deadline: &'a mut Option<Pin<Box<Sleep>>>,
     worker: &Worker,
@@ -148,7 +178,7 @@ fn sleep<'a>(
 }
 
 struct Exchanged {
-    response: Response<Incoming>,
+    response: Response<Source>,
     lease: Lease,
     active: ActiveRequest,
 }
@@ -158,6 +188,7 @@ async fn attempts(
     worker: &Rc<Worker>,
     cluster: &Rc<WorkerCluster>,
     destination: Destination,
+    scheme: &'static str,
     request: &mut Request<RequestBody>,
     outcome: &mut Outcome,
 ) -> Result<Exchanged, Failure> {
@@ -166,13 +197,47 @@ async fn attempts(
         // Endpoint
         let pool = cluster.pick(worker, destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
+        let switches = request.headers().contains_key(UPGRADE);
+        if cluster.config.speaks_http2(outcome.protocol) {
+            if switches {
+                return Err(Failure::UpgradeFailed);
+            }
+            let (place, sender) = pool.stream(worker).await?;
+            outcome.upstream_local = Some(place.local());
+            active.sent();
+            let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
+            // Boxed: an exchange of HTTP/1 does not hold the memory of it.
+            let exchanged = Box::pin(exchange(place, sender, taken, scheme)).await?;
+            let (response, lease) = (exchanged.0, Lease::Http2(exchanged.1));
+            return Ok(Exchanged {
+                response,
+                lease,
+                active,
+            });
+        }
         // Connection
         let mut connection = pool.checkout(worker).await?;
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
+        if matches!(request.body(), RequestBody::Empty) {
+            headers::announce_no_body(request);
+        }
+        let (heir, switched) = oneshot::channel();
+        if switches {
+            connection.heir.replace(Some(heir));
+        }
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
+            Ok(response) if switches && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let switched = switched.await;
+                let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
+                return Ok(Exchanged {
+                    response: response.map(Source::Http1),
+                    lease: Lease::Switched(Box::new(switched)),
+                    active,
+                });
+            }
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -181,9 +246,10 @@ async fn attempts(
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
+                connection.heir.take();
                 return Ok(Exchanged {
-                    response,
-                    lease: Lease { connection, pool },
+                    response: response.map(Source::Http1),
+                    lease: Lease::Http1 { connection, pool },
                     active,
                 });
             }

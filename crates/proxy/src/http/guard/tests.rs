@@ -1,9 +1,15 @@
 use super::*;
 use proptest::prelude::*;
 
+const LIMITS: HeadLimits = HeadLimits {
+    bytes: 60 * 1024,
+    count: MAX_HEADERS,
+};
+const MAX_HEADERS: usize = 100;
+
 /// What becomes of bytes that come at once.
 fn at_once(bytes: &[u8]) -> (usize, Option<Refusal>, u64) {
-    let mut guard = Guard::default();
+    let mut guard = Guard::new(LIMITS, true);
     let (length, refused) = guard.scan(bytes);
     (length, refused, guard.heads())
 }
@@ -13,7 +19,7 @@ fn in_pieces(
     bytes: &[u8],
     sizes: impl IntoIterator<Item = usize>,
 ) -> (usize, Option<Refusal>, u64) {
-    let mut guard = Guard::default();
+    let mut guard = Guard::new(LIMITS, true);
     let (mut held, mut admitted, mut rest) = (Vec::new(), 0, bytes);
     for size in sizes {
         let (piece, behind) = rest.split_at(size.min(rest.len()));
@@ -31,6 +37,29 @@ fn in_pieces(
 
 fn post(headers: &str, body: &str) -> String {
     format!("POST / HTTP/1.1\r\nhost: a\r\n{headers}\r\n{body}")
+}
+
+#[test]
+fn the_preface_of_http2_is_told_apart_before_anything_else_and_only_where_it_is_allowed() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for length in 0..16 {
+        assert_eq!(at_once(&preface[..length]), (0, None, 0), "{length}");
+    }
+    for length in 16..preface.len() {
+        let found = at_once(&preface[..length]);
+        assert_eq!(found, (0, Some(Refusal::Http2), 0), "{length}");
+    }
+    let (_, refused) = Guard::new(LIMITS, false).scan(preface);
+    assert_eq!(refused, Some(Refusal::Malformed));
+    for before in ["\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        let bytes = [before.as_bytes(), preface].concat();
+        let (length, refused, _) = at_once(&bytes);
+        assert_eq!((length, refused), (before.len(), Some(Refusal::Malformed)));
+        // The same in two reads.
+        let mut guard = Guard::new(LIMITS, true);
+        assert_eq!(guard.scan(before.as_bytes()), (before.len(), None));
+        assert_eq!(guard.scan(preface), (0, Some(Refusal::Malformed)));
+    }
 }
 
 #[test]
@@ -148,7 +177,7 @@ fn chunks_that_two_servers_could_end_differently_are_refused() {
 
 #[test]
 fn heads_trailers_and_size_lines_are_bounded_before_they_are_whole() {
-    let long = "y".repeat(MAX_HEADERS_BYTES);
+    let long = "y".repeat(LIMITS.bytes);
     let header = post(&format!("x: {long}"), "");
     assert_eq!(at_once(header.as_bytes()), (0, Some(Refusal::TooLarge), 0));
     let target = format!("GET /{long}");
@@ -205,7 +234,7 @@ proptest! {
         elements in proptest::collection::vec(element(), 1..12),
     ) {
         let bytes = elements.concat().into_bytes();
-        let mut guard = Guard::default();
+        let mut guard = Guard::new(LIMITS, true);
         let mut end = 0;
         while end < bytes.len() && guard.heads() == 0 {
             match guard.step(&bytes[end..]) {

@@ -23,6 +23,8 @@ pub struct ClientTls {
     bytes: Arc<ClientConfig>,
     /// Offers what is configured, else HTTP/1.1.
     http1: Arc<ClientConfig>,
+    /// Offers what is configured, else HTTP/2.
+    http2: Arc<ClientConfig>,
     sni: Option<ServerName<'static>>,
 }
 
@@ -33,6 +35,8 @@ pub enum Purpose {
     Bytes,
     /// HTTP/1.1.
     Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl ClientTls {
@@ -62,13 +66,18 @@ impl ClientTls {
         } else {
             Resumption::disabled()
         };
-        let mut http1 = bytes.clone();
-        if http1.alpn_protocols.is_empty() {
-            http1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        }
+        let or_else = |protocol: &[u8]| {
+            let mut config = bytes.clone();
+            if config.alpn_protocols.is_empty() {
+                config.alpn_protocols = vec![protocol.to_vec()];
+            }
+            Arc::new(config)
+        };
+        let (http1, http2) = (or_else(b"http/1.1"), or_else(b"h2"));
         Ok(Self {
             bytes: Arc::new(bytes),
-            http1: Arc::new(http1),
+            http1,
+            http2,
             sni: config.sni.clone(),
         })
     }
@@ -87,6 +96,7 @@ impl ClientTls {
         let config = match purpose {
             Purpose::Bytes => &self.bytes,
             Purpose::Http1 => &self.http1,
+            Purpose::Http2 => &self.http2,
         };
         // An address is never sent as a server name (RFC 6066 §3).
         let address = || ServerName::from(upstream.0.ip());

@@ -1,0 +1,228 @@
+//! HTTP/1 from downstream: hyper behind the guard, one request after another.
+
+use crate::connection::{InRequest, Kick};
+use crate::error::{Failure, Reply};
+use crate::http::MAX_HEAD_BYTES;
+use crate::http::body::RequestBody;
+use crate::http::connection_manager::{HttpConnection, handle};
+use crate::http::date;
+use crate::http::guard::{Guard, Refusal};
+use crate::http::guarded::GuardedIo;
+use crate::http::headers::{self, Upgrade};
+use crate::http::source::Source;
+use crate::model::{Name, ServerHeader};
+use crate::observe::flags::Flags;
+use crate::transport::io::Io;
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Uri, Version, response};
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// Bytes beside the headers that the codec's buffer must have room for: the first line's rest, and
+/// what was read beyond the head.
+const HEAD_RESERVE: usize = 4 * 1024;
+
+/// Headers for which the codec has room without being told.
+const CODEC_HEADERS: usize = 100;
+
+/// What a connection turned out to be that began with HTTP/2's preface: its bytes in both
+/// directions, and those that were read already.
+pub type Preface = (Io, Bytes);
+
+/// Serve a connection until it ends, or until it turns out to speak HTTP/2 where that is allowed.
+pub async fn serve(
+    io: Io,
+    connection: &Rc<HttpConnection>,
+    http2_is_allowed: bool,
+) -> Option<Preface> {
+    let worker = Rc::clone(&connection.worker);
+    let tracked = Rc::clone(&connection.tracked);
+    let chain = &connection.chain;
+    let service = service_fn(|request: Request<Incoming>| {
+        let connection = Rc::clone(connection);
+        let served = InRequest::begin(Rc::clone(&connection.tracked), &connection.worker);
+        let request = request.map(Source::Http1);
+        async { Ok::<_, Infallible>(handle(connection, served, request).await) }
+    });
+    let guard = Guard::new(chain.head_limits, http2_is_allowed);
+    let io = GuardedIo::new(io, guard, Rc::clone(&tracked), Rc::clone(&worker));
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD_BYTES.max(chain.head_limits.bytes + HEAD_RESERVE));
+    if chain.head_limits.count > CODEC_HEADERS {
+        builder.max_headers(chain.head_limits.count);
+    }
+    let mut served = builder.serve_connection(io, service);
+    let ended = poll_fn(|cx| {
+        worker.clock.tick();
+        tracked.register(cx.waker());
+        match (tracked.kicked(), tracked.in_request()) {
+            (Some(Kick::DrainEnd), true) => {
+                // The request in hand is cut: its record says so, and so does a reset.
+                tracked.break_off();
+                return Poll::Ready(Ok(()));
+            }
+            (Some(_), false) => {
+                Pin::new(&mut served).graceful_shutdown();
+                // Pending: what is left of the last answer cannot be written.
+                return Poll::Ready(match Pin::new(&mut served).poll(cx) {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => Ok(()),
+                });
+            }
+            // The request sees an idle timeout itself and answers it.
+            (Some(Kick::Idle | Kick::SlowHead), true) | (None, _) => {}
+        }
+        Pin::new(&mut served).poll(cx)
+    })
+    .await;
+    let parts = served.into_parts();
+    let mut io = parts.io;
+    if let Some(tunnel) = connection.tunnel.take() {
+        let (io, unread) = io.into_unread();
+        let read = [&parts.read_buf[..], &unread].concat();
+        Box::pin(tunnel.run(io, read.into())).await;
+        return None;
+    }
+    let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
+        Some(Kick::SlowHead) => Some(Refusal::SlowHead),
+        Some(Kick::Idle) => Some(Refusal::IdleHead),
+        Some(Kick::DrainEnd) | None => io.refused_head(),
+    };
+    if refused == Some(Refusal::Http2) {
+        return Some(io.into_unread());
+    }
+    if let Some(refusal) = refused.filter(|_| !tracked.is_broken()) {
+        let answer = refuse(connection, refusal);
+        let _gone = io.write_all(&answer).await;
+        tracked.leave_unread();
+    } else if let Err(error) = ended
+        && error.is_parse()
+    {
+        // The guard is stricter than the codec, so this is for what neither foresaw.
+        refuse(connection, Refusal::Malformed);
+    }
+    let linger = chain.delayed_close_timeout;
+    io.finish(linger.filter(|_| tracked.is_unread())).await;
+    None
+}
+
+/// The record of bytes that are no request, and what they are answered with.
+fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
+    let HttpConnection {
+        worker,
+        chain,
+        downstream,
+        destination,
+        tls,
+        ..
+    } = &**connection;
+    let Reply {
+        status,
+        flags,
+        details,
+        body,
+    } = refusal.reply();
+    if flags.contains(Flags::DPE) {
+        worker.stats.inc(chain.series.cx_protocol_error);
+    }
+    let mut outcome = worker.record(&chain.log, *downstream, *destination);
+    outcome.tls.clone_from(tls);
+    outcome.flags |= flags;
+    outcome.status = Some(status);
+    outcome.details = Cow::Borrowed(details);
+    outcome.bytes_sent = body.len() as u64;
+    let mut answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
+    if !body.is_empty() {
+        answer.push_str("content-type: text/plain\r\n");
+    }
+    let mut answer = answer.into_bytes();
+    answer.extend([b"date: ", date::now().as_bytes(), b"\r\n"].concat());
+    if chain.server_header != ServerHeader::PassThrough {
+        answer.extend([b"server: ", chain.server_name.as_bytes(), b"\r\n"].concat());
+    }
+    answer.extend([b"connection: close\r\n\r\n", body.as_bytes()].concat());
+    answer
+}
+
+/// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
+/// exactly one `host`.
+pub(in crate::http) fn admit(
+    request: &mut Request<RequestBody>,
+    upgrades: &[Name],
+) -> Result<(), Failure> {
+    if request.version() < Version::HTTP_11 {
+        return Err(Failure::Http10);
+    }
+    if *request.method() == Method::CONNECT {
+        return Err(Failure::ConnectRefused);
+    }
+    if headers::requested_upgrade(request.headers()) == Upgrade::Other {
+        let asked = request.headers().get(UPGRADE).map(HeaderValue::as_bytes);
+        let is_asked =
+            |known: &Name| asked.is_some_and(|a| a.eq_ignore_ascii_case(known.as_bytes()));
+        // Where a body is to come, nobody could tell it from what is sent after the switch.
+        let bare = matches!(request.body(), RequestBody::Empty);
+        if !bare || !upgrades.iter().any(is_asked) {
+            return Err(Failure::UpgradeFailed);
+        }
+    }
+    headers::check_connection(request.headers())?;
+    let bad_request = |details| Failure::BadRequest { details };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad_request("http1.duplicate_host"));
+    }
+    // RFC 9112 §3.2.2: the authority of an absolute form replaces the host.
+    if let Some(authority) = request.uri().authority() {
+        let authority = authority.as_str();
+        let (_user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let host = HeaderValue::from_str(host);
+        let host = host.map_err(|_bad| bad_request("http1.invalid_host"))?;
+        let path = request.uri().path_and_query().cloned();
+        let path = match path {
+            Some(path) if path.as_str().starts_with('/') => path,
+            // RFC 9112 §3.2.1: an empty path is `/`, also before a query.
+            Some(query) => {
+                let path = PathAndQuery::try_from(format!("/{}", query.as_str()));
+                path.unwrap_or_else(|_bad| PathAndQuery::from_static("/"))
+            }
+            None => PathAndQuery::from_static("/"),
+        };
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(path);
+        return Ok(());
+    }
+    match host {
+        None => Err(Failure::MissingHost),
+        Some(host) if headers::is_authority(host) => Ok(()),
+        Some(_) => Err(bad_request("http1.invalid_host")),
+    }
+}
+
+/// Bring the head of an answer into the form of this version.
+pub(in crate::http) fn complete(head: &mut response::Parts, closing: bool) {
+    // Whatever the upstream spoke: in HTTP/1.0 an answer without a length could only end with the
+    // connection, as one that broke off does.
+    head.version = Version::HTTP_11;
+    // The reason is the status's own; what the upstream called it is not passed on.
+    head.extensions.remove::<ReasonPhrase>();
+    if head.status.canonical_reason().is_none() {
+        head.extensions
+            .insert(ReasonPhrase::from_static(b"Unknown"));
+    }
+    if closing {
+        let close = HeaderValue::from_static("close");
+        head.headers.insert(CONNECTION, close);
+    }
+}

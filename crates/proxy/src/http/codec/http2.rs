@@ -1,0 +1,418 @@
+//! HTTP/2 from downstream: many requests at once, each on a stream and a task of its own.
+
+use super::keepalive::Keepalive;
+use super::pump::{Pumped, pump};
+use super::resets::Resets;
+use crate::connection::{InRequest, Kick, Tracked};
+use crate::error::Failure;
+use crate::http::body::RequestBody;
+use crate::http::connection_manager::{HttpConnection, handle};
+use crate::http::date;
+use crate::http::guard::HeadLimits;
+use crate::http::headers;
+use crate::http::source::{Received, Source};
+use crate::transport::io::Io;
+use crate::worker::TrackGuard;
+use bytes::{Buf, Bytes};
+use h2::server::{Connection, SendResponse};
+use h2::{Reason, RecvStream, server};
+use http::header::{COOKIE, DATE, EXPECT, HOST};
+use http::uri::PathAndQuery;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    response,
+};
+use http_body::Body;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long a client may take to hear that its connection ends, where nothing else limits it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Serve a connection until it ends. `read` was read of it already.
+pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
+    let worker = &connection.worker;
+    let tracked = &connection.tracked;
+    let chain = &connection.chain;
+    let (io, left) = Unread::new(io, read);
+    let mut builder = server::Builder::new();
+    let list = chain.head_limits.list();
+    builder
+        .max_concurrent_streams(chain.http2.max_concurrent_streams)
+        .initial_window_size(chain.http2.stream_window)
+        .initial_connection_window_size(chain.http2.connection_window)
+        .header_table_size(chain.http2.hpack_table)
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
+    let handshake = until_kicked(tracked, builder.handshake(io)).await;
+    let ended = match handshake {
+        Some(Ok(codec)) => Serving::new(codec, connection).run().await,
+        Some(Err(error)) => Err(error),
+        None => Ok(()),
+    };
+    if let Err(error) = &ended
+        && !error.is_io()
+    {
+        worker.stats.inc(chain.series.cx_protocol_error);
+    }
+    // What was still being served is cut now, and each has its record before this ends.
+    poll_fn(|cx| {
+        tracked.register(cx.waker());
+        match tracked.in_request() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
+    // A client that was told why may still be sending: a reset would overtake the word.
+    let told = ended.is_err_and(|error| !error.is_io());
+    if let (Some(io), Some(time), true) = (left.take(), chain.delayed_close_timeout, told) {
+        let _late = tokio::time::timeout(time, discard(io, connection)).await;
+    }
+}
+
+/// A future, unless the connection is kicked first.
+async fn until_kicked<F: Future>(tracked: &Tracked, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        tracked.register(cx.waker());
+        match tracked.kicked() {
+            Some(_) => Poll::Ready(None),
+            None => future.as_mut().poll(cx).map(Some),
+        }
+    })
+    .await
+}
+
+async fn discard(mut io: Io, connection: &HttpConnection) {
+    poll_fn(|cx| {
+        let mut scratch = connection.worker.scratch.borrow_mut();
+        loop {
+            let mut read = ReadBuf::new(&mut scratch);
+            let polled = std::task::ready!(AsyncRead::poll_read(Pin::new(&mut io), cx, &mut read));
+            if polled.is_err() || read.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
+/// A connection whose streams are accepted.
+struct Serving<'a> {
+    codec: Connection<Unread, Bytes>,
+    connection: &'a Rc<HttpConnection>,
+    keepalive: Option<Keepalive>,
+    resets: Rc<Resets>,
+    /// Set once the client was told that no further stream is served: when the patience with its
+    /// silence ends.
+    farewell: Option<Pin<Box<Sleep>>>,
+    sent_away: bool,
+}
+
+impl<'a> Serving<'a> {
+    fn new(mut codec: Connection<Unread, Bytes>, connection: &'a Rc<HttpConnection>) -> Self {
+        let options = &connection.chain.http2;
+        let settings = options.keepalive.zip(codec.ping_pong());
+        let now = connection.worker.clock.now();
+        let (burst, rate) = (options.reset_burst, options.reset_rate);
+        Self {
+            codec,
+            connection,
+            keepalive: settings.map(|(settings, pings)| Keepalive::new(settings, pings)),
+            resets: Rc::new(Resets::new(burst, rate, now)),
+            farewell: None,
+            sent_away: false,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), h2::Error> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let worker = &self.connection.worker;
+        let tracked = &self.connection.tracked;
+        worker.clock.tick();
+        tracked.register(cx.waker());
+        let kicked = tracked.kicked();
+        if kicked == Some(Kick::DrainEnd) {
+            // What is in hand is cut: its record says so, and so does a reset.
+            if tracked.in_request() {
+                tracked.break_off();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if self.resets.is_exhausted() && !std::mem::replace(&mut self.sent_away, true) {
+            self.codec.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+        if let Some(keepalive) = &mut self.keepalive
+            && keepalive.poll_lost(cx).is_ready()
+        {
+            // Nobody is there to be told anything.
+            tracked.break_off();
+            return Poll::Ready(Ok(()));
+        }
+        let draining = worker.process.drain.is_draining();
+        if self.farewell.is_none() && (draining || kicked.is_some()) {
+            self.codec.graceful_shutdown();
+            self.farewell = Some(Box::pin(sleep(FAREWELL)));
+        }
+        if let Some(farewell) = &mut self.farewell
+            && !tracked.in_request()
+            && farewell.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            match std::task::ready!(self.codec.poll_accept(cx)) {
+                Some(Ok((request, respond))) => self.accept(request, respond),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn accept(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let connection = Rc::clone(self.connection);
+        let worker = &connection.worker;
+        let tracked = Tracked::stream(&connection.tracked, worker.clock.now());
+        let idles = connection.chain.stream_idle_timeout.is_some();
+        let tracking = idles.then(|| worker.track(&tracked));
+        let served = InRequest::begin(tracked, worker);
+        let stream = AcceptedStream {
+            served,
+            respond,
+            resets: Rc::clone(&self.resets),
+            _tracking: tracking,
+            connection,
+        };
+        tokio::task::spawn_local(stream.serve(request));
+    }
+}
+
+/// One request and the way to answer it.
+struct AcceptedStream {
+    served: InRequest,
+    respond: SendResponse<Bytes>,
+    resets: Rc<Resets>,
+    _tracking: Option<TrackGuard>,
+    connection: Rc<HttpConnection>,
+}
+
+impl AcceptedStream {
+    async fn serve(self, request: Request<RecvStream>) {
+        let Self {
+            served,
+            mut respond,
+            resets,
+            _tracking,
+            connection,
+        } = self;
+        let worker = Rc::clone(&connection.worker);
+        let tracked = Rc::clone(&served.tracked);
+        let is_head = *request.method() == Method::HEAD;
+        let (head, stream) = request.into_parts();
+        if head.headers.get(EXPECT).is_some_and(headers::is_continue) && !stream.is_end_stream() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // Fails only where the stream is gone.
+            let _gone = respond.send_informational(go_on);
+        }
+        let source = Source::Http2(Received::new(stream, &head.headers));
+        let request = Request::from_parts(head, source);
+        let was_reset = || {
+            // The bucket is looked at by the connection's task.
+            if resets.take(worker.clock.now()) {
+                connection.tracked.wake();
+            }
+            worker.stats.inc(connection.chain.http2_series.rq_rx_reset);
+        };
+
+        let mut handled = pin!(handle(Rc::clone(&connection), served, request));
+        let answer = poll_fn(|cx| {
+            worker.clock.tick();
+            tracked.register(cx.waker());
+            match handled.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
+                Poll::Pending => respond.poll_reset(cx).map(Err),
+            }
+        });
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(reset) => {
+                if reset.is_ok() {
+                    was_reset();
+                }
+                return;
+            }
+        };
+        let (head, body) = answer.into_parts();
+        let mut body = pin!(body);
+        let ends = is_head || body.is_end_stream();
+        let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+            return;
+        };
+        if ends {
+            return;
+        }
+        if let Pumped::Reset = pump(body.as_mut(), &mut stream, Reason::INTERNAL_ERROR).await {
+            was_reset();
+        }
+    }
+}
+
+/// Refuse what must not be forwarded, and bring the rest into one form: origin form, exactly one
+/// `host`, one `cookie`, as HTTP/1.1 would have it.
+pub(in crate::http) fn admit(
+    request: &mut Request<RequestBody>,
+    limits: HeadLimits,
+) -> Result<(), Failure> {
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let headers = request.headers();
+    if headers.len() > limits.count || headers.iter().map(size).sum::<usize>() > limits.bytes {
+        return Err(Failure::HeadTooLarge);
+    }
+    if *request.method() == Method::CONNECT {
+        return Err(Failure::ConnectRefused);
+    }
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    // RFC 9113 §8.3.1: `:authority` stands for the host, and knows no user.
+    let host = authority.map(HeaderValue::from_str);
+    let headers = request.headers_mut();
+    match host {
+        Some(Ok(authority)) => {
+            headers.insert(HOST, authority);
+        }
+        Some(Err(_bad)) => return Err(INVALID_AUTHORITY),
+        None if headers.get_all(HOST).iter().nth(1).is_some() => return Err(INVALID_AUTHORITY),
+        None => {}
+    }
+    match headers.get(HOST) {
+        None => return Err(Failure::MissingHost),
+        Some(host) if host.as_bytes().contains(&b'@') || !headers::is_authority(host) => {
+            return Err(INVALID_AUTHORITY);
+        }
+        Some(_) => {}
+    }
+    join_cookies(headers);
+    let path = request.uri().path_and_query();
+    let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
+    let asterisk = path == "*" && *request.method() == Method::OPTIONS;
+    if !path.as_str().starts_with('/') && !asterisk {
+        return Err(Failure::PathNotAbsolute);
+    }
+    *request.uri_mut() = Uri::from(path);
+    *request.version_mut() = Version::HTTP_11;
+    Ok(())
+}
+
+const INVALID_AUTHORITY: Failure = Failure::BadRequest {
+    details: "http2.invalid_authority",
+};
+
+/// A client may send its cookies one by one (RFC 9113 §8.2.3); HTTP/1 knows one line of them.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(_), Some(_)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let crumbs = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let joined = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
+    // Values that are joined by what may stand in a value are a value.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Bring the head of an answer into the form of this version.
+pub(in crate::http) fn complete(head: &mut response::Parts) {
+    head.version = Version::HTTP_2;
+    if !head.headers.contains_key(DATE) {
+        head.headers.insert(DATE, date::now());
+    }
+}
+
+/// A connection with what was read of it already, which is kept when the codec has ended.
+struct Unread {
+    io: Option<Io>,
+    read: Bytes,
+    left: Rc<Cell<Option<Io>>>,
+}
+
+impl Unread {
+    fn new(io: Io, read: Bytes) -> (Self, Rc<Cell<Option<Io>>>) {
+        let left = Rc::new(Cell::new(None));
+        let unread = Self {
+            io: Some(io),
+            read,
+            left: Rc::clone(&left),
+        };
+        (unread, left)
+    }
+
+    fn io(self: Pin<&mut Self>) -> Result<Pin<&mut Io>, io::Error> {
+        let io = self.get_mut().io.as_mut();
+        // It is taken only when this is dropped.
+        io.map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.left.set(self.io.take());
+    }
+}
+
+impl AsyncRead for Unread {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return AsyncRead::poll_read(self.io()?, cx, buf);
+        }
+        let length = self.read.len().min(buf.remaining());
+        buf.put_slice(&self.read[..length]);
+        self.read.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Unread {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(self.io()?, cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(self.io()?, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(self.io()?, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write_vectored(self.io()?, cx, bufs)
+    }
+}

@@ -1,0 +1,155 @@
+//! How long a request may take: the route's timeout, or what a gRPC client asks for.
+
+use super::Forward;
+use crate::model::{GrpcTimeouts, Timeouts};
+use http::HeaderMap;
+use std::time::Duration;
+
+/// When a request is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// So long after the whole request has come.
+    Response(Duration),
+    /// So long after its head has come.
+    Stream(Duration),
+}
+
+impl Forward {
+    /// The deadline of a request with these headers; `None` = there is none.
+    pub fn deadline(&self, headers: &HeaderMap, is_grpc: bool) -> Option<Deadline> {
+        match self.timeouts {
+            Timeouts::Response { timeout, grpc } => {
+                let timeout = match grpc {
+                    Some(GrpcTimeouts { max }) if is_grpc => at_most(grpc_timeout(headers), max),
+                    _ => timeout,
+                };
+                timeout.map(Deadline::Response)
+            }
+            Timeouts::Stream { duration, grpc } => {
+                let asked = grpc.and_then(|GrpcTimeouts { max }| {
+                    grpc_timeout(headers).and_then(|asked| at_most(Some(asked), max))
+                });
+                asked.or(duration).map(Deadline::Stream)
+            }
+        }
+    }
+}
+
+/// The shorter of two times, either of which may be for ever.
+fn at_most(asked: Option<Duration>, max: Option<Duration>) -> Option<Duration> {
+    match (asked, max) {
+        (Some(asked), Some(max)) => Some(asked.min(max)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// `grpc-timeout`, as the gRPC protocol has it: up to eight digits and a unit.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
+    let is_number = digits.iter().all(u8::is_ascii_digit) && (1..=8).contains(&digits.len());
+    let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
+    let number: u64 = text.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClusterId;
+    use crate::route::Target;
+    use http::StatusCode;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Option<Deadline> {
+        let forward = Forward {
+            target: Target::Cluster(ClusterId(0)),
+            timeouts,
+            cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(asked) = asked {
+            headers.insert("grpc-timeout", asked.parse().unwrap());
+        }
+        forward.deadline(&headers, is_grpc)
+    }
+
+    #[test]
+    fn a_route_has_its_own_timeout_and_grpc_that_which_its_client_asks_for() {
+        let both = |max| Timeouts::Response {
+            timeout: Some(9 * SECOND),
+            grpc: Some(GrpcTimeouts { max }),
+        };
+        let plain = Timeouts::Response {
+            timeout: Some(9 * SECOND),
+            grpc: None,
+        };
+        let after = |time| Some(Deadline::Response(time));
+        assert_eq!(deadline(plain, Some("2S"), true), after(9 * SECOND));
+        assert_eq!(deadline(both(None), Some("2S"), false), after(9 * SECOND));
+        assert_eq!(deadline(both(None), Some("2S"), true), after(2 * SECOND));
+        assert_eq!(
+            deadline(both(Some(SECOND)), Some("2S"), true),
+            after(SECOND)
+        );
+        assert_eq!(deadline(both(Some(SECOND)), None, true), after(SECOND));
+        assert_eq!(deadline(both(None), None, true), None);
+    }
+
+    #[test]
+    fn the_duration_of_a_stream_counts_from_its_head() {
+        let stream = |duration, grpc| Timeouts::Stream { duration, grpc };
+        let max = |max| Some(GrpcTimeouts { max });
+        let after = |time| Some(Deadline::Stream(time));
+        let own = Some(5 * SECOND);
+        assert_eq!(deadline(stream(None, None), Some("2S"), true), None);
+        assert_eq!(
+            deadline(stream(own, None), Some("2S"), true),
+            after(5 * SECOND)
+        );
+        assert_eq!(
+            deadline(stream(own, max(None)), Some("7S"), true),
+            after(7 * SECOND)
+        );
+        assert_eq!(
+            deadline(stream(None, max(Some(SECOND))), Some("7S"), true),
+            after(SECOND)
+        );
+        assert_eq!(deadline(stream(None, max(Some(SECOND))), None, true), None);
+    }
+
+    #[test]
+    fn a_timeout_is_up_to_eight_digits_and_a_unit() {
+        let parsed = |text: &str| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                text.parse().unwrap(),
+            )]);
+            grpc_timeout(&headers)
+        };
+        for (text, expected) in [
+            ("1H", Some(3600 * SECOND)),
+            ("2M", Some(120 * SECOND)),
+            ("99999999S", Some(99_999_999 * SECOND)),
+            ("5m", Some(Duration::from_millis(5))),
+            ("6u", Some(Duration::from_micros(6))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("100000000S", None),
+            ("S", None),
+            ("+1S", None),
+            ("1", None),
+            ("1s", None),
+            ("", None),
+        ] {
+            assert_eq!(parsed(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! One request and its response on a stream of HTTP/2.
+
+use crate::error::Failure;
+use crate::http::body::RequestBody;
+use crate::http::codec::pump::pump;
+use crate::http::source::{Received, Source};
+use crate::upstream::http2::StreamPlace;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, SendStream};
+use http::header::HOST;
+use http::uri::{Authority, Parts, Scheme};
+use http::{Request, Response, Uri, Version};
+use http_body::Body;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use tokio::task::AbortHandle;
+
+/// A stream in use: its place, and the request's body where it is still on its way.
+#[derive(Debug)]
+pub struct StreamLease {
+    _upload: Option<Upload>,
+    _place: StreamPlace,
+}
+
+/// Sends a body that is longer than the wait for the response; dropping it makes an end of that.
+#[derive(Debug)]
+struct Upload(AbortHandle);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Send a request and wait for the head of its response.
+///
+/// # Errors
+/// Where the stream or its connection ends first, or the request cannot be said in HTTP/2.
+pub async fn exchange(
+    place: StreamPlace,
+    mut sender: SendRequest<Bytes>,
+    request: Request<RequestBody>,
+    scheme: &'static str,
+) -> Result<(Response<Source>, StreamLease), Failure> {
+    let (request, body) = into_http2(request, scheme)?;
+    let ends = body.is_end_stream();
+    let sent = sender.send_request(request, ends);
+    let (mut response, stream) = sent.map_err(|error| failure(&error))?;
+    let mut upload = (!ends).then(|| Box::pin(send(body, stream)));
+    let head = poll_fn(|cx| {
+        if let Some(sending) = &mut upload
+            && sending.as_mut().poll(cx).is_ready()
+        {
+            upload = None;
+        }
+        Pin::new(&mut response).poll(cx)
+    });
+    let response = head.await.map_err(|error| failure(&error))?;
+    let (head, stream) = response.into_parts();
+    let source = Source::Http2(Received::new(stream, &head.headers));
+    let lease = StreamLease {
+        // The response may be long, and its reader slow: the rest of the body goes its own way.
+        _upload: upload.map(|sending| Upload(tokio::task::spawn_local(sending).abort_handle())),
+        _place: place,
+    };
+    Ok((Response::from_parts(head, source), lease))
+}
+
+async fn send(body: RequestBody, mut stream: SendStream<Bytes>) {
+    let mut body = body;
+    // How it ended is known to the body and to the response.
+    let _ended = pump(Pin::new(&mut body), &mut stream, Reason::CANCEL).await;
+}
+
+/// The same request in the form of HTTP/2: the host has become `:authority`.
+fn into_http2(
+    request: Request<RequestBody>,
+    scheme: &'static str,
+) -> Result<(Request<()>, RequestBody), Failure> {
+    let (mut head, body) = request.into_parts();
+    let host = head.headers.remove(HOST);
+    let authority = host
+        .as_ref()
+        .map(|host| Authority::try_from(host.as_bytes()));
+    let Some(Ok(authority)) = authority else {
+        return Err(Failure::BadRequest {
+            details: "http2.invalid_authority",
+        });
+    };
+    let mut parts = Parts::default();
+    parts.scheme = Some(match scheme {
+        "https" => Scheme::HTTPS,
+        _ => Scheme::HTTP,
+    });
+    parts.authority = Some(authority);
+    parts.path_and_query = head.uri.into_parts().path_and_query;
+    head.uri = Uri::from_parts(parts).map_err(|_bad| Failure::BadRequest {
+        details: "http2.invalid_path",
+    })?;
+    head.version = Version::HTTP_2;
+    Ok((Request::from_parts(head, ()), body))
+}
+
+/// Why there was no response.
+fn failure(error: &h2::Error) -> Failure {
+    if error.is_reset() && error.is_remote() {
+        return Failure::UpstreamReset {
+            refused: error.reason() == Some(Reason::REFUSED_STREAM),
+        };
+    }
+    if error.is_library() {
+        return Failure::UpstreamProtocol;
+    }
+    // GOAWAY too: whether this stream was worked on cannot be told from it for sure.
+    Failure::ConnectionTermination
+}
