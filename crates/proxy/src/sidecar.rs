@@ -131,13 +131,8 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         }
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
-<<<<<<< HEAD
-            tracked.set_in_request(true, now);
-            let _tracking = worker.track(&tracked, &tcp.drain);
-=======
             tracked.begin_request(now);
-            let _tracking = worker.track(&tracked);
->>>>>>> main
+            let _tracking = worker.track(&tracked, &tcp.drain);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {
                 worker,

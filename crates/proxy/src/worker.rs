@@ -227,6 +227,9 @@ impl Worker {
             tracked.check_idle(now);
             if chain.is_over(now) {
                 tracked.kick(Kick::DrainEnd);
+            } else if chain.has_begun() {
+                // A connection of HTTP/2 tells its client before the next answer.
+                tracked.wake();
             }
         }
         let mut clusters = self.clusters.borrow_mut();
@@ -239,7 +242,8 @@ impl Worker {
 
     /// Let every connection look at what has changed.
     pub(crate) fn wake_connections(&self) {
-        self.connections.borrow().values().for_each(|c| c.wake());
+        let connections = self.connections.borrow();
+        connections.values().for_each(|open| open.tracked.wake());
     }
 
     /// Whether any connection is open.
@@ -250,17 +254,10 @@ impl Worker {
     /// End every connection; returns how many were in use: a TCP stream, or a request in flight.
     pub(crate) fn kick_all(&self) -> usize {
         let connections = self.connections.borrow();
-<<<<<<< HEAD
         let tracked = || connections.values().map(|open| &open.tracked);
-        let in_use = tracked().filter(|c| c.in_request()).count();
-        tracked().for_each(|connection| connection.kick(Kick::DrainEnd));
-=======
-        let in_use = connections.values();
+        let in_use = tracked();
         let in_use = in_use.filter(|c| c.in_request() && !c.is_stream()).count();
-        connections
-            .values()
-            .for_each(|connection| connection.kick(Kick::DrainEnd));
->>>>>>> main
+        tracked().for_each(|connection| connection.kick(Kick::DrainEnd));
         in_use
     }
 }

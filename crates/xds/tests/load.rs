@@ -7,14 +7,9 @@
 )]
 
 use shunt_proxy::model::{
-<<<<<<< HEAD
-    AccessLogSink, ClusterKind, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
-    NetworkFilter, PathMatch, RouteAction, RouteSource, RouteTarget, TcpCluster, TrafficDirection,
-=======
     AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
-    ListenerFilter, ListenerFilterKind, NetworkFilter, PathMatch, RouteAction, RouteTarget,
-    TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
->>>>>>> main
+    ListenerFilter, ListenerFilterKind, NetworkFilter, PathMatch, RouteAction, RouteSource,
+    RouteTarget, TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -280,7 +275,7 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         reset_rate: 6,
     };
     assert_eq!(manager.http2, expected);
-    let cluster = &loaded.model.clusters[0];
+    let cluster = &loaded.model.resources.clusters[0];
     assert_eq!(cluster.protocol, UpstreamProtocol::Http2);
     assert_eq!(cluster.http2.max_concurrent_streams, 9);
 }
@@ -306,7 +301,10 @@ fn which_version_an_upstream_speaks_arrives_in_the_model() {
             "typed_extension_protocol_options: {{ {kind}: {{ \"@type\": type.googleapis.com/{kind}, {options} }} }}"
         );
         let loaded = load_http("codec_type: AUTO", "timeout: 1s", &cluster);
-        assert_eq!(loaded.model.clusters[0].protocol, protocol, "{options}");
+        assert_eq!(
+            loaded.model.resources.clusters[0].protocol, protocol,
+            "{options}"
+        );
     }
 }
 
@@ -355,7 +353,10 @@ fn the_timeouts_of_grpc_arrive_in_the_model() {
         let NetworkFilter::Http(manager) = &listener(&loaded, "web").filter_chains[0].filter else {
             panic!("HTTP")
         };
-        let action = &manager.route_config.virtual_hosts[0].routes[0].action;
+        let RouteSource::Inline(routes) = &manager.route_config else {
+            panic!("{route}")
+        };
+        let action = &routes.virtual_hosts[0].routes[0].action;
         let RouteAction::Forward(forward) = action else {
             panic!("{route}")
         };

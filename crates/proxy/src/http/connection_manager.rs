@@ -293,22 +293,8 @@ impl Stream {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
         }
-<<<<<<< HEAD
-        // The reason is the status's own; what the upstream called it is not passed on.
-        head.extensions.remove::<ReasonPhrase>();
-        if head.status.canonical_reason().is_none() {
-            head.extensions
-                .insert(ReasonPhrase::from_static(b"Unknown"));
-        }
-        closing |= self.connection.tracked.kicked().is_some() || chain.drain.has_begun();
-        if closing || self.connection.worker.process.drain.is_draining() {
-            head.headers
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-=======
-        closing |= tracked.kicked().is_some();
+        closing |= tracked.kicked().is_some() || chain.drain.has_begun();
         closing |= self.connection.worker.process.drain.is_draining();
->>>>>>> main
         outcome.status = Some(head.status);
         match version {
             Version::HTTP_2 => codec::http2::complete(&mut head),

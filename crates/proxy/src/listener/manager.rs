@@ -19,18 +19,7 @@ const CUT_STEP: Duration = Duration::from_millis(5);
 /// connections were cut.
 pub async fn run(worker: Rc<Worker>, mut sockets: UnboundedReceiver<Socket>) -> usize {
     let mut phase = worker.process.drain.subscribe();
-<<<<<<< HEAD
     let mut tick = pin!(tokio::time::sleep(worker.tick_interval()));
-    loop {
-        tokio::select! {
-            _ = phase.wait_for(|phase| *phase == Phase::Ended) => break,
-            // Where the configuration is fixed, nobody is there to give another.
-            Some(socket) = sockets.recv() => accept_from(&worker, socket),
-            () = &mut tick => {
-                worker.tick();
-                tick.set(tokio::time::sleep(worker.tick_interval()));
-            }
-=======
     while *phase.borrow_and_update() != Phase::Ended {
         tokio::select! {
             // Connections of HTTP/2 tell their clients of a drain before the next answer.
@@ -38,8 +27,12 @@ pub async fn run(worker: Rc<Worker>, mut sockets: UnboundedReceiver<Socket>) -> 
                 Ok(()) => worker.wake_connections(),
                 Err(_nobody_drains) => break,
             },
-            () = tokio::time::sleep(worker.tick_interval()) => worker.tick(),
->>>>>>> main
+            // Where the configuration is fixed, nobody is there to give another.
+            Some(socket) = sockets.recv() => accept_from(&worker, socket),
+            () = &mut tick => {
+                worker.tick();
+                tick.set(tokio::time::sleep(worker.tick_interval()));
+            }
         }
     }
     let cut = worker.kick_all();

@@ -33,7 +33,6 @@ pub struct Cluster {
     pub tls: Option<Arc<UpstreamTls>>,
 }
 
-<<<<<<< HEAD
 impl Cluster {
     /// Whether the other differs in its endpoints alone, or not at all.
     pub fn differs_in_endpoints_only(&self, other: &Self) -> bool {
@@ -46,6 +45,8 @@ impl Cluster {
             circuit_breakers,
             idle_timeout,
             max_requests_per_connection,
+            protocol,
+            http2,
             tls,
         } = self;
         let endpoints = match (kind, &other.kind) {
@@ -60,9 +61,12 @@ impl Cluster {
             && *circuit_breakers == other.circuit_breakers
             && *idle_timeout == other.idle_timeout
             && *max_requests_per_connection == other.max_requests_per_connection
+            && *protocol == other.protocol
+            && *http2 == other.http2
             && *tls == other.tls
     }
-=======
+}
+
 /// `HttpProtocolOptions.upstream_protocol_options`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UpstreamProtocol {
@@ -73,7 +77,6 @@ pub enum UpstreamProtocol {
     Http2,
     /// `use_downstream_protocol_config`: what the request came by.
     Downstream,
->>>>>>> main
 }
 
 /// Where a cluster's endpoints come from.

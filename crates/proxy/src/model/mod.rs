@@ -20,13 +20,8 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-<<<<<<< HEAD
-    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, NetworkFilter,
-    RouteSource, ServerHeader, TcpCluster, TcpProxy,
-=======
     ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
-    Keepalive, NetworkFilter, ServerHeader, TcpCluster, TcpProxy,
->>>>>>> main
+    Keepalive, NetworkFilter, RouteSource, ServerHeader, TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,

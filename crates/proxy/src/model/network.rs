@@ -4,15 +4,11 @@ use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
 use std::time::Duration;
 
 /// The terminal filter of a chain.
-<<<<<<< HEAD
-#[derive(Debug, Clone, PartialEq)]
-=======
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one for each chain, and it lives until it is compiled"
 )]
-#[derive(Debug, Clone)]
->>>>>>> main
+#[derive(Debug, Clone, PartialEq)]
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`.
     Http(HttpConnectionManager),
@@ -102,7 +98,6 @@ pub struct HttpConnectionManager {
     pub client_cert_details: ClientCertDetails,
 }
 
-<<<<<<< HEAD
 /// Where the routes of a connection manager are (`HttpConnectionManager.route_specifier`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum RouteSource {
@@ -110,7 +105,8 @@ pub enum RouteSource {
     Inline(RouteConfiguration),
     /// `rds`: they are a resource of this name, and change on their own.
     Named(Name),
-=======
+}
+
 /// Which versions of HTTP a connection may speak (`CodecType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Codec {
@@ -167,7 +163,6 @@ pub struct Keepalive {
     pub jitter_percent: u8,
     /// `timeout`: the connection ends if its answer takes longer; more than 0.
     pub timeout: Duration,
->>>>>>> main
 }
 
 /// What becomes of `x-forwarded-client-cert` (`ForwardClientCertDetails`). Where the client showed

@@ -254,17 +254,13 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
-<<<<<<< HEAD
-    const SETS: [(&str, &[Family]); 13] = [
+    const SETS: [(&str, &[Family]); 14] = [
         (ManagerSeries::LABEL, ManagerSeries::FAMILIES),
         (LdsSeries::LABEL, LdsSeries::FAMILIES),
         (CdsSeries::LABEL, CdsSeries::FAMILIES),
         (RdsSeries::LABEL, RdsSeries::FAMILIES),
         (EdsSeries::LABEL, EdsSeries::FAMILIES),
-=======
-    const SETS: [(&str, &[Family]); 9] = [
         (Http2Series::LABEL, Http2Series::FAMILIES),
->>>>>>> main
         (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
         (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),
         (ProcessSeries::LABEL, ProcessSeries::FAMILIES),

@@ -5,12 +5,14 @@ use super::{
     NetworkFilter, Routes, StaticEndpoint, TcpChain, Transports,
 };
 use crate::cluster::breaker::Breaker;
+use crate::http::guard::HeadLimits;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{self, Invalid};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::series::{
-    ClusterSeries, ClusterTlsSeries, HttpSeries, ListenerSeries, ListenerTlsSeries, TcpSeries,
+    ClusterSeries, ClusterTlsSeries, Http2Series, HttpSeries, ListenerSeries, ListenerTlsSeries,
+    TcpSeries,
 };
 use crate::observe::stats::Registry;
 use crate::route::{RouteTable, Target};
@@ -140,6 +142,8 @@ impl Compiler<'_> {
                 |before| Arc::clone(&before.compiled.breaker),
             ),
             series: ClusterSeries::new(self.registry, &config.name),
+            protocol: config.protocol,
+            http2: config.http2,
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
             tls,
@@ -269,10 +273,18 @@ impl Compiler<'_> {
             filters: config.http_filters.clone().into(),
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: HttpSeries::new(self.registry, &config.stat_prefix),
+            codec: config.codec,
+            http2: config.http2,
+            http2_series: Http2Series::new(self.registry, &config.stat_prefix),
+            head_limits: HeadLimits {
+                bytes: config.max_request_headers,
+                count: config.max_headers_count,
+            },
             idle_timeout: config.idle_timeout,
             stream_idle_timeout: config.stream_idle_timeout,
             request_headers_timeout: config.request_headers_timeout,
             delayed_close_timeout: config.delayed_close_timeout,
+            upgrades: config.upgrades.clone().into(),
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
                 Invalid::new(format!(
                     "server_name `{}` is not a header value",

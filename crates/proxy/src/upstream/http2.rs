@@ -64,6 +64,9 @@ impl Drop for StreamPlace {
         let connection = &self.connection;
         connection.active.set(connection.active.get() - 1);
         connection.idle_since.set(self.worker.clock.now());
+        if self.pool.is_retired() && connection.active.get() == 0 {
+            self.pool.http2.remove(connection);
+        }
         self.pool.http2.wake_one();
     }
 }

@@ -31,24 +31,16 @@ use tokio::sync::oneshot;
 pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
-<<<<<<< HEAD
-    cluster: Arc<ClusterInfo>,
-=======
-    pub(super) cluster: Arc<Cluster>,
->>>>>>> main
+    pub(super) cluster: Arc<ClusterInfo>,
     tls: Option<Arc<ClusterTls>>,
     /// Those of HTTP/2. All below is of HTTP/1.1, but for the count of all.
     pub(super) http2: Http2,
     idle: RefCell<Vec<Idle>>,
     open: Cell<u32>,
     waiters: RefCell<VecDeque<oneshot::Sender<Option<PooledConnection>>>>,
-<<<<<<< HEAD
-    used_at: Cell<Instant>,
+    pub(super) used_at: Cell<Instant>,
     /// The configuration has no such endpoint any more.
     retired: Cell<bool>,
-=======
-    pub(super) used_at: Cell<Instant>,
->>>>>>> main
 }
 
 #[derive(Debug)]
@@ -124,6 +116,11 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.set(true);
         self.close_idle();
+    }
+
+    /// Whether a connection is of no use once nothing is open on it.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
     }
 
     /// A connection to send one request on.

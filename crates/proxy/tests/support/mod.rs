@@ -15,20 +15,12 @@ pub mod tls;
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::{
-<<<<<<< HEAD
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
-    DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
-    HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch, Resources,
-    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
-    ServerHeader, TcpCluster, TcpProxy, TrafficDirection, VirtualHost,
-=======
-    AccessLog, AccessLogSink, BindConfig, Bootstrap, CircuitBreakers, ClientCertDetails, Cluster,
-    ClusterKind, Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch,
-    ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
-    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
+    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch,
+    Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource,
     RouteTarget, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
     VirtualHost,
->>>>>>> main
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};

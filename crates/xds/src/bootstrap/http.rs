@@ -11,12 +11,8 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
-<<<<<<< HEAD
-    ClientCertDetails, ForwardClientCert, HttpConnectionManager, HttpFilter, RouteSource,
-=======
     ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, Name,
->>>>>>> main
-    ServerHeader,
+    RouteSource, ServerHeader,
 };
 use std::time::Duration;
 
@@ -154,7 +150,6 @@ impl Reader {
         })
     }
 
-<<<<<<< HEAD
     /// Routes that are in a file.
     fn rds(&mut self, rds: pb::Rds, path: &Path<'_>) -> Option<RouteSource> {
         let name = self.name(rds.route_config_name, &path.field("route_config_name"));
@@ -167,7 +162,8 @@ impl Reader {
         let name = name?;
         self.want(&name, source);
         Some(RouteSource::Named(name))
-=======
+    }
+
     /// Protocols that a connection may switch to.
     fn upgrades(
         &mut self,
@@ -193,7 +189,6 @@ impl Reader {
             }
         }
         upgrades
->>>>>>> main
     }
 
     /// The filters of a manager: those before the router are yet to come.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shunt_proxy::model::{
-    BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Endpoint,
-    FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
-    HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter, ListenerFilterKind,
-    Name, NetworkFilter, PathMatch, Resources, Route, RouteAction, RouteConfiguration,
-    RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader, StringMatch, TcpCluster,
-    TcpProxy, TrafficDirection, TransportProtocol, VirtualHost, WeightedClusters,
+    BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
+    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
+    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter,
+    ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route, RouteAction,
+    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
+    StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
+    UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -85,6 +86,8 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
             max_pending_requests: 4096,
             max_requests: 4096,
         },
+        protocol: UpstreamProtocol::Http1,
+        http2: Http2Options::default(),
         idle_timeout: Some(HOUR),
         max_requests_per_connection: None,
         tls: None,
@@ -105,6 +108,11 @@ fn connection_manager() -> Result<HttpConnectionManager> {
             suppress_envoy_headers: false,
         }],
         access_log: Vec::new(),
+        codec: Codec::Auto,
+        http2: Http2Options::default(),
+        max_request_headers: 60 * 1024,
+        max_headers_count: 100,
+        upgrades: Vec::new(),
         idle_timeout: Some(HOUR),
         stream_idle_timeout: Some(Duration::from_secs(300)),
         request_headers_timeout: None,
@@ -173,7 +181,10 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
         },
         action: RouteAction::Forward(RouteForward {
             target,
-            timeout: None,
+            timeouts: Timeouts::Response {
+                timeout: None,
+                grpc: None,
+            },
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
         }),
     }

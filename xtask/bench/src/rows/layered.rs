@@ -269,7 +269,7 @@ async fn balanced(
             .stats
             .record(cluster.config.series.rq_time, headers::millis(elapsed));
     }
-    let lease = Lease {
+    let lease = Lease::Http1 {
         connection: upstream,
         pool,
     };
@@ -363,7 +363,7 @@ impl Body for Passing {
         };
         let polled = Pin::new(&mut pooled.body).poll_frame(context);
         if pooled.body.is_end_stream()
-            && let Some(Lease { connection, pool }) = pooled.lease.take()
+            && let Some(Lease::Http1 { connection, pool }) = pooled.lease.take()
         {
             pool.put(connection, pooled.worker.clock.now());
         }

@@ -159,7 +159,8 @@ impl<'a> Serving<'a> {
             tracked.break_off();
             return Poll::Ready(Ok(()));
         }
-        let draining = worker.process.drain.is_draining();
+        let chain = &self.connection.chain.drain;
+        let draining = worker.process.drain.is_draining() || chain.has_begun();
         if self.farewell.is_none() && (draining || kicked.is_some()) {
             self.codec.graceful_shutdown();
             self.farewell = Some(Box::pin(sleep(FAREWELL)));
@@ -184,7 +185,7 @@ impl<'a> Serving<'a> {
         let worker = &connection.worker;
         let tracked = Tracked::stream(&connection.tracked, worker.clock.now());
         let idles = connection.chain.stream_idle_timeout.is_some();
-        let tracking = idles.then(|| worker.track(&tracked));
+        let tracking = idles.then(|| worker.track(&tracked, &connection.chain.drain));
         let served = InRequest::begin(tracked, worker);
         let stream = AcceptedStream {
             served,
