@@ -540,7 +540,7 @@ fn what_we_answer_to_grpc_is_in_the_form_of_grpc() {
         .local_addr()
         .unwrap();
     let proxy = with(&[nobody], |hcm, _| {
-        let routes = &mut hcm.route_config.virtual_hosts[0].routes;
+        let routes = &mut support::inline(hcm).virtual_hosts[0].routes;
         let mut direct = routes[0].clone();
         routes[0].matcher.path = shunt_proxy::model::PathMatch::Prefix("/dead".to_owned());
         direct.matcher.path = shunt_proxy::model::PathMatch::Prefix("/direct".to_owned());
@@ -616,7 +616,7 @@ fn a_call_of_grpc_is_over_when_its_client_says_so() {
         ),
     ] {
         let proxy = with(&[upstream.address], |hcm, _| {
-            let route = &mut hcm.route_config.virtual_hosts[0].routes[0];
+            let route = &mut support::inline(hcm).virtual_hosts[0].routes[0];
             if let RouteAction::Forward(forward) = &mut route.action {
                 forward.timeouts = timeouts;
             }
