@@ -233,7 +233,7 @@ fn tproxy_with_lo_down_names_lo() {
         for backend in BACKENDS {
             let mut command = vec![PROGRAM];
             command.extend(apply(backend));
-            command.extend(["-m", "TPROXY", "--ipv6", "on"]);
+            command.extend(["-m", "TPROXY", "--ipv6", "always"]);
             fails(&command, 7, &["ENETDOWN", "ip link set lo up"]);
         }
     });

@@ -111,7 +111,7 @@ impl LinkerdArgs {
     /// # Errors
     /// The first value that is wrong, by name and with a remedy.
     pub fn parse(&self) -> Result<Request, ArgumentError> {
-        let values = self.0.resolve(FLAGS, &[], &|_variable| None);
+        let values = self.0.resolve(FLAGS, &[], &|_variable| None)?;
         let mut config = shape(
             values.required_port(INCOMING_PORT)?,
             values.required_port(OUTGOING_PORT)?,

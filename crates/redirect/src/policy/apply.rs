@@ -176,7 +176,7 @@ impl ApplyArgs {
     /// # Errors
     /// If the file cannot be read, or a value is wrong.
     pub fn parse(&self) -> Result<Request, ApplyArgsError> {
-        let values = self.0.resolve(FLAGS, &[], &|_variable| None);
+        let values = self.0.resolve(FLAGS, &[], &|_variable| None)?;
         let mut config = match values.get(POLICY) {
             Some(file) => from_file(&file.text)?,
             None => CaptureConfig::default(),
