@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 
 use crate::error::Cause;
 
-const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+/// Linkerd's.
+pub(crate) const CLOSE_WAIT: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait";
 
 /// Sets how many seconds conntrack keeps a connection that the other side has closed, in the
 /// network namespace of the calling thread.

@@ -344,6 +344,11 @@ fn a_kernel_parameter_that_is_read_only_is_told_before_any_rule_is_written() {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let output = ran(&[PROGRAM, "preflight"]).1;
+        assert!(
+            output.contains("good     /proc/sys: can be written"),
+            "{output}"
+        );
         let sys = Some("/proc/sys");
         mount(sys, "/proc/sys", none, MsFlags::MS_BIND, none).unwrap();
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
