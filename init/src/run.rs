@@ -52,7 +52,11 @@ enum Verb {
         words: Words,
     },
     /// Show the rules that are in place, with their counters and the policy fields they come from
-    List,
+    List {
+        /// Print messages as JSON, one object a line
+        #[arg(long = "log_as_json")]
+        json: bool,
+    },
     /// Show how the rules in place differ from those that arguments ask for; change nothing
     Diff {
         #[command(subcommand)]
@@ -66,8 +70,8 @@ enum Verb {
     },
     /// Find out whether rules can be written here, and what is missing; changes nothing
     Preflight {
-        /// Print an object a line
-        #[arg(long)]
+        /// Print messages as JSON, one object a line
+        #[arg(long, visible_alias = "log_as_json")]
         json: bool,
     },
 }
@@ -98,7 +102,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Verb::Policy { words } => words
             .request_to(Looking::Policy)
             .and_then(|(request, idle)| print_policy(&request, idle)),
-        Verb::List => list::list(),
+        Verb::List { json: _ } => list::list(),
         Verb::Diff { words } => {
             let difference = words
                 .request_to(Looking::Diff)

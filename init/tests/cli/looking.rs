@@ -42,6 +42,16 @@ fn a_dry_run_prints_what_would_be_written_and_changes_nothing() {
 }
 
 #[test]
+fn list_says_what_it_has_to_say_as_json_if_asked() {
+    in_namespace(|| {
+        let Ran(code, output, error) = init("list --log_as_json");
+        assert_eq!((code, error.as_str()), (0, ""));
+        let message: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(message["level"], "info");
+    });
+}
+
+#[test]
 fn a_dry_run_writes_its_file_too() {
     in_namespace(|| {
         let folder = tempfile::tempdir().unwrap();

@@ -118,16 +118,18 @@ fn what_is_missing_is_named_with_the_code_of_a_run() {
 fn without_nf_tables_a_run_and_preflight_agree_on_iptables() {
     in_namespace(|| {
         let injected = "socket:error=EPROTONOSUPPORT:when=1";
-        let (code, output, _) = with_error(injected, &["preflight", "--json"]);
-        assert_eq!(code, 0, "{output}");
-        let line = output
-            .lines()
-            .find(|line| line.contains("iptables is used instead"));
-        let found: Value = serde_json::from_str(line.unwrap()).unwrap();
-        assert_eq!(
-            (&found["check"], &found["state"]),
-            (&Value::from("netlink sockets"), &Value::from("note"))
-        );
+        for json in ["--json", "--log_as_json"] {
+            let (code, output, error) = with_error(injected, &["preflight", json]);
+            assert_eq!(code, 0, "{output}{error}");
+            let line = output
+                .lines()
+                .find(|line| line.contains("iptables is used instead"));
+            let found: Value = serde_json::from_str(line.unwrap()).unwrap();
+            assert_eq!(
+                (&found["check"], &found["state"]),
+                (&Value::from("netlink sockets"), &Value::from("note"))
+            );
+        }
     });
 }
 
