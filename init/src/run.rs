@@ -14,6 +14,7 @@ use shunt_redirect::iptables::render as chains;
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::ruleset::Family;
+use shunt_redirect::sysctl::CloseWaitBefore;
 use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, BackendChoice, Change, Removed, netns, policy, sysctl};
 
@@ -194,10 +195,14 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     }
     match &request.action {
         Action::Apply => {
-            if let Some(seconds) = request.close_wait_timeout {
-                sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
-            }
-            let applied = request.apply().map_err(Failure::Apply)?;
+            let timeout = request
+                .close_wait_timeout
+                .map(sysctl::set_close_wait_timeout);
+            let before = timeout.transpose().map_err(Failure::Sysctl)?;
+            let applied = request.apply().map_err(|error| {
+                let restored = before.map_or(Ok(()), CloseWaitBefore::restore);
+                Failure::Apply(error, restored.err())
+            })?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);
