@@ -170,6 +170,11 @@ pub enum ApplyArgsError {
     Argument(#[from] ArgumentError),
 }
 
+/// A network namespace has no files of its own.
+const CALLERS_RESOLV_CONF: &str = "the DNS servers are those of the /etc/resolv.conf that is seen here, which may be the node's \
+     and not the pod's; name them (`--dns 10.96.0.10`, `dns.servers` in a policy file), or capture \
+     queries to any server (`all`)";
+
 impl ApplyArgs {
     /// Reads the policy file, if one is given, then the flags, which replace what it says.
     ///
@@ -192,11 +197,19 @@ impl ApplyArgs {
         } else {
             Action::Apply
         };
+        let network_namespace = values.filled(NETWORK_NAMESPACE);
+        let from_file = config
+            .dns
+            .as_ref()
+            .is_some_and(|dns| dns.servers == DnsServers::ResolvConf);
+        let elsewhere = network_namespace.is_some() && from_file;
         Ok(Request {
             backend: values.backend_or(None)?,
-            network_namespace: values
-                .filled(NETWORK_NAMESPACE)
-                .map(|value| PathBuf::from(&value.text)),
+            notes: elsewhere
+                .then(|| CALLERS_RESOLV_CONF.to_owned())
+                .into_iter()
+                .collect(),
+            network_namespace: network_namespace.map(|value| PathBuf::from(&value.text)),
             ..Request::new(config, action, vocabulary)
         })
     }

@@ -542,6 +542,28 @@ fn flag_value() -> impl Strategy<Value = String> {
 }
 
 #[test]
+fn the_callers_resolv_conf_is_told_of_where_rules_are_for_another_namespace() {
+    let notes = |words: &[&str]| {
+        let list: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        flags_of(&list).parse().unwrap().notes
+    };
+    let elsewhere = "--network-namespace=/proc/1/ns/net";
+    let told = notes(&["--dns=resolv-conf", elsewhere]);
+    assert!(
+        matches!(&told[..], [note] if note.contains("may be the node's") && note.contains("--dns")),
+        "{told:?}"
+    );
+    for words in [
+        &["--dns=resolv-conf"][..],
+        &["--dns=all", elsewhere],
+        &["--dns=10.0.0.10", elsewhere],
+        &[elsewhere],
+    ] {
+        assert_eq!(notes(words), [""; 0], "{words:?}");
+    }
+}
+
+#[test]
 fn flags_replace_what_the_file_says_and_empty_ones_empty_it() {
     let list = |words: &[&str]| {
         let list: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
