@@ -163,6 +163,14 @@ fn a_foreign_table_is_a_conflict_and_istios_chains_are_noted() {
             output.contains("note     other rules: istio-iptables has chains"),
             "{output}"
         );
+        // That of Istio, not a link of its name to this one, which leaves them.
+        assert!(
+            output.contains("`pilot-agent istio-iptables --cleanup-only` in Istio's own image"),
+            "{output}"
+        );
+        assert_eq!(ran(&[PROGRAM, "istio-iptables", "--cleanup-only"]).0, 0);
+        let chains = ran(&["iptables-nft", "-t", "nat", "-S"]).1;
+        assert!(chains.contains("ISTIO_OUTPUT"), "{chains}");
         ran(&["nft", "add", "table", "inet", "shunt"]);
         let (code, output, error) = ran(&[PROGRAM, "preflight"]);
         assert_eq!(code, 6, "{output}{error}");
