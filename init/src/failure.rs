@@ -27,6 +27,12 @@ pub(crate) enum Failure {
     /// The rules, and a kernel parameter that could not be put back then.
     Apply(ApplyError, Option<SysctlError>),
     Remove(RemoveError),
+    /// Something may be left, because it may not be looked at.
+    Left {
+        /// What was done.
+        messages: Vec<Message>,
+        why: IptablesError,
+    },
     Facts(FactsError),
     List(ListError),
     Routing(KernelError),
@@ -51,6 +57,7 @@ impl Failure {
             Self::Sysctl(error) => error.cause().into(),
             Self::Apply(error, _) => error.cause().into(),
             Self::Remove(error) => error.cause().into(),
+            Self::Left { why, .. } => why.cause().into(),
             Self::Facts(error) => error.cause().into(),
             Self::List(error) => error.cause().into(),
             Self::Routing(error) => error.cause().into(),
@@ -58,6 +65,14 @@ impl Failure {
             Self::Verify(error) => error.cause().into(),
             Self::Unproved { .. } => Exit::Unproved,
             Self::Output(_) | Self::Policy(_) => Exit::Internal,
+        }
+    }
+
+    /// What was done or found before it.
+    pub(crate) fn before(&self) -> &[Message] {
+        match self {
+            Self::Unproved { messages, .. } | Self::Left { messages, .. } => messages,
+            _ => &[],
         }
     }
 
@@ -86,6 +101,11 @@ impl fmt::Display for Failure {
                 )
             }
             Self::Remove(error) => error.fmt(f),
+            Self::Left { why, .. } => write!(
+                f,
+                "rules of Shunt in legacy iptables tables may be left, and still capture, because \
+                 these cannot be looked into: {why}"
+            ),
             Self::Facts(error) => error.fmt(f),
             Self::List(error) => error.fmt(f),
             Self::Routing(error) => error.fmt(f),

@@ -9,8 +9,9 @@ use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::capture::CaptureConfig;
 use shunt_redirect::compat::{Action, Request, wants_json};
+use shunt_redirect::error::Cause;
 use shunt_redirect::facts::PodFacts;
-use shunt_redirect::iptables::render as chains;
+use shunt_redirect::iptables::{self, render as chains};
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::ruleset::Family;
@@ -129,9 +130,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Exit::Success
         }
         Err(failure) => {
-            if let Failure::Unproved { messages, .. } = &failure {
-                messages.iter().for_each(|message| message.say(form));
-            }
+            let before = failure.before().iter();
+            before.for_each(|message| message.say(form));
             termination::tell(&failure.to_string());
             Message::error(&failure).say(form);
             failure.exit()
@@ -274,9 +274,19 @@ fn dry_run(request: &Request, file: Option<&Path>) -> Result<Vec<Message>, Failu
 }
 
 fn remove() -> Result<Vec<Message>, Failure> {
-    shunt_redirect::remove()
-        .map(|removed| removed_messages(&removed))
-        .map_err(Failure::Remove)
+    let removed = shunt_redirect::remove().map_err(Failure::Remove)?;
+    let mut messages = removed_messages(&removed);
+    let Some(unchecked) = &removed.unchecked else {
+        return Ok(messages);
+    };
+    match iptables::list() {
+        // Whoever may look could find rules that capture.
+        Err(why) if why.cause() != Cause::ProgramMissing => Err(Failure::Left { messages, why }),
+        _ => {
+            messages.push(backend::unchecked(unchecked));
+            Ok(messages)
+        }
+    }
 }
 
 fn applied_messages(applied: &Applied) -> Vec<Message> {

@@ -87,14 +87,17 @@ fn what_legacy_tables_hold_is_never_taken_for_nothing() {
         );
         let before = state();
         let without = ["setpriv", "--bounding-set=-all,+net_admin", PROGRAM];
-        let (code, _, error) = ran(&[&without, &["remove"][..]].concat());
-        assert_eq!(code, 0, "{error}");
-        assert!(
-            error.contains("may hold rules of an earlier run"),
-            "{error}"
-        );
+        let (code, output, error) = ran(&[&without, &["remove"][..]].concat());
+        assert_eq!(code, 4, "{error}");
+        assert!(error.contains("may be left, and still capture"), "{error}");
         assert!(error.contains("CAP_NET_RAW is missing"), "{error}");
+        assert!(
+            output.contains("table inet shunt: there is none"),
+            "{output}"
+        );
         assert_eq!(state(), before);
+        assert_eq!(ran(&[PROGRAM, "remove"]).0, 0);
+        assert_eq!(state().last().map(String::as_str), Some(""));
     });
 }
 
