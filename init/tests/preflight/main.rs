@@ -87,6 +87,24 @@ fn it_changes_nothing_with_and_without_our_table() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_no_success() {
+    in_namespace(|| {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        let output = command.arg("preflight").stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.starts_with("shunt-init: cannot write to standard output: "),
+            "{error}"
+        );
+    });
+}
+
+#[test]
 fn what_is_missing_is_named_with_the_code_of_a_run() {
     in_namespace(|| {
         for (injected, code, words) in [
