@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::LazyLock;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
@@ -146,9 +147,16 @@ fn not_parsed(error: &clap::Error, form: Form) -> Exit {
         let _unwritten = error.print();
         return Exit::Success;
     }
-    termination::tell(&error.render().to_string());
+    // The whole help is no cause.
+    let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let cause = if error.kind() == help {
+        "the command line has no verb; `shunt-init --help` lists them".to_owned()
+    } else {
+        error.render().to_string()
+    };
+    termination::tell(&cause);
     match form {
-        Form::Json => Message::error(&error.render()).say(form),
+        Form::Json => Message::error(&cause).say(form),
         Form::Text => {
             let _unwritten = error.print();
         }

@@ -411,6 +411,8 @@ fn what_preflight_finds_missing_goes_where_kubernetes_looks_for_it() {
         ran(&["nft", "add", "table", "inet", "shunt"]);
         let (code, _, error) = ran(&[PROGRAM, "preflight"]);
         let told = fs::read_to_string(&log).unwrap();
+        let without_verb = ran(&[PROGRAM]);
+        let told_of_verb = fs::read_to_string(&log).unwrap();
         nix::mount::umount("/dev/termination-log").unwrap();
         if made.is_ok() {
             fs::remove_file("/dev/termination-log").unwrap();
@@ -420,6 +422,12 @@ fn what_preflight_finds_missing_goes_where_kubernetes_looks_for_it() {
         assert!(
             told.contains("a table inet shunt exists that Shunt did not write"),
             "{told}"
+        );
+        assert_eq!(without_verb.0, 2);
+        assert!(without_verb.2.contains("Usage: "), "{}", without_verb.2);
+        assert_eq!(
+            told_of_verb,
+            "the command line has no verb; `shunt-init --help` lists them"
         );
     });
 }
