@@ -32,6 +32,7 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
                 2,
                 "cannot read the policy /nowhere.yaml: No such file",
             ),
+            ("apply --policy /", 2, "name the file in it"),
             ("linkerd-init -p 4143 -o 4140", 2, "names nobody"),
             ("linkerd-init -o 4140 -u 2102", 2, "--incoming-proxy-port"),
             ("policy istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),

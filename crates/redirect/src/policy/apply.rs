@@ -147,10 +147,7 @@ impl clap::FromArgMatches for ApplyArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyArgsError {
     /// The file cannot be read.
-    #[error(
-        "cannot read the policy {file}: {source}; check the path, that it is mounted, and its \
-         permissions"
-    )]
+    #[error("cannot read the policy {file}: {source}; {}", remedy(source))]
     Unreadable {
         /// The file, or standard input.
         file: String,
@@ -212,6 +209,14 @@ impl ApplyArgs {
             network_namespace: network_namespace.map(|value| PathBuf::from(&value.text)),
             ..Request::new(config, action, vocabulary)
         })
+    }
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::FileTooLarge => "write wider CIDR blocks and port ranges",
+        io::ErrorKind::IsADirectory => "name the file in it",
+        _ => "check the path, that it is mounted, and its permissions",
     }
 }
 
