@@ -42,11 +42,11 @@ pub(crate) fn removed(removed: &Removed) -> Vec<Message> {
         Message::info(format!("{place}: removed"))
     });
     messages.extend(iptables);
-    messages.extend(removed.unchecked.as_ref().map(unchecked));
     messages
 }
 
-fn unchecked(why: &String) -> Message {
+/// It is not known whether legacy tables hold something of ours.
+pub(crate) fn unchecked(why: &String) -> Message {
     Message::warn(format!(
         "legacy iptables tables may hold rules of an earlier run, which act beside those of now: \
          {why}"

@@ -9,7 +9,7 @@ use shunt_redirect::facts::PodFacts;
 use shunt_redirect::iptables::{self, Listed, State, render};
 use shunt_redirect::nft::{self, Installed};
 use shunt_redirect::ruleset::Family;
-use shunt_redirect::{Backend, BackendChoice, Plan, listing, plan};
+use shunt_redirect::{Backend, BackendChoice, Plan, listing, plan, routing};
 
 use crate::backend::place;
 use crate::failure::Failure;
@@ -42,7 +42,7 @@ pub(crate) fn difference(request: &Request, pod: &PodFacts) -> Result<bool, Fail
     let table = table()?;
     let chains = iptables::list().map_err(Failure::Iptables)?;
     let nft = matches!(request.backend, BackendChoice::Auto | BackendChoice::Nft);
-    let text = if nft {
+    let rules = if nft {
         let left = chains.iter().map(|listed| listed.flavour);
         let mut places: Vec<_> = left
             .map(|flavour| place(Backend::Iptables(flavour)))
@@ -53,6 +53,9 @@ pub(crate) fn difference(request: &Request, pod: &PodFacts) -> Result<bool, Fail
         let left = table.is_some().then(|| place(Backend::Nft));
         chain_difference(&chains, request.backend, &plan) + &removals(left.as_slice())
     };
+    let beside = routing::to_do(&plan, &pod.addresses).map_err(Failure::Routing)?;
+    let lines = beside.into_iter().map(|line| line + "\n");
+    let text = rules + &lines.collect::<String>();
     print(&text).map_err(Failure::Output)?;
     Ok(!text.is_empty())
 }

@@ -64,6 +64,14 @@ impl Message {
         };
     }
 
+    /// Prints it, where it is what the run is for.
+    ///
+    /// # Errors
+    /// Those of standard output.
+    pub(crate) fn print(&self, form: Form) -> io::Result<()> {
+        print(&self.line(form))
+    }
+
     fn line(&self, form: Form) -> String {
         let text = &self.text;
         let level = match self.level {

@@ -4,19 +4,29 @@ use serde_json::json;
 use shunt_redirect::preflight::{Finding, State, preflight};
 
 use crate::exit::Exit;
+use crate::failure::Failure;
 use crate::message::{Form, Message};
 use crate::termination;
 
 /// Says all that was found, and ends with the code of the first thing that is missing.
 pub(crate) fn run(form: Form) -> Exit {
     let found = preflight();
-    for finding in &found.findings {
-        message(finding).say(form);
-    }
+    let findings = found.findings.iter();
+    let printed = findings
+        .map(message)
+        .try_for_each(|message| message.print(form));
     match found.cause() {
         None => {
-            Message::info("rules can be written here").say(form);
-            Exit::Success
+            let last = Message::info("rules can be written here");
+            match printed.and_then(|()| last.print(form)) {
+                Ok(()) => Exit::Success,
+                Err(error) => {
+                    let failure = Failure::Output(error);
+                    termination::tell(&failure.to_string());
+                    Message::error(&failure).say(form);
+                    failure.exit()
+                }
+            }
         }
         Some(cause) => {
             let exit = Exit::from(cause);

@@ -4,17 +4,20 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::LazyLock;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
 use shunt_redirect::backend::Turn;
 use shunt_redirect::capture::CaptureConfig;
 use shunt_redirect::compat::{Action, Request, wants_json};
+use shunt_redirect::error::Cause;
 use shunt_redirect::facts::PodFacts;
-use shunt_redirect::iptables::render as chains;
+use shunt_redirect::iptables::{self, render as chains};
 use shunt_redirect::nft::render;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::ruleset::Family;
+use shunt_redirect::sysctl::CloseWaitBefore;
 use shunt_redirect::warnings::Container;
 use shunt_redirect::{Applied, BackendChoice, Change, Removed, netns, policy, sysctl};
 
@@ -53,7 +56,11 @@ enum Verb {
         words: Words,
     },
     /// Show the rules that are in place, with their counters and the policy fields they come from
-    List,
+    List {
+        /// Print messages as JSON, one object a line
+        #[arg(long = "log_as_json")]
+        json: bool,
+    },
     /// Show how the rules in place differ from those that arguments ask for; change nothing
     Diff {
         #[command(subcommand)]
@@ -67,8 +74,8 @@ enum Verb {
     },
     /// Find out whether rules can be written here, and what is missing; changes nothing
     Preflight {
-        /// Print an object a line
-        #[arg(long)]
+        /// Print messages as JSON, one object a line
+        #[arg(long, visible_alias = "log_as_json")]
         json: bool,
     },
 }
@@ -99,7 +106,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
         Verb::Policy { words } => words
             .request_to(Looking::Policy)
             .and_then(|(request, idle)| print_policy(&request, idle)),
-        Verb::List => list::list(),
+        Verb::List { json: _ } => list::list(),
         Verb::Diff { words } => {
             let difference = words
                 .request_to(Looking::Diff)
@@ -125,9 +132,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = OsString>) -> Exit {
             Exit::Success
         }
         Err(failure) => {
-            if let Failure::Unproved { messages, .. } = &failure {
-                messages.iter().for_each(|message| message.say(form));
-            }
+            let before = failure.before().iter();
+            before.for_each(|message| message.say(form));
             termination::tell(&failure.to_string());
             Message::error(&failure).say(form);
             failure.exit()
@@ -142,9 +148,16 @@ fn not_parsed(error: &clap::Error, form: Form) -> Exit {
         let _unwritten = error.print();
         return Exit::Success;
     }
-    termination::tell(&error.render().to_string());
+    // The whole help is no cause.
+    let help = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let cause = if error.kind() == help {
+        "the command line has no verb; `shunt-init --help` lists them".to_owned()
+    } else {
+        error.render().to_string()
+    };
+    termination::tell(&cause);
     match form {
-        Form::Json => Message::error(&error.render()).say(form),
+        Form::Json => Message::error(&cause).say(form),
         Form::Text => {
             let _unwritten = error.print();
         }
@@ -191,12 +204,16 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
     }
     match &request.action {
         Action::Apply => {
-            if let Some(seconds) = request.close_wait_timeout {
-                sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
-            }
             // Kept until they are verified: nobody changes them meanwhile.
             let turn = Turn::take();
-            let applied = request.apply(&turn).map_err(Failure::Apply)?;
+            let timeout = request
+                .close_wait_timeout
+                .map(sysctl::set_close_wait_timeout);
+            let before = timeout.transpose().map_err(Failure::Sysctl)?;
+            let applied = request.apply(&turn).map_err(|error| {
+                let restored = before.map_or(Ok(()), CloseWaitBefore::restore);
+                Failure::Apply(error, restored.err())
+            })?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);
@@ -269,9 +286,19 @@ fn dry_run(request: &Request, file: Option<&Path>) -> Result<Vec<Message>, Failu
 }
 
 fn remove() -> Result<Vec<Message>, Failure> {
-    shunt_redirect::remove()
-        .map(|removed| removed_messages(&removed))
-        .map_err(Failure::Remove)
+    let removed = shunt_redirect::remove().map_err(Failure::Remove)?;
+    let mut messages = removed_messages(&removed);
+    let Some(unchecked) = &removed.unchecked else {
+        return Ok(messages);
+    };
+    match iptables::list() {
+        // Whoever may look could find rules that capture.
+        Err(why) if why.cause() != Cause::ProgramMissing => Err(Failure::Left { messages, why }),
+        _ => {
+            messages.push(backend::unchecked(unchecked));
+            Ok(messages)
+        }
+    }
 }
 
 fn applied_messages(applied: &Applied) -> Vec<Message> {

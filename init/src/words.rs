@@ -102,7 +102,7 @@ impl Words {
                 error => Failure::File(error),
             }),
             Self::IstioIptables(arguments) => arguments
-                .parse(|name| std::env::var(name).ok(), &Accounts::default())
+                .parse(|name| std::env::var_os(name), &Accounts::default())
                 .map_err(Failure::Argument),
             Self::LinkerdInit(arguments) => arguments.parse().map_err(Failure::Argument),
         }

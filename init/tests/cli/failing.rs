@@ -1,5 +1,7 @@
 //! Runs that fail: the message, the code, and that nothing is half done.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -30,6 +32,7 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
                 2,
                 "cannot read the policy /nowhere.yaml: No such file",
             ),
+            ("apply --policy /", 2, "name the file in it"),
             ("linkerd-init -p 4143 -o 4140", 2, "names nobody"),
             ("linkerd-init -o 4140 -u 2102", 2, "--incoming-proxy-port"),
             ("policy istio-iptables -p 0", 2, "-p '0' (--envoy-port)"),
@@ -50,6 +53,16 @@ fn wrong_and_unsupported_arguments_have_their_own_codes_and_change_nothing() {
             error.starts_with("shunt-init: PROXY_UID=joe has the item `joe`"),
             "{error}"
         );
+        for variable in ["ISTIO_INBOUND_PORTS", "ENVOY_USER"] {
+            let mut command = Command::new(PROGRAM);
+            command.args(["istio-iptables"]);
+            command.env(variable, OsStr::from_bytes(b"*\xff"));
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{variable}");
+            let error = String::from_utf8(output.stderr).unwrap();
+            let expected = format!("shunt-init: {variable}=*\u{fffd} is not UTF-8: ");
+            assert!(error.starts_with(&expected), "{error}");
+        }
         assert_eq!(nft("list ruleset"), "");
     });
 }

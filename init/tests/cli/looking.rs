@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::support::{INJECTOR, PROGRAM, Ran, in_namespace, init, nft, ran};
+use crate::support::{INJECTOR, PROGRAM, Ran, in_namespace, init, ip, nft, ran};
 
 #[test]
 fn it_tells_version_commit_and_schema() {
@@ -38,6 +38,16 @@ fn a_dry_run_prints_what_would_be_written_and_changes_nothing() {
             ran(Command::new("nft").args(["-s", "list", "ruleset"])).1,
             text
         );
+    });
+}
+
+#[test]
+fn list_says_what_it_has_to_say_as_json_if_asked() {
+    in_namespace(|| {
+        let Ran(code, output, error) = init("list --log_as_json");
+        assert_eq!((code, error.as_str()), (0, ""));
+        let message: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(message["level"], "info");
     });
 }
 
@@ -112,6 +122,60 @@ fn list_shows_the_rules_with_counters_and_fields_and_diff_what_a_policy_would_ch
         let Ran(code, output, _) = init(&format!("diff {asked}"));
         assert_eq!(code, 3);
         assert!(output.contains("would be replaced"), "{output}");
+    });
+}
+
+#[test]
+fn diff_sees_what_is_missing_or_left_beside_the_rules() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let asked = "apply --tproxy --ipv6 always";
+        assert_eq!(init(asked).0, 0);
+        let diff = |asked: &str| {
+            let Ran(code, output, error) = init(&format!("diff {asked}"));
+            assert_eq!(error, "");
+            (code, output)
+        };
+        assert_eq!(diff(asked), (0, String::new()));
+        for (drift, line) in [
+            (
+                "rule del fwmark 1337",
+                "policy routing: would add the IPv4 policy rule for mark 1337 and table 133\n",
+            ),
+            (
+                "-6 rule del fwmark 1337",
+                "policy routing: would add the IPv6 policy rule for mark 1337 and table 133\n",
+            ),
+            (
+                "route flush table 133",
+                "policy routing: would add the local IPv4 default route of table 133\n",
+            ),
+            (
+                "addr del ::6/128 dev lo",
+                "lo: would add the address ::6/128\n",
+            ),
+        ] {
+            ip(drift);
+            assert_eq!(diff(asked), (3, line.to_owned()), "{drift}");
+            assert_eq!(init(asked).0, 0);
+            assert_eq!(diff(asked), (0, String::new()), "{drift}");
+        }
+        let (code, output) = diff("apply --ipv6 never");
+        assert_eq!(code, 3);
+        for line in [
+            "policy routing: would delete the IPv4 policy rule for mark 1337 and table 133\n",
+            "policy routing: would delete the local IPv6 default route of table 133\n",
+            "lo: would delete the address ::6/128\n",
+        ] {
+            assert!(output.contains(line), "{output}");
+        }
+        // What an apply cannot add is none of what it would change.
+        let asked = "apply --ipv6 always";
+        assert_eq!(init(asked).0, 0);
+        let disabled = "net.ipv6.conf.lo.disable_ipv6=1";
+        assert_eq!(ran(Command::new("sysctl").args(["-w", disabled])).0, 0);
+        assert_eq!(init(asked).0, 0);
+        assert_eq!(diff(asked), (0, String::new()));
     });
 }
 

@@ -263,3 +263,15 @@ fn an_init_container_that_runs_as_the_proxy_warns_of_the_application() {
         );
     });
 }
+
+#[test]
+fn a_policy_longer_than_any_is_refused_with_what_to_do() {
+    // To the byte what is read at most.
+    let text = "#".repeat((8 << 20) + 1);
+    let Ran(code, _, error) = init_reading(&["policy", "apply", "--policy", "-"], &text);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("it is longer than 8 MiB; write wider CIDR blocks and port ranges"),
+        "{error}"
+    );
+}

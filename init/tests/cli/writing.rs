@@ -210,6 +210,9 @@ fn the_timeout_of_linkerds_is_set_or_it_is_told_why_not() {
             assert!(error.contains(words), "{error}");
             assert_eq!(nft("list ruleset"), "");
         }
+        nft("add table inet shunt");
+        assert_eq!(init(&format!("{arguments} 77")).0, 6);
+        assert_eq!(ran(Command::new("sysctl").args(["-n", name])).1, "3601\n");
     });
 }
 

@@ -87,14 +87,17 @@ fn what_legacy_tables_hold_is_never_taken_for_nothing() {
         );
         let before = state();
         let without = ["setpriv", "--bounding-set=-all,+net_admin", PROGRAM];
-        let (code, _, error) = ran(&[&without, &["remove"][..]].concat());
-        assert_eq!(code, 0, "{error}");
-        assert!(
-            error.contains("may hold rules of an earlier run"),
-            "{error}"
-        );
+        let (code, output, error) = ran(&[&without, &["remove"][..]].concat());
+        assert_eq!(code, 4, "{error}");
+        assert!(error.contains("may be left, and still capture"), "{error}");
         assert!(error.contains("CAP_NET_RAW is missing"), "{error}");
+        assert!(
+            output.contains("table inet shunt: there is none"),
+            "{output}"
+        );
         assert_eq!(state(), before);
+        assert_eq!(ran(&[PROGRAM, "remove"]).0, 0);
+        assert_eq!(state().last().map(String::as_str), Some(""));
     });
 }
 
@@ -345,6 +348,11 @@ fn a_kernel_parameter_that_is_read_only_is_told_before_any_rule_is_written() {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let output = ran(&[PROGRAM, "preflight"]).1;
+        assert!(
+            output.contains("good     /proc/sys: can be written"),
+            "{output}"
+        );
         let sys = Some("/proc/sys");
         mount(sys, "/proc/sys", none, MsFlags::MS_BIND, none).unwrap();
         let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
@@ -404,6 +412,8 @@ fn what_preflight_finds_missing_goes_where_kubernetes_looks_for_it() {
         ran(&["nft", "add", "table", "inet", "shunt"]);
         let (code, _, error) = ran(&[PROGRAM, "preflight"]);
         let told = fs::read_to_string(&log).unwrap();
+        let without_verb = ran(&[PROGRAM]);
+        let told_of_verb = fs::read_to_string(&log).unwrap();
         nix::mount::umount("/dev/termination-log").unwrap();
         if made.is_ok() {
             fs::remove_file("/dev/termination-log").unwrap();
@@ -413,6 +423,12 @@ fn what_preflight_finds_missing_goes_where_kubernetes_looks_for_it() {
         assert!(
             told.contains("a table inet shunt exists that Shunt did not write"),
             "{told}"
+        );
+        assert_eq!(without_verb.0, 2);
+        assert!(without_verb.2.contains("Usage: "), "{}", without_verb.2);
+        assert_eq!(
+            told_of_verb,
+            "the command line has no verb; `shunt-init --help` lists them"
         );
     });
 }

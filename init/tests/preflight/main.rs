@@ -87,6 +87,24 @@ fn it_changes_nothing_with_and_without_our_table() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_no_success() {
+    in_namespace(|| {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        let output = command.arg("preflight").stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.starts_with("shunt-init: cannot write to standard output: "),
+            "{error}"
+        );
+    });
+}
+
+#[test]
 fn what_is_missing_is_named_with_the_code_of_a_run() {
     in_namespace(|| {
         for (injected, nth, code, words) in [
@@ -117,16 +135,18 @@ fn what_is_missing_is_named_with_the_code_of_a_run() {
 fn without_nf_tables_a_run_and_preflight_agree_on_iptables() {
     in_namespace(|| {
         let injected = "socket:error=EPROTONOSUPPORT:when=1";
-        let (code, output, _) = with_error(injected, &["preflight", "--json"]);
-        assert_eq!(code, 0, "{output}");
-        let line = output
-            .lines()
-            .find(|line| line.contains("iptables is used instead"));
-        let found: Value = serde_json::from_str(line.unwrap()).unwrap();
-        assert_eq!(
-            (&found["check"], &found["state"]),
-            (&Value::from("netlink sockets"), &Value::from("note"))
-        );
+        for json in ["--json", "--log_as_json"] {
+            let (code, output, error) = with_error(injected, &["preflight", json]);
+            assert_eq!(code, 0, "{output}{error}");
+            let line = output
+                .lines()
+                .find(|line| line.contains("iptables is used instead"));
+            let found: Value = serde_json::from_str(line.unwrap()).unwrap();
+            assert_eq!(
+                (&found["check"], &found["state"]),
+                (&Value::from("netlink sockets"), &Value::from("note"))
+            );
+        }
     });
 }
 
@@ -160,6 +180,14 @@ fn a_foreign_table_is_a_conflict_and_istios_chains_are_noted() {
             output.contains("note     other rules: istio-iptables has chains"),
             "{output}"
         );
+        // That of Istio, not a link of its name to this one, which leaves them.
+        assert!(
+            output.contains("`pilot-agent istio-iptables --cleanup-only` in Istio's own image"),
+            "{output}"
+        );
+        assert_eq!(ran(&[PROGRAM, "istio-iptables", "--cleanup-only"]).0, 0);
+        let chains = ran(&["iptables-nft", "-t", "nat", "-S"]).1;
+        assert!(chains.contains("ISTIO_OUTPUT"), "{chains}");
         ran(&["nft", "add", "table", "inet", "shunt"]);
         let (code, output, error) = ran(&[PROGRAM, "preflight"]);
         assert_eq!(code, 6, "{output}{error}");

@@ -140,35 +140,54 @@ impl Given {
     }
 
     /// Settles where each value comes from. `variables` are those that no flag has.
+    ///
+    /// # Errors
+    /// If a variable that counts is no text.
     pub(crate) fn resolve(
         &self,
         flags: &'static [Flag],
         variables: &[&'static str],
-        environment: &impl Fn(&str) -> Option<String>,
-    ) -> Values {
+        environment: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Values, ArgumentError> {
         let variable = |name: &str| {
-            let value = environment(name).filter(|value| !value.is_empty())?;
-            Some((Origin::Variable(name.to_owned()), value))
+            let value = environment(name).map(|value| text_of(name, value));
+            Ok(value
+                .transpose()?
+                .map(|text| (Origin::Variable(name.to_owned()), text)))
         };
-        let of_flags = flags.iter().filter_map(|flag| {
-            let given = self.0.iter().find(|(long, _)| *long == flag.long);
+        let filled = |name: &str| {
+            let value = variable(name)?;
+            Ok(value.filter(|(_, text): &(_, String)| !text.is_empty()))
+        };
+        let mut values = Vec::new();
+        for flag in flags {
+            let name = flag.long;
+            let given = self.0.iter().find(|(long, _)| *long == name);
+            let mut found = given.map(|(_, value)| (Origin::Flag(flag), value.clone()));
             let own = flag
                 .own_variable
-                .then(|| flag.long.to_uppercase().replace('-', "_"));
-            let (origin, text) = given
-                .map(|(_, value)| (Origin::Flag(flag), value.clone()))
-                .or_else(|| flag.additional_variable.and_then(variable))
-                .or_else(|| own.and_then(|own| variable(&own)))?;
-            let name = flag.long;
-            Some(Value { name, origin, text })
-        });
-        let alone = variables.iter().filter_map(|name| {
-            let text = environment(name)?;
-            let origin = Origin::Variable((*name).to_owned());
-            Some(Value { name, origin, text })
-        });
-        Values(of_flags.chain(alone).collect())
+                .then(|| name.to_uppercase().replace('-', "_"));
+            for variable in [flag.additional_variable, own.as_deref()] {
+                if let (None, Some(variable)) = (&found, variable) {
+                    found = filled(variable)?;
+                }
+            }
+            values.extend(found.map(|(origin, text)| Value { name, origin, text }));
+        }
+        for name in variables {
+            let found = variable(name)?;
+            values.extend(found.map(|(origin, text)| Value { name, origin, text }));
+        }
+        Ok(Values(values))
     }
+}
+
+/// A variable's value; one that is no text would else be as good as none.
+fn text_of(name: &str, value: OsString) -> Result<String, ArgumentError> {
+    value.into_string().map_err(|value| ArgumentError {
+        origin: format!("{name}={}", value.to_string_lossy()),
+        reason: Reason::Is("is not UTF-8: write it anew, or unset it".into()),
+    })
 }
 
 /// An argument that cannot be followed.

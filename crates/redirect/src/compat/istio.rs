@@ -10,6 +10,7 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,10 +72,10 @@ impl IstioArgs {
     /// The first value that is wrong, by name and with a remedy.
     pub fn parse(
         &self,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<OsString>,
         accounts: &Accounts,
     ) -> Result<Request, ArgumentError> {
-        let values = self.0.resolve(FLAGS, VARIABLES, &environment);
+        let values = self.0.resolve(FLAGS, VARIABLES, &environment)?;
         let config = CaptureConfig {
             proxy: values.proxy(accounts)?,
             inbound: values.inbound()?,

@@ -17,8 +17,8 @@ use clap::{ArgMatches, Command};
 use shunt_abi::{identity, port as port_of};
 
 use self::flags::{
-    BIN_PATH, CLOSE_WAIT, FLAGS, IN_PORTS_TO_IGNORE, INCOMING_PORT, IPTABLES_MODE, IPV6, NETNS,
-    OUT_PORTS_TO_IGNORE, OUTGOING_PORT, PORTS_TO_REDIRECT, PROXY_GID, PROXY_UID, SIMULATE,
+    BIN_PATH, CLOSE_WAIT, FLAGS, IN_PORTS_TO_IGNORE, INCOMING_PORT, IPTABLES_MODE, IPV6, LOG_LEVEL,
+    NETNS, OUT_PORTS_TO_IGNORE, OUTGOING_PORT, PORTS_TO_REDIRECT, PROXY_GID, PROXY_UID, SIMULATE,
     SUBNETS_TO_IGNORE, USE_WAIT_FLAG,
 };
 use super::arguments::{ArgumentError, Given, LOG_AS_JSON, LOG_FORMAT, Values, augment};
@@ -111,7 +111,7 @@ impl LinkerdArgs {
     /// # Errors
     /// The first value that is wrong, by name and with a remedy.
     pub fn parse(&self) -> Result<Request, ArgumentError> {
-        let values = self.0.resolve(FLAGS, &[], &|_variable| None);
+        let values = self.0.resolve(FLAGS, &[], &|_variable| None)?;
         let mut config = shape(
             values.required_port(INCOMING_PORT)?,
             values.required_port(OUTGOING_PORT)?,
@@ -137,6 +137,7 @@ impl LinkerdArgs {
             return Err(values.linkerd_invalid(invalid));
         }
         values.read(LOG_FORMAT, log_format)?;
+        values.read(LOG_LEVEL, log_level)?;
         for switch in [USE_WAIT_FLAG, LOG_AS_JSON] {
             values.switch(switch)?;
         }
@@ -232,6 +233,18 @@ fn log_format(text: &str) -> Result<(), Reason> {
         "plain" | "json" => Ok(()),
         _ => Err(Reason::NotOneOf(&["plain", "json"])),
     }
+}
+
+/// Levels that the original knows, in any case of letters.
+const LOG_LEVELS: &[&str] = &[
+    "panic", "fatal", "error", "warn", "warning", "info", "debug", "trace",
+];
+
+fn log_level(text: &str) -> Result<(), Reason> {
+    LOG_LEVELS
+        .contains(&text.to_ascii_lowercase().as_str())
+        .then_some(())
+        .ok_or(Reason::NotOneOf(LOG_LEVELS))
 }
 
 /// Seconds; 0 means that the kernel's own number stays.

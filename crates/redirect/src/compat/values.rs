@@ -100,6 +100,10 @@ pub(crate) fn ports(text: &str, between: char) -> Result<Ports, Reason> {
             }
             match part.split_once(between) {
                 None => port(part).map(|port| (port.get(), port.get())),
+                Some((first, last)) if first.is_empty() || last.is_empty() => Err(item(
+                    part,
+                    "a range has a port on either side, from 1 to 65535",
+                )),
                 Some((first, last)) => {
                     let range = (port(first)?.get(), port(last)?.get());
                     if range.0 > range.1 {

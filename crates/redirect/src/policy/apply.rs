@@ -147,10 +147,7 @@ impl clap::FromArgMatches for ApplyArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyArgsError {
     /// The file cannot be read.
-    #[error(
-        "cannot read the policy {file}: {source}; check the path, that it is mounted, and its \
-         permissions"
-    )]
+    #[error("cannot read the policy {file}: {source}; {}", remedy(source))]
     Unreadable {
         /// The file, or standard input.
         file: String,
@@ -170,13 +167,18 @@ pub enum ApplyArgsError {
     Argument(#[from] ArgumentError),
 }
 
+/// A network namespace has no files of its own.
+const CALLERS_RESOLV_CONF: &str = "the DNS servers are those of the /etc/resolv.conf that is seen here, which may be the node's \
+     and not the pod's; name them (`--dns 10.96.0.10`, `dns.servers` in a policy file), or capture \
+     queries to any server (`all`)";
+
 impl ApplyArgs {
     /// Reads the policy file, if one is given, then the flags, which replace what it says.
     ///
     /// # Errors
     /// If the file cannot be read, or a value is wrong.
     pub fn parse(&self) -> Result<Request, ApplyArgsError> {
-        let values = self.0.resolve(FLAGS, &[], &|_variable| None);
+        let values = self.0.resolve(FLAGS, &[], &|_variable| None)?;
         let mut config = match values.get(POLICY) {
             Some(file) => from_file(&file.text)?,
             None => CaptureConfig::default(),
@@ -192,13 +194,29 @@ impl ApplyArgs {
         } else {
             Action::Apply
         };
+        let network_namespace = values.filled(NETWORK_NAMESPACE);
+        let from_file = config
+            .dns
+            .as_ref()
+            .is_some_and(|dns| dns.servers == DnsServers::ResolvConf);
+        let elsewhere = network_namespace.is_some() && from_file;
         Ok(Request {
             backend: values.backend_or(None)?,
-            network_namespace: values
-                .filled(NETWORK_NAMESPACE)
-                .map(|value| PathBuf::from(&value.text)),
+            notes: elsewhere
+                .then(|| CALLERS_RESOLV_CONF.to_owned())
+                .into_iter()
+                .collect(),
+            network_namespace: network_namespace.map(|value| PathBuf::from(&value.text)),
             ..Request::new(config, action, vocabulary)
         })
+    }
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::FileTooLarge => "write wider CIDR blocks and port ranges",
+        io::ErrorKind::IsADirectory => "name the file in it",
+        _ => "check the path, that it is mounted, and its permissions",
     }
 }
 

@@ -201,6 +201,11 @@ fn what_is_wrong_is_told_with_its_line_its_field_and_the_remedy() {
             "is `yes`; expected true or false, without quotes",
         ),
         (
+            "inbound: {excludePorts: [80-]}",
+            "spec.inbound.excludePorts[0] ",
+            "is `80-`: a range has a port on either side",
+        ),
+        (
             "dropInvalid: 'true'",
             "spec.dropInvalid ",
             "expected true or false, without quotes",
@@ -289,6 +294,18 @@ fn contradictions_are_told_at_the_field_that_they_are_about() {
         let text = format!("{HEAD}spec:\n  {spec}\n");
         let error = read(&text).unwrap_err().to_string();
         assert!(error.contains(message), "{spec}: {error}");
+    }
+}
+
+#[test]
+fn a_number_or_a_name_may_stand_in_quotes_or_without() {
+    let read = |spec: &str| read(format!("{HEAD}spec:\n  {spec}\n")).unwrap();
+    for (bare, quoted) in [
+        ("proxy: {uids: [1338]}", "proxy: {uids: ['1338']}"),
+        ("interfaces: {exclude: [1]}", "interfaces: {exclude: ['1']}"),
+    ] {
+        assert_eq!(read(bare), read(quoted));
+        assert_ne!(read(bare), CaptureConfig::default());
     }
 }
 
@@ -539,6 +556,28 @@ fn flag_value() -> impl Strategy<Value = String> {
         "10\\.[0-9]\\.0\\.0/(8|16|24),fd00:[0-9a-f]::/(32|64)",
         "10\\.0\\.0\\.[0-9],fd00::[0-9a-f]",
     ]
+}
+
+#[test]
+fn the_callers_resolv_conf_is_told_of_where_rules_are_for_another_namespace() {
+    let notes = |words: &[&str]| {
+        let list: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        flags_of(&list).parse().unwrap().notes
+    };
+    let elsewhere = "--network-namespace=/proc/1/ns/net";
+    let told = notes(&["--dns=resolv-conf", elsewhere]);
+    assert!(
+        matches!(&told[..], [note] if note.contains("may be the node's") && note.contains("--dns")),
+        "{told:?}"
+    );
+    for words in [
+        &["--dns=resolv-conf"][..],
+        &["--dns=all", elsewhere],
+        &["--dns=10.0.0.10", elsewhere],
+        &[elsewhere],
+    ] {
+        assert_eq!(notes(words), [""; 0], "{words:?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use shunt_abi::identity::PROXY_UID;
 
@@ -108,8 +109,15 @@ pub(super) fn ipv6() -> Finding {
 
 pub(super) fn sysctls() -> Finding {
     const CHECK: &str = "/proc/sys";
-    match access(Path::new("/proc/sys/net"), AccessFlags::W_OK) {
+    // Of the file itself: the folders of /proc/sys are nobody's to write.
+    match access(Path::new(sysctl::CLOSE_WAIT), AccessFlags::W_OK) {
         Ok(()) => Finding::good(CHECK, "can be written"),
+        Err(Errno::ENOENT) => Finding::note(
+            CHECK,
+            "has no net.netfilter.nf_conntrack_tcp_timeout_close_wait, because the kernel does not \
+             track connections here: only Linkerd's --timeout-close-wait-secs needs it (`modprobe \
+             nf_conntrack` on the node)",
+        ),
         Err(_) => Finding::note(
             CHECK,
             "is read only, as in most pods: only Linkerd's --timeout-close-wait-secs needs it \

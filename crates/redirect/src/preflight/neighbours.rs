@@ -8,7 +8,12 @@ use crate::nft::{Nft, OtherChain};
 
 /// What the names of others' chains and tables begin with.
 const OTHERS: [(&str, &str, &str); 4] = [
-    ("ISTIO_", "istio-iptables", "istio-iptables --cleanup-only"),
+    (
+        "ISTIO_",
+        "istio-iptables",
+        "`pilot-agent istio-iptables --cleanup-only` in Istio's own image, istio/proxyv2: a link of \
+         that name to shunt-init takes away Shunt's rules only",
+    ),
     (
         "istio-",
         "Istio's nf_tables rules",

@@ -23,6 +23,8 @@ use crate::capture::Ipv6Mode;
 use crate::error::{KernelError, Object};
 use crate::nft::attr::Malformed;
 use crate::nft::socket::{NetlinkSocket, Reply};
+use crate::plan::Plan;
+use crate::sysctl;
 pub(crate) use policy::AddedRouting;
 
 /// An address of the pod.
@@ -133,6 +135,27 @@ fn is_outward(address: IpAddr) -> bool {
                 && address != addr::INBOUND_SOURCE_V6
         }
     }
+}
+
+/// What an apply would do beside the rules, a line each: policy routing, and `::6` on `lo`. Nothing
+/// if all is as planned. `pod` is what was looked at for the plan.
+///
+/// # Errors
+/// If the kernel's answer is missing or not understood.
+pub fn to_do(plan: &Plan, pod: &PodAddresses) -> Result<Vec<String>, KernelError> {
+    let routing = Route::open()?.policy_routing_to_do(plan.routing.as_ref())?;
+    let mut lines: Vec<_> = routing
+        .into_iter()
+        .map(|what| format!("policy routing: would {what}"))
+        .collect();
+    let source = match (plan.ipv6, pod.inbound_source) {
+        // An apply cannot add it there, and says so.
+        (true, Source::Absent) if !sysctl::ipv6_disabled("lo") => Some("add"),
+        (false, Source::Ours) => Some("delete"),
+        _ => None,
+    };
+    lines.extend(source.map(|verb| format!("lo: would {verb} the address ::6/128")));
+    Ok(lines)
 }
 
 /// A connection to the routing netlink of the calling thread's network namespace.

@@ -35,6 +35,12 @@ pub(crate) struct AddedRouting {
     rules: Vec<Half>,
 }
 
+/// What is Shunt's, but not wanted any more.
+struct Unwanted {
+    rules: Vec<Half>,
+    routes: Vec<Half>,
+}
+
 impl AddedRouting {
     pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.rules.is_empty()
@@ -97,20 +103,48 @@ impl Route {
         &mut self,
         wanted: Option<&PolicyRouting>,
     ) -> Result<bool, KernelError> {
-        let wanted: Vec<Half> = wanted.into_iter().flat_map(PolicyRouting::halves).collect();
         let mut removed = false;
-        for half in self.policy_rules()? {
-            if !wanted.contains(&half) {
-                removed |= self.delete_rule(&half)?;
-            }
+        let Unwanted { rules, routes } = self.unwanted(wanted)?;
+        for half in rules {
+            removed |= self.delete_rule(&half)?;
         }
-        for half in self.policy_routes()? {
-            let serves = |wanted: &Half| wanted.family == half.family && wanted.table == half.table;
-            if !wanted.iter().any(serves) {
-                removed |= self.delete_route(&half)?;
-            }
+        for half in routes {
+            removed |= self.delete_route(&half)?;
         }
         Ok(removed)
+    }
+
+    fn unwanted(&mut self, wanted: Option<&PolicyRouting>) -> Result<Unwanted, KernelError> {
+        let wanted: Vec<Half> = wanted.into_iter().flat_map(PolicyRouting::halves).collect();
+        let mut rules = self.policy_rules()?;
+        rules.retain(|half| !wanted.contains(half));
+        let mut routes = self.policy_routes()?;
+        routes.retain(|half| {
+            let serves = |wanted: &Half| wanted.family == half.family && wanted.table == half.table;
+            !wanted.iter().any(serves)
+        });
+        Ok(Unwanted { rules, routes })
+    }
+
+    /// What an apply would do about it, a line each.
+    pub(crate) fn policy_routing_to_do(
+        &mut self,
+        wanted: Option<&PolicyRouting>,
+    ) -> Result<Vec<String>, KernelError> {
+        let mut to_do = Vec::new();
+        let rules = self.policy_rules()?;
+        for half in wanted.into_iter().flat_map(PolicyRouting::halves) {
+            if !self.serves(&half)? {
+                to_do.push(half.route_text("add"));
+            }
+            if !rules.contains(&half) {
+                to_do.push(half.rule_text("add"));
+            }
+        }
+        let Unwanted { rules, routes } = self.unwanted(wanted)?;
+        to_do.extend(rules.iter().map(|half| half.rule_text("delete")));
+        to_do.extend(routes.iter().map(|half| half.route_text("delete")));
+        Ok(to_do)
     }
 
     /// What of it is not there.

@@ -16,6 +16,7 @@ pub(super) const USE_WAIT_FLAG: &str = "use-wait-flag";
 pub(super) const CLOSE_WAIT: &str = "timeout-close-wait-secs";
 pub(super) const IPTABLES_MODE: &str = "iptables-mode";
 pub(super) const BIN_PATH: &str = "firewall-bin-path";
+pub(super) const LOG_LEVEL: &str = "log-level";
 pub(super) const IPV6: &str = "ipv6";
 
 /// All flags, in the order of `--help`.
@@ -128,7 +129,7 @@ pub(super) static FLAGS: &[Flag] = &[
     )
     .without_variable(),
     Flag::new(
-        "log-level",
+        LOG_LEVEL,
         None,
         "Linkerd's log level; Shunt prints a few lines at any level",
     )

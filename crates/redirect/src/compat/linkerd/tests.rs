@@ -221,6 +221,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
             &["--iptables-mode", "pf"],
             "is not one of: 'legacy', 'nft', 'plain'",
         ),
+        (&["--log-level", "foo"], "is not one of: 'panic', 'fatal',"),
         (&["--log-format", "xml"], "is not one of: 'plain', 'json'"),
         (&["--timeout-close-wait-secs", "1h"], "a number of seconds"),
         (&["--ipv6=maybe"], "is not one of: 'true', 'false'"),

@@ -31,7 +31,7 @@ fn parse_in(
 ) -> Result<Request, ArgumentError> {
     let environment = |name: &str| {
         let found = variables.iter().find(|(variable, _)| *variable == name);
-        found.map(|(_, value)| (*value).to_owned())
+        found.map(|(_, value)| (*value).into())
     };
     arguments(list)
         .unwrap()
