@@ -147,3 +147,30 @@ fn a_firewall_that_drops_all_calls_to_the_pod_is_not_taken_for_tproxys_rules() -
     );
     Ok(())
 }
+
+#[test]
+fn in_a_dual_stack_pod_rules_for_ipv4_only_fail_unless_the_arguments_say_so() -> Result<()> {
+    let net = Network::new("validate-dual")?;
+    let pod = net.pod("pod").build()?;
+    for mode in ["REDIRECT", "TPROXY"] {
+        let policy: Vec<&str> = policy("*")
+            .into_iter()
+            .map(|word| if word == "TPROXY" { mode } else { word })
+            .collect();
+        pod.command(programs::istio_iptables()?)
+            .args(["--reconcile"])
+            .args(&policy)
+            .finish()?
+            .success()?;
+        let run = validate(&pod, &IDENTITIES[0], &policy)?;
+        assert_eq!(run.status.code(), Some(126), "{run}");
+        let says = "the proxy's calls to its own pod are captured IPv6";
+        ensure!(run.stderr.contains(says), "{run}");
+        ensure!(run.stderr.contains("it passed uncaptured"), "{run}");
+        for ipv6 in ["istio", "never"] {
+            let told = [policy.as_slice(), &["--ipv6", ipv6]].concat();
+            validate(&pod, &IDENTITIES[0], &told)?.success()?;
+        }
+    }
+    Ok(())
+}
