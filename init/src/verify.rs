@@ -7,7 +7,7 @@ use shunt_abi::mark;
 use shunt_redirect::compat::{Action, Request, Validation};
 use shunt_redirect::field::Vocabulary;
 use shunt_redirect::ruleset::Verdict;
-use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
+use shunt_redirect::verify::{LO_UP, Leg, Options, Proof, Report, unprivileged, verify};
 use shunt_redirect::{Applied, Backend, CaptureConfig, Plan, PodFacts, nft};
 
 use crate::failure::Failure;
@@ -172,15 +172,20 @@ fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
         0 => String::new(),
         more => format!("; legs that failed beside it: {more}"),
     };
+    let advice = if first.key == LO_UP {
+        ""
+    } else {
+        ". Another program may have changed them, or this network namespace: look at `nft list \
+         ruleset` in it. Where rules of others are named that come before Shunt's, let them act \
+         after it (priority -90 or later), or let what they drop of the probes pass (from \
+         203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on shunt-probe and `lo`); `--verify=off` \
+         leaves the proof out"
+    };
     Err(Failure::Unproved {
         messages,
         cause: format!(
             "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
-             so that nothing passes by mistake. Another program may have changed them, or this \
-             network namespace: look at `nft list ruleset` in it. Where rules of others are named that \
-             come before Shunt's, let them act after it (priority -90 or later), or let what they \
-             drop of the probes pass (from 203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on \
-             shunt-probe and `lo`); `--verify=off` leaves the proof out",
+             so that nothing passes by mistake{advice}",
             first.name(),
             first.key,
             what(first)

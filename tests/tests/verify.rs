@@ -292,6 +292,7 @@ fn where_lo_is_down_that_is_the_one_failure() -> Result<()> {
         "{run}"
     );
     ensure!(run.stderr.contains("ip link set lo up"), "{run}");
+    ensure!(!run.stderr.contains("rules of others"), "{run}");
     let validate = with(&[
         "--skip-rule-apply",
         "--run-validation",

@@ -43,6 +43,7 @@ use flows::Probe;
 use live::Watch;
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
+pub use routing::LO_UP;
 use shown::Shown;
 pub(crate) use stage::remove_leftovers;
 use stage::{Stage, StageError};

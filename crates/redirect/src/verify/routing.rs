@@ -13,6 +13,9 @@ use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::Family;
 
+/// The key of the leg that has failed if interface `lo` is down.
+pub const LO_UP: &str = "lo/up";
+
 /// A leg that has failed if `lo` is down: whatever the rules do, nothing that is redirected arrives.
 pub(super) fn loopback() -> Option<Leg> {
     // Where this cannot be read, the packets of the other legs tell.
@@ -22,7 +25,7 @@ pub(super) fn loopback() -> Option<Leg> {
     down.then(|| Leg {
         title: "interface lo is up".to_owned(),
         family: None,
-        key: "lo/up".to_owned(),
+        key: LO_UP.to_owned(),
         proof: Proof::Failed(Failure {
             expected: "interface lo to be up".to_owned(),
             happened: "it is down, and what is redirected goes by it; set it up (`ip link set lo \
