@@ -1,6 +1,6 @@
-//! Istio's validation (`--skip-rule-apply --run-validation`) with TPROXY: a process without any
-//! capability tells rules that are right, whoever wrote them and by whatever, from those that are
-//! not there.
+//! Istio's validation (`--skip-rule-apply --run-validation`), above all with TPROXY: a process
+//! without any capability tells rules that are right, whoever wrote them and by whatever, from
+//! those that are not there.
 
 use shunt_tests::prelude::*;
 
