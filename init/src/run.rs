@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use clap::{Parser, Subcommand};
 use nix::unistd::{getgid, getuid};
 use shunt_abi::SCHEMA_VERSION;
+use shunt_redirect::backend::Turn;
 use shunt_redirect::capture::CaptureConfig;
 use shunt_redirect::compat::{Action, Request, wants_json};
 use shunt_redirect::facts::PodFacts;
@@ -193,11 +194,14 @@ fn carry_out(request: &Request, verify: verify::Choice) -> Result<Vec<Message>, 
             if let Some(seconds) = request.close_wait_timeout {
                 sysctl::set_close_wait_timeout(seconds).map_err(Failure::Sysctl)?;
             }
-            let applied = request.apply().map_err(Failure::Apply)?;
+            // Kept until they are verified: nobody changes them meanwhile.
+            let turn = Turn::take();
+            let applied = request.apply(&turn).map_err(Failure::Apply)?;
             let mut messages = applied_messages(&applied);
             let validation = request.validation.as_ref();
             let proved = verify::after_apply(&applied, verify, validation);
             messages.extend(proved.map_err(|failure| failure.after(&messages))?);
+            drop(turn);
             messages.extend(before_the_sidecar(&request.config));
             messages.extend(warnings(request, &applied.pod));
             Ok(messages)

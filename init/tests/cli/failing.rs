@@ -123,16 +123,17 @@ fn a_foreign_table_of_its_name_is_a_conflict() {
 #[test]
 fn what_the_kernel_lacks_or_refuses_is_told_apart() {
     in_namespace(|| {
+        // The first socket is that of the turn.
         for (injected, code, words) in [
-            ("socket:error=EPROTONOSUPPORT:when=1", 5, "no nf_tables"),
-            ("socket:error=EACCES:when=1", 9, "forbids netlink sockets"),
+            ("socket:error=EPROTONOSUPPORT:when=2", 5, "no nf_tables"),
+            ("socket:error=EACCES:when=2", 9, "forbids netlink sockets"),
             (
-                "socket:error=EMFILE:when=1",
+                "socket:error=EMFILE:when=2",
                 7,
                 "raise its limit of open files",
             ),
             (
-                "socket:error=EMFILE:when=2",
+                "socket:error=EMFILE:when=3",
                 7,
                 "raise its limit of open files",
             ),

@@ -132,12 +132,13 @@ fn an_id_that_is_not_mapped_is_refused_by_each_backend_and_by_preflight() {
 fn a_netlink_socket_that_is_refused_is_told_from_one_that_the_kernel_lacks() {
     in_namespace(|| {
         for backend in BACKENDS {
+            // The first socket is that of the turn.
             for (injected, code, words) in [
-                ("socket:error=EPERM:when=1", 9, "seccomp profile"),
-                ("socket:error=EACCES:when=1", 9, "SELinux or AppArmor"),
-                ("socket:error=ENOSYS:when=1", 9, "seccomp profile"),
-                ("socket:error=EMFILE:when=1", 7, "limit of open files"),
-                ("socket:error=ENFILE:when=1", 7, "fs.file-max"),
+                ("socket:error=EPERM:when=2", 9, "seccomp profile"),
+                ("socket:error=EACCES:when=2", 9, "SELinux or AppArmor"),
+                ("socket:error=ENOSYS:when=2", 9, "seccomp profile"),
+                ("socket:error=EMFILE:when=2", 7, "limit of open files"),
+                ("socket:error=ENFILE:when=2", 7, "fs.file-max"),
                 (
                     "sendto:error=ENOBUFS:when=1",
                     7,
@@ -151,7 +152,7 @@ fn a_netlink_socket_that_is_refused_is_told_from_one_that_the_kernel_lacks() {
                 assert_eq!(state(), before, "{backend}, {injected}");
             }
         }
-        let lacking = "socket:error=EPROTONOSUPPORT:when=1";
+        let lacking = "socket:error=EPROTONOSUPPORT:when=2";
         let (code, _, error) = with_error(lacking, &apply("nft"));
         assert_eq!(code, 5, "{error}");
         assert!(error.contains("modprobe nf_tables"), "{error}");
@@ -233,7 +234,7 @@ fn tproxy_with_lo_down_names_lo() {
         for backend in BACKENDS {
             let mut command = vec![PROGRAM];
             command.extend(apply(backend));
-            command.extend(["-m", "TPROXY", "--ipv6", "on"]);
+            command.extend(["-m", "TPROXY", "--ipv6", "always"]);
             fails(&command, 7, &["ENETDOWN", "ip link set lo up"]);
         }
     });

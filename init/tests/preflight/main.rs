@@ -89,24 +89,23 @@ fn it_changes_nothing_with_and_without_our_table() {
 #[test]
 fn what_is_missing_is_named_with_the_code_of_a_run() {
     in_namespace(|| {
-        for (injected, code, words) in [
-            ("socket:error=EPERM:when=1", 9, "seccomp profile"),
-            ("socket:error=EACCES:when=1", 9, "SELinux or AppArmor"),
-            ("socket:error=ENOSYS:when=1", 9, "seccomp profile"),
-            ("socket:error=EPERM:when=2", 9, "seccomp profile"),
-            ("socket:error=EMFILE:when=1", 7, "limit of open files"),
-            (
-                "sendto:error=ENOBUFS:when=1",
-                7,
-                "cannot send to the kernel",
-            ),
+        for (injected, nth, code, words) in [
+            ("socket:error=EPERM", 1, 9, "seccomp profile"),
+            ("socket:error=EACCES", 1, 9, "SELinux or AppArmor"),
+            ("socket:error=ENOSYS", 1, 9, "seccomp profile"),
+            ("socket:error=EPERM", 2, 9, "seccomp profile"),
+            ("socket:error=EMFILE", 1, 7, "limit of open files"),
+            ("sendto:error=ENOBUFS", 1, 7, "cannot send to the kernel"),
         ] {
             let before = everything();
-            let (found, output, error) = with_error(injected, &["preflight"]);
+            let at = |nth: u32| format!("{injected}:when={nth}");
+            let (found, output, error) = with_error(&at(nth), &["preflight"]);
             assert_eq!(found, code, "{injected}: {output}{error}");
             assert!(error.contains(words), "{injected}: {error}");
             assert!(output.contains("missing  "), "{injected}: {output}");
-            let (found, _, error) = with_error(injected, APPLY);
+            // The first socket of a run is that of its turn.
+            let first = u32::from(injected.starts_with("socket"));
+            let (found, _, error) = with_error(&at(nth + first), APPLY);
             assert_eq!(found, code, "{injected}: {error}");
             assert!(error.contains(words), "{injected}: {error}");
             assert_eq!(everything(), before, "{injected}");

@@ -6,6 +6,7 @@
 //! new rules are there, so that no connection passes in between.
 
 mod choice;
+mod turn;
 
 use crate::capture::CaptureConfig;
 use crate::error::{ApplyError, Cause, KernelError, RemoveError};
@@ -18,6 +19,7 @@ use crate::ruleset::Ruleset;
 use crate::userns;
 use crate::verify::remove_leftovers;
 pub use choice::{Backend, BackendChoice, UnknownBackend};
+pub use turn::Turn;
 
 /// What [`apply`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub struct Removed {
 /// How often a transaction is tried while other programs change rules.
 const ATTEMPTS: u32 = 32;
 
-/// Makes the network namespace of the calling thread follow `config`.
+/// Makes the network namespace of the calling thread follow `config`, when it is our [`Turn`].
 ///
 /// # Errors
 /// If the policy contradicts itself ([`CaptureConfig::validate`]) or names what is not there, a
@@ -85,11 +87,12 @@ const ATTEMPTS: u32 = 32;
 /// be removed, are they there, all of them.
 pub fn apply(config: &CaptureConfig, choice: BackendChoice) -> Result<Applied, ApplyError> {
     config.validate()?;
-    apply_valid(config, choice)
+    apply_valid(&Turn::take(), config, choice)
 }
 
-/// The same with a policy whose parts are known to stand together.
+/// The same in a turn, with a policy whose parts are known to stand together.
 pub(crate) fn apply_valid(
+    _turn: &Turn,
     config: &CaptureConfig,
     choice: BackendChoice,
 ) -> Result<Applied, ApplyError> {
@@ -295,12 +298,13 @@ fn write(
 }
 
 /// Takes away what Shunt wrote into the network namespace of the calling thread, by whichever
-/// backend, and nothing else.
+/// backend, and nothing else, when it is our [`Turn`].
 ///
 /// # Errors
 /// If a table of our name is not ours (all else is removed then), or the kernel or a program
 /// refuses.
 pub fn remove() -> Result<Removed, RemoveError> {
+    let _turn = Turn::take();
     let conflict = match table()? {
         Table::Refused(conflict) => Some(conflict),
         _ => None,

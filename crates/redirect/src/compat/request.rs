@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::backend::{Applied, BackendChoice, apply_valid};
+use crate::backend::{Applied, BackendChoice, Turn, apply_valid};
 use crate::capture::{CaptureConfig, Port};
 use crate::error::ApplyError;
 use crate::facts::PodFacts;
@@ -48,13 +48,13 @@ impl Request {
         }
     }
 
-    /// Writes the rules, as [`crate::backend::apply`] does. Whoever read the request has validated
+    /// Writes the rules, as [`crate::backend::apply`] does, in a turn that the caller has taken. Whoever read the request has validated
     /// its policy, which is not done again: where [`Self::config`] was changed since, apply that.
     ///
     /// # Errors
     /// As there.
-    pub fn apply(&self) -> Result<Applied, ApplyError> {
-        apply_valid(&self.config, self.backend)
+    pub fn apply(&self, turn: &Turn) -> Result<Applied, ApplyError> {
+        apply_valid(turn, &self.config, self.backend)
     }
 
     /// What may not be meant by the policy, in the words in which it was asked for. `containers` are

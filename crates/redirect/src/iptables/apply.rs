@@ -6,7 +6,6 @@ use super::error::IptablesError;
 use super::render;
 use super::script::{reached, rollback, script};
 use super::state::{STAGES, State, table_name};
-use super::turn::Turn;
 use crate::backend::Change;
 use crate::error::{Cause, KernelError};
 use crate::nft::Nft;
@@ -40,7 +39,6 @@ pub(crate) fn compare(flavour: Flavour, plan: &Plan) -> Result<Option<String>, I
 /// If a program is missing or refuses. Then what was there before is there again.
 pub(crate) fn apply(tools: &Tools, plan: &Plan) -> Result<Change, IptablesError> {
     let halves = halves(tools, plan)?;
-    let _turn = Turn::take();
     let mut change = Change::Unchanged;
     let mut first: Option<Vec<State>> = None;
     let mut last_difference = (Family::V4, String::new());
@@ -262,7 +260,6 @@ fn clear_nft() -> Result<bool, ClearError> {
 }
 
 fn clear_legacy(pair: &Pair) -> Result<bool, IptablesError> {
-    let _turn = Turn::take();
     for _ in 0..ATTEMPTS {
         let state = pair.state()?;
         if state.is_empty() {

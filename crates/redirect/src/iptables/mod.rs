@@ -15,7 +15,6 @@ pub mod render;
 mod script;
 mod sets;
 mod state;
-mod turn;
 
 pub(crate) use apply::{ClearError, Cleared, apply, clear, compare};
 pub(crate) use detect::Tools;

@@ -70,7 +70,9 @@ impl Wrapped {
     /// know their protocol.
     pub(crate) fn run_without_nf_tables(&self, sockets: u32, policy: &str, backend: &str) -> Ended {
         let mut strace = Command::new("/usr/bin/strace");
-        let inject = format!("inject=socket:error=EPROTONOSUPPORT:when=1..{sockets}");
+        // The first is that of the turn.
+        let last = sockets + 1;
+        let inject = format!("inject=socket:error=EPROTONOSUPPORT:when=2..{last}");
         // Threads, but not the programs that they run; each counts its own.
         strace.args(["-f", "-b", "execve", "-o", "/dev/null"]);
         strace.args(["-e", "trace=socket", "-e", &inject]);

@@ -35,8 +35,10 @@ const POLICIES: [&str; 3] = [
     "ipv6_off",
 ];
 
-#[test]
-fn no_backend_and_no_mode_leaves_anything_behind_when_another_follows() {
+/// A backend, a policy, and what it leaves in a fresh pod.
+type WayToWrite = ((BackendChoice, Backend), &'static str, String);
+
+fn ways() -> Vec<WayToWrite> {
     let fresh = |choice, policy: &str| {
         in_pod(|| {
             let applied = backend::apply(&named(policy), choice).unwrap();
@@ -44,11 +46,57 @@ fn no_backend_and_no_mode_leaves_anything_behind_when_another_follows() {
             all()
         })
     };
-    let ways: Vec<_> = BACKENDS
+    BACKENDS
         .iter()
         .flat_map(|backend| POLICIES.map(|policy| (*backend, policy)))
         .map(|(backend, policy)| (backend, policy, fresh(backend.0, policy)))
-        .collect();
+        .collect()
+}
+
+/// Does two things at once.
+fn at_once(one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
+    // A thread starts in the namespace of the one that made it.
+    std::thread::scope(|scope| {
+        scope.spawn(one);
+        scope.spawn(other);
+    });
+}
+
+#[test]
+fn of_two_runs_at_once_one_is_left_whole_whatever_they_write() {
+    let ways = ways();
+    for (i, (one, policy, left_by_one)) in ways.iter().enumerate() {
+        in_pod(|| {
+            let empty = all();
+            let write = |policy: &str, choice| {
+                backend::apply(&named(policy), choice).unwrap();
+            };
+            for (other, another, left_by_other) in &ways[i + 1..] {
+                at_once(|| write(policy, one.0), || write(another, other.0));
+                let left = all();
+                assert!(
+                    [left_by_one, left_by_other].contains(&&left),
+                    "{one:?} {policy} and {other:?} {another}: {left:#?}"
+                );
+            }
+            at_once(
+                || write(policy, one.0),
+                || {
+                    remove().unwrap();
+                },
+            );
+            let left = all();
+            assert!(
+                [left_by_one, &empty].contains(&&left),
+                "{one:?} {policy} and a removal: {left:#?}"
+            );
+        });
+    }
+}
+
+#[test]
+fn no_backend_and_no_mode_leaves_anything_behind_when_another_follows() {
+    let ways = ways();
     for (from, before, _) in &ways {
         in_pod(|| {
             let empty = all();
