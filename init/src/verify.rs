@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use shunt_abi::mark;
 use shunt_redirect::compat::{Action, Request, Validation};
 use shunt_redirect::field::Vocabulary;
 use shunt_redirect::ruleset::Verdict;
-use shunt_redirect::verify::{Leg, Options, Proof, Report, unprivileged, verify};
+use shunt_redirect::verify::{LO_UP, Leg, Options, Proof, Report, unprivileged, verify};
 use shunt_redirect::{Applied, Backend, CaptureConfig, Plan, PodFacts, nft};
 
 use crate::failure::Failure;
@@ -100,7 +101,12 @@ pub(crate) fn of_others(
         Ok(Some(_)) => {
             verify(&plan, Backend::Nft, &options(Some(asked))).map_err(Failure::Verify)?
         }
-        _ => unprivileged(&plan, asked.probe_port.get(), asked.timeout),
+        _ => unprivileged(
+            &plan,
+            asked.probe_port.get(),
+            config.inbound.port.get(),
+            asked.timeout,
+        ),
     };
     let messages = judge(&report, begun.elapsed())?;
     if shows_capture(&plan, &report) {
@@ -111,9 +117,11 @@ pub(crate) fn of_others(
         messages,
         cause: format!(
             "nothing shows that there are rules: no connection that they capture could be tried \
-             from here; run this as the proxy's user (uid {}), or where the rules are Shunt's with \
-             CAP_NET_ADMIN and CAP_NET_RAW",
-            ids.join(" or ")
+             from here, and the legs above say why not; run this as the proxy's user (uid {}) \
+             while nobody listens on port {}, or where the rules are Shunt's with CAP_NET_ADMIN \
+             and CAP_NET_RAW",
+            ids.join(" or "),
+            config.inbound.port
         ),
     })
 }
@@ -121,13 +129,18 @@ pub(crate) fn of_others(
 /// Whether a leg that captures is proved, if there is any. In a namespace without rules all that
 /// should pass does.
 fn shows_capture(plan: &Plan, report: &Report) -> bool {
-    let rules = plan.ruleset.chains.iter().flat_map(|chain| &chain.rules);
-    let capturing: Vec<&str> = rules
-        .filter(|rule| matches!(rule.verdict, Verdict::Redirect(_) | Verdict::Tproxy { .. }))
-        .map(|rule| rule.key.as_str())
-        .collect();
+    let keys = |wanted: fn(Verdict) -> bool| -> Vec<&str> {
+        let rules = plan.ruleset.chains.iter().flat_map(|chain| &chain.rules);
+        let rules = rules.filter(|rule| wanted(rule.verdict));
+        rules.map(|rule| rule.key.as_str()).collect()
+    };
+    let capturing =
+        keys(|verdict| matches!(verdict, Verdict::Redirect(_) | Verdict::Tproxy { .. }));
+    // What has this mark is captured.
+    let marking = keys(|verdict| verdict == Verdict::SetMark(mark::SELF_CALL));
     let proved = |leg: &Leg| {
-        capturing.contains(&leg.key.as_str())
+        let key = leg.key.as_str();
+        (capturing.contains(&key) || marking.contains(&key))
             && matches!(leg.proof, Proof::Live | Proof::ReadBack { .. })
     };
     capturing.is_empty() || report.legs.iter().any(proved)
@@ -159,15 +172,20 @@ fn judge(report: &Report, time: Duration) -> Result<Vec<Message>, Failure> {
         0 => String::new(),
         more => format!("; legs that failed beside it: {more}"),
     };
+    let advice = if first.key == LO_UP {
+        ""
+    } else {
+        ". Another program may have changed them, or this network namespace: look at `nft list \
+         ruleset` in it. Where rules of others are named that come before Shunt's, let them act \
+         after it (priority -90 or later), or let what they drop of the probes pass (from \
+         203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on shunt-probe and `lo`); `--verify=off` \
+         leaves the proof out"
+    };
     Err(Failure::Unproved {
         messages,
         cause: format!(
             "the rules do not do what they should: {} (rule {}): {}{more}; they stay as they are, \
-             so that nothing passes by mistake. Another program may have changed them, or this \
-             network namespace: look at `nft list ruleset` in it. Where rules of others are named that \
-             come before Shunt's, let them act after it (priority -90 or later), or let what they \
-             drop of the probes pass (from 203.0.113.0/24, 192.0.2.0/24 and 2001:db8::/32, on \
-             shunt-probe and `lo`); `--verify=off` leaves the proof out",
+             so that nothing passes by mistake{advice}",
             first.name(),
             first.key,
             what(first)

@@ -254,3 +254,56 @@ fn the_iptables_backends_rules_are_proved_by_where_packets_end() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn where_ipv6_is_disabled_its_rules_are_read_back_and_the_reason_is_named() -> Result<()> {
+    let net = Network::new("verify-noipv6")?;
+    let pod = net.pod("pod").disable_ipv6().build()?;
+    let run = pod.init(&with(&["--ipv6", "always", "--verify"]))?;
+    let run = run.success()?;
+    let line = "read back  outbound TCP is captured IPv6 (outbound/capture): IPv6 is disabled here";
+    ensure!(run.stdout.contains(line), "no `{line}` in {run}");
+    ensure!(
+        run.stdout
+            .contains("live       outbound TCP is captured IPv4"),
+        "{run}"
+    );
+    let wrong = run.stdout.lines().find(|line| {
+        line.contains("IPv6 (") && line.contains("no packet of a probe is decided on by it")
+    });
+    assert_eq!(wrong, None, "{run}");
+    Ok(())
+}
+
+#[test]
+fn where_lo_is_down_that_is_the_one_failure() -> Result<()> {
+    let net = Network::new("verify-lo-down")?;
+    let pod = net.pod("pod").build()?;
+    pod.apply_rules(&[])?;
+    let down = pod
+        .command("ip")
+        .args(["link", "set", "lo", "down"])
+        .finish()?;
+    down.success()?;
+    let run = pod.init(&with(&["--verify"]))?;
+    assert_eq!(run.status.code(), Some(126), "{run}");
+    ensure!(
+        run.stderr.contains("interface lo is up (rule lo/up)"),
+        "{run}"
+    );
+    ensure!(run.stderr.contains("ip link set lo up"), "{run}");
+    ensure!(!run.stderr.contains("rules of others"), "{run}");
+    let validate = with(&[
+        "--skip-rule-apply",
+        "--run-validation",
+        "--probe-timeout",
+        "300ms",
+    ]);
+    let run = init_as(&pod, PROXY, &validate)?;
+    assert_eq!(run.status.code(), Some(126), "{run}");
+    ensure!(
+        run.stderr.contains("interface lo is up (rule lo/up)"),
+        "{run}"
+    );
+    Ok(())
+}

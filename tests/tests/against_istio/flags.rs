@@ -161,7 +161,7 @@ impl FlagSet {
         let variables: Vec<_> = self.variables().collect();
         let environment = |name: &str| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
-            found.map(|(_, value)| (*value).to_owned())
+            found.map(|(_, value)| (*value).into())
         };
         IstioArgs::from_arg_matches(&matches)?
             .parse(environment, &Accounts::default())

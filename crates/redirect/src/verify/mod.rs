@@ -43,6 +43,7 @@ use flows::Probe;
 use live::Watch;
 use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
+pub use routing::LO_UP;
 use shown::Shown;
 pub(crate) use stage::remove_leftovers;
 use stage::{Stage, StageError};
@@ -129,8 +130,12 @@ fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, V
         }
         Backend::Iptables(flavour) => (Counting::Iptables(Box::new(Tools::of(flavour)?)), None),
     };
-    let live = Live::run(rules, counting, options.timeout);
-    let mut legs: Vec<Leg> = Vec::new();
+    // It is told first, and no packet would tell more.
+    let mut legs: Vec<Leg> = routing::loopback().into_iter().collect();
+    let live = match legs.first() {
+        None => Live::run(rules, counting, options.timeout),
+        Some(_) => Live::not_run("interface lo is down"),
+    };
     for chain in &rules.chains {
         for rule in &chain.rules {
             for family in families(rule, plan.ipv6) {
@@ -182,7 +187,7 @@ fn proof(
         (Some(Tested::Right), None) => Proof::Live,
         (Some(Tested::Hidden(why)), None) => Proof::ReadBack { why: why.clone() },
         (None, None) => Proof::ReadBack {
-            why: live.why_not(rule),
+            why: live.why_not(rule, family),
         },
     }
 }
@@ -218,6 +223,8 @@ enum Tested {
 struct Live {
     tested: BTreeMap<(String, Family), Tested>,
     probes: usize,
+    /// In which families there could be probes.
+    families: Vec<Family>,
     /// Whom probes could be.
     any_owner: bool,
     /// Whether somebody listens where TPROXY's proxy does.
@@ -227,6 +234,13 @@ struct Live {
 }
 
 impl Live {
+    fn not_run(why: &str) -> Self {
+        Self {
+            stopped: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
+
     fn run(rules: &Ruleset, counting: Counting, timeout: Duration) -> Self {
         let mut live = Self {
             any_owner: sockets::can_be_anybody(),
@@ -246,6 +260,8 @@ impl Live {
     ) -> Result<(), StageError> {
         let end = Instant::now() + timeout;
         let stage = Stage::new(timeout)?;
+        let places = stage.places.iter();
+        self.families = places.map(|place| Family::of(place.own)).collect();
         let local: Vec<IpAddr> = Route::open()?.addresses()?.all().collect();
         let ability = Ability {
             own: sockets::whoami(),
@@ -370,9 +386,14 @@ impl Live {
     }
 
     /// Why no probe has met a rule.
-    fn why_not(&self, rule: &Rule) -> String {
+    fn why_not(&self, rule: &Rule, family: Family) -> String {
         if let Some(why) = &self.stopped {
             return why.clone();
+        }
+        if !self.families.contains(&family) {
+            return "IPv6 is disabled here (sysctl net.ipv6.conf.default.disable_ipv6): a probe \
+                    cannot have an address of it"
+                .to_owned();
         }
         if self.proxy_listens && rule.key == key::TPROXY_NO_LISTENER {
             return "the proxy listens already".to_owned();

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv6Addr, UdpSocket};
 
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 use shunt_abi::addr;
 
 use super::report::{Failure, Leg, Proof};
@@ -10,6 +12,28 @@ use crate::error::KernelError;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::Family;
+
+/// The key of the leg that has failed if interface `lo` is down.
+pub const LO_UP: &str = "lo/up";
+
+/// A leg that has failed if `lo` is down: whatever the rules do, nothing that is redirected arrives.
+pub(super) fn loopback() -> Option<Leg> {
+    // Where this cannot be read, the packets of the other legs tell.
+    let down = getifaddrs()
+        .ok()?
+        .any(|found| found.interface_name == "lo" && !found.flags.contains(InterfaceFlags::IFF_UP));
+    down.then(|| Leg {
+        title: "interface lo is up".to_owned(),
+        family: None,
+        key: LO_UP.to_owned(),
+        proof: Proof::Failed(Failure {
+            expected: "interface lo to be up".to_owned(),
+            happened: "it is down, and what is redirected goes by it; set it up (`ip link set lo \
+                       up`), and run this again"
+                .to_owned(),
+        }),
+    })
+}
 
 /// The legs beside the rules.
 pub(super) fn legs(plan: &Plan) -> Result<Vec<Leg>, KernelError> {
