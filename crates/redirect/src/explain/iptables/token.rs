@@ -84,18 +84,24 @@ pub(super) fn items(tokens: Vec<Token>) -> Option<Vec<Item>> {
     let mut items: Vec<Item> = Vec::new();
     let mut negated = false;
     let mut verbatim = false;
+    let mut interface = false;
     for token in tokens {
         let option = token.text.len() > 1 && token.text.starts_with('-') && !token.quoted;
         match items.last_mut() {
-            Some(item) if verbatim => {
+            Some(item) if verbatim || (interface && token.text != "!") => {
                 item.values.push(token.text);
-                verbatim = false;
+                (verbatim, interface) = (false, false);
             }
             _ if option => {
                 // Their value is text, and may begin with a dash.
                 verbatim = matches!(
                     token.text.as_str(),
                     "--comment" | "--log-prefix" | "--nflog-prefix"
+                );
+                // So may the name of an interface.
+                interface = matches!(
+                    token.text.as_str(),
+                    "-i" | "-o" | "--in-interface" | "--out-interface"
                 );
                 items.push(Item {
                     negated: std::mem::take(&mut negated),
@@ -109,7 +115,7 @@ pub(super) fn items(tokens: Vec<Token>) -> Option<Vec<Item>> {
             _ => return None,
         }
     }
-    (!negated && !verbatim).then_some(items)
+    (!negated && !verbatim && !interface).then_some(items)
 }
 
 #[cfg(test)]
@@ -126,6 +132,18 @@ mod tests {
             name: name.to_owned(),
             values: values.iter().map(|&value| value.to_owned()).collect(),
         }
+    }
+
+    #[test]
+    fn the_name_of_an_interface_may_begin_with_a_dash() {
+        assert_eq!(
+            options("! -i -.f -j RETURN"),
+            Some(vec![
+                item(true, "-i", &["-.f"]),
+                item(false, "-j", &["RETURN"])
+            ])
+        );
+        assert_eq!(options("-o ! eth0"), None);
     }
 
     #[test]
