@@ -1,0 +1,180 @@
+//! Clusters and endpoints.
+
+use super::{BOUNDED, FOR_OTHERS, NO_DNS, STATIC_NAMES};
+use crate::coverage::Coverage;
+use crate::coverage::Verdict::{self, Implemented, Inert, Only, Partly};
+
+const NO_RETRIES: Verdict = Inert("nothing is retried yet: `retry_policy` is refused");
+
+/// What of clusters is not refused.
+pub(super) const CLUSTERS: &[Coverage] = &[
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster",
+        fields: &[
+            ("name", Implemented),
+            ("type", Partly("`STATIC`, `EDS`, `ORIGINAL_DST`")),
+            (
+                "lb_policy",
+                Partly("`ROUND_ROBIN`; `CLUSTER_PROVIDED` for `ORIGINAL_DST`"),
+            ),
+            ("connect_timeout", Implemented),
+            ("load_assignment", Implemented),
+            ("eds_cluster_config", Implemented),
+            ("circuit_breakers", Implemented),
+            ("upstream_bind_config", Implemented),
+            ("original_dst_lb_config", Implemented),
+            ("round_robin_lb_config", Implemented),
+            ("common_lb_config", Implemented),
+            (
+                "typed_extension_protocol_options",
+                Partly("`HttpProtocolOptions`"),
+            ),
+            ("common_http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+            ("http_protocol_options", Implemented),
+            ("max_requests_per_connection", Implemented),
+            ("transport_socket", Implemented),
+            ("transport_socket_matches", Implemented),
+            ("alt_stat_name", STATIC_NAMES),
+            ("track_cluster_stats", STATIC_NAMES),
+            ("track_timeout_budgets", STATIC_NAMES),
+            ("metadata", FOR_OTHERS),
+            ("per_connection_buffer_limit_bytes", BOUNDED),
+            ("dns_lookup_family", NO_DNS),
+            ("dns_refresh_rate", NO_DNS),
+            ("dns_failure_refresh_rate", NO_DNS),
+            ("dns_jitter", NO_DNS),
+            ("respect_dns_ttl", NO_DNS),
+            ("use_tcp_for_dns_lookups", NO_DNS),
+            (
+                "wait_for_warm_on_init",
+                Inert("a cluster whose endpoints are in a file serves when they have come"),
+            ),
+            (
+                "cleanup_interval",
+                Inert("an original destination is forgotten with its last connection"),
+            ),
+            (
+                "ignore_health_on_host_removal",
+                Inert("there are no health checks"),
+            ),
+            (
+                "close_connections_on_host_health_failure",
+                Inert("there are no health checks"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
+        fields: &[
+            ("eds_config", Partly("a file")),
+            ("service_name", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.TransportSocketMatch",
+        fields: &[
+            (
+                "name",
+                Inert("it names the match to nobody but metrics of Envoy"),
+            ),
+            ("match", Implemented),
+            ("transport_socket", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.OriginalDstLbConfig",
+        fields: &[("upstream_port_override", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
+        fields: &[(
+            "healthy_panic_threshold",
+            Partly("0: an unhealthy endpoint is never used"),
+        )],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.CircuitBreakers",
+        fields: &[("thresholds", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+        fields: &[
+            (
+                "priority",
+                Partly("`HIGH` is inert: no route has that priority"),
+            ),
+            ("max_connections", Implemented),
+            ("max_pending_requests", Implemented),
+            ("max_requests", Implemented),
+            ("max_retries", NO_RETRIES),
+            ("retry_budget", NO_RETRIES),
+            ("track_remaining", STATIC_NAMES),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        fields: &[
+            ("common_http_protocol_options", Implemented),
+            ("explicit_http_config", Implemented),
+            ("use_downstream_protocol_config", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        fields: &[("cluster_name", Implemented), ("endpoints", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        fields: &[
+            ("lb_endpoints", Implemented),
+            (
+                "locality",
+                Inert("all endpoints of a cluster are balanced alike"),
+            ),
+            (
+                "load_balancing_weight",
+                Inert("Envoy reads it with locality-weighted balancing only"),
+            ),
+            ("proximity", Inert("Envoy does not read it")),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.endpoint.v3.LbEndpoint",
+        fields: &[
+            ("endpoint", Implemented),
+            ("health_status", Implemented),
+            ("load_balancing_weight", Only("1")),
+            (
+                "metadata",
+                Inert("but for `envoy.transport_socket_match`, which is implemented"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.endpoint.v3.Endpoint",
+        fields: &[
+            ("address", Implemented),
+            (
+                "hostname",
+                Inert("only health checks and `auto_host_rewrite` use it"),
+            ),
+            ("health_check_config", Inert("there are no health checks")),
+            ("observability_name", STATIC_NAMES),
+        ],
+    },
+];

@@ -1,0 +1,137 @@
+//! Routes and virtual hosts.
+
+use super::{FOR_OTHERS, NO_TRACING, STATIC_NAMES};
+use crate::coverage::Coverage;
+use crate::coverage::Verdict::{Implemented, Inert, Only, Partly};
+
+/// What of routes is not refused.
+pub(super) const ROUTES: &[Coverage] = &[
+    Coverage {
+        message: "envoy.config.route.v3.RouteConfiguration",
+        fields: &[
+            ("name", Implemented),
+            ("virtual_hosts", Implemented),
+            ("ignore_port_in_host_matching", Implemented),
+            (
+                "validate_clusters",
+                Partly("not where there is `cds_config`, whose clusters come and go"),
+            ),
+            ("max_direct_response_body_size_bytes", Implemented),
+            ("metadata", FOR_OTHERS),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.VirtualHost",
+        fields: &[
+            ("name", Implemented),
+            ("domains", Implemented),
+            ("routes", Implemented),
+            ("metadata", FOR_OTHERS),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.Route",
+        fields: &[
+            ("name", Implemented),
+            ("match", Implemented),
+            ("route", Implemented),
+            ("direct_response", Implemented),
+            ("metadata", FOR_OTHERS),
+            ("decorator", NO_TRACING),
+            ("tracing", NO_TRACING),
+            ("stat_prefix", STATIC_NAMES),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteMatch",
+        fields: &[
+            ("prefix", Implemented),
+            ("path", Implemented),
+            ("safe_regex", Implemented),
+            ("case_sensitive", Implemented),
+            ("headers", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.HeaderMatcher",
+        fields: &[
+            ("name", Implemented),
+            ("string_match", Implemented),
+            ("exact_match", Implemented),
+            ("prefix_match", Implemented),
+            ("suffix_match", Implemented),
+            ("contains_match", Implemented),
+            ("safe_regex_match", Implemented),
+            ("present_match", Implemented),
+            ("invert_match", Implemented),
+            ("treat_missing_header_as_empty", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.type.matcher.v3.StringMatcher",
+        fields: &[
+            ("exact", Implemented),
+            ("prefix", Implemented),
+            ("suffix", Implemented),
+            ("contains", Implemented),
+            ("safe_regex", Implemented),
+            ("ignore_case", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.type.matcher.v3.RegexMatcher",
+        fields: &[
+            ("regex", Implemented),
+            (
+                "google_re2",
+                Inert("there is no other engine, and its size limit is fixed at 1 MiB"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction",
+        fields: &[
+            ("cluster", Implemented),
+            ("weighted_clusters", Implemented),
+            ("timeout", Implemented),
+            ("cluster_not_found_response_code", Implemented),
+            ("max_stream_duration", Implemented),
+            ("max_grpc_timeout", Implemented),
+            ("auto_host_rewrite", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+        fields: &[
+            ("max_stream_duration", Implemented),
+            ("grpc_timeout_header_max", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.WeightedCluster",
+        fields: &[
+            ("clusters", Implemented),
+            ("total_weight", Partly("it must be the sum")),
+            (
+                "runtime_key_prefix",
+                Inert("no weight can be changed by the runtime"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        fields: &[("name", Implemented), ("weight", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.DirectResponseAction",
+        fields: &[("status", Implemented), ("body", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.DataSource",
+        fields: &[
+            ("inline_string", Implemented),
+            ("inline_bytes", Implemented),
+            ("filename", Partly("of certificates and keys")),
+        ],
+    },
+];

@@ -1,0 +1,27 @@
+//! The TCP proxy.
+
+use crate::coverage::Coverage;
+use crate::coverage::Verdict::{Implemented, Only};
+
+/// What of the TCP proxy is not refused.
+pub(super) const TCP_PROXY: &[Coverage] = &[
+    Coverage {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        fields: &[
+            ("stat_prefix", Implemented),
+            ("cluster", Implemented),
+            ("weighted_clusters", Implemented),
+            ("idle_timeout", Implemented),
+            ("access_log", Implemented),
+            ("max_connect_attempts", Only("1")),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",
+        fields: &[("clusters", Implemented)],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+        fields: &[("name", Implemented), ("weight", Implemented)],
+    },
+];
