@@ -304,7 +304,12 @@ impl Live {
             let listener = listeners.arriving(place.own);
             if let (Some(listener), Some(port)) = (listener, captured_port) {
                 let shown = tproxy::inbound(&mut watch, place, listener, port)?;
-                self.count(&[key::TPROXY_ESTABLISHED], family, shown);
+                self.count(&[key::TPROXY_CAPTURED], family, shown);
+                let own = ability.own;
+                let called = tproxy::self_call(&mut watch, rules, place, &listeners, own, port)?;
+                if let Some(shown) = called {
+                    self.count(&[key::TPROXY_ESTABLISHED], family, shown);
+                }
             }
             let shown = tproxy::upstream(&mut watch, place, mark)?;
             self.count(&[key::TPROXY_FROM_APP], family, shown);

@@ -125,6 +125,7 @@ fn word(test: &Match) -> &'static str {
         Match::Cgroup(_) => "cgroup",
         Match::Mark(_) | Match::NotMark(_) => "mark",
         Match::ConnectionMark(_) => "connection's mark",
+        Match::Original => "direction",
         Match::Established | Match::Invalid => "state",
     }
 }
