@@ -34,6 +34,15 @@ pub fn state(ruleset: &Ruleset, family: Family) -> State {
     state
 }
 
+/// Our chain for what comes to a hook.
+pub(super) fn chain_name(hook: Hook) -> &'static str {
+    if hook.is_output() {
+        iptables::OUTPUT
+    } else {
+        iptables::PREROUTING
+    }
+}
+
 /// The rule that leads from a built-in chain to ours.
 pub(super) fn jump(built_in: &str, ours: &str) -> Jump {
     let comment = comment(&format!("{}{SCHEMA_VERSION}", iptables::JUMP));
@@ -103,11 +112,12 @@ struct Renderer<'a> {
 
 impl Renderer<'_> {
     fn chain(&self, table: &mut Table, hook: Hook, rules: &[Rule]) {
-        let (built_in, name) = if hook.is_output() {
-            ("OUTPUT", iptables::OUTPUT)
+        let built_in = if hook.is_output() {
+            "OUTPUT"
         } else {
-            ("PREROUTING", iptables::PREROUTING)
+            "PREROUTING"
         };
+        let name = chain_name(hook);
         let mut lines = Vec::new();
         for rule in rules {
             self.rule(table, rule, &mut lines);

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use shunt_abi::{addr, mark, rule as key};
+use shunt_abi::{addr, lo, mark, rule as key};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 
 use super::decide::{Flow, Outcome, Sender, Way, decide};
@@ -22,6 +22,7 @@ use super::shown::Shown;
 use super::stage::{Place, StageError};
 use super::values::random_port;
 use super::wire::{Ends, Kind};
+use crate::routing::Route;
 use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
 
 /// Where the proxy listens, and the mark of what it gets and sends; `None` without TPROXY.
@@ -233,6 +234,26 @@ pub(super) fn upstream(
         "the proxy's connection to {} in the name of {} to be answered",
         place.own, place.client
     );
+    let way_back = Route::open()?.probe_leaves_by(place.own, place.client, mark);
+    // Where there is no way at all, the conversation tells.
+    if let Ok(Some(interface)) = way_back
+        && interface != lo::INDEX
+    {
+        let failure = Failure {
+            expected: format!(
+                "what is marked {mark:#x} and for {} to be routed to lo",
+                place.client
+            ),
+            happened: format!(
+                "it would leave by interface {interface} (`ip link`): a policy rule is missing, or \
+                 another comes before it (`ip rule`), so nothing was sent"
+            ),
+        };
+        return Ok(Shown {
+            wrong: vec![(key::TPROXY_FROM_APP.to_owned(), failure)],
+            ..Shown::default()
+        });
+    }
     let attempt = || -> io::Result<IpAddr> {
         let application = TcpListener::bind((place.own, 0))?;
         let to = application.local_addr()?;
