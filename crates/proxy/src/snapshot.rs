@@ -191,7 +191,7 @@ pub struct HttpChain {
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
     pub delayed_close_timeout: Option<Duration>,
-    /// Protocols that a connection may switch to.
+    /// Protocols that a connection may switch to, unless a route says otherwise.
     pub upgrades: Box<[Name]>,
     /// The `server` header.
     pub server_name: HeaderValue,

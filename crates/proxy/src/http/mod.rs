@@ -12,6 +12,7 @@ pub mod guard;
 pub mod guarded;
 pub mod headers;
 pub mod source;
+pub mod switch;
 pub mod tunnel;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec

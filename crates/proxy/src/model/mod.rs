@@ -26,7 +26,7 @@ pub use network::{
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
-    StringMatch, Timeouts, VirtualHost, WeightedClusters,
+    RouteUpgrade, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,

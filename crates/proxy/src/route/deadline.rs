@@ -74,6 +74,7 @@ mod tests {
             target: Target::Cluster(ClusterId(0)),
             timeouts,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Box::default(),
         };
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {

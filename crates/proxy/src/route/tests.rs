@@ -355,6 +355,7 @@ fn a_route_keeps_what_its_action_says() {
             target: RouteTarget::Cluster("c7".into()),
             timeouts,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
+            upgrades: vec![],
         }),
         ..route("forward", prefix("/forward"))
     };

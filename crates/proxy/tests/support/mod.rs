@@ -292,6 +292,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
                 grpc: None,
             },
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: vec![],
         }),
     }
 }

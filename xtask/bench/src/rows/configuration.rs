@@ -186,6 +186,7 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
                 grpc: None,
             },
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Vec::new(),
         }),
     }
 }
