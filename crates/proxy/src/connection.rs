@@ -17,6 +17,8 @@ pub enum Kick {
     Idle,
     /// A head is not whole though `request_headers_timeout` is over.
     SlowHead,
+    /// It has lived as long as it may.
+    MaxDuration,
     /// The drain time is over.
     DrainEnd,
 }
@@ -39,6 +41,8 @@ pub struct Tracked {
     head_timeout: Cell<Option<Duration>>,
     /// Since when a head is on its way.
     head_since: Cell<Option<Instant>>,
+    /// When it has lived as long as it may.
+    lives_until: Cell<Option<Instant>>,
     served: Cell<u64>,
     /// How many requests somebody waits for.
     awaited: Cell<u64>,
@@ -64,6 +68,7 @@ impl Tracked {
             multiplexed: Cell::new(false),
             head_timeout: Cell::new(None),
             head_since: Cell::new(None),
+            lives_until: Cell::new(None),
             served: Cell::new(0),
             awaited: Cell::new(u64::MAX),
             unread: Cell::new(false),
@@ -90,10 +95,13 @@ impl Tracked {
         self.parent.is_some()
     }
 
-    /// The shorter of its timeouts.
+    /// The shortest of its timeouts, as it begins.
     pub fn shortest_timeout(&self) -> Duration {
         let head = self.head_timeout.get();
-        let timeouts = [self.idle_timeout, self.stream_idle_timeout, head];
+        let begun = self.last_activity.get();
+        let life = self.lives_until.get();
+        let life = life.map(|end| end.saturating_duration_since(begun));
+        let timeouts = [self.idle_timeout, self.stream_idle_timeout, head, life];
         timeouts
             .into_iter()
             .flatten()
@@ -204,9 +212,10 @@ impl Tracked {
         }
     }
 
-    /// Ask the connection to end. The first reason stands.
+    /// Ask the connection to end. The first reason stands, but for that it has lived for long
+    /// enough: that waits for what is being served, which may yet be late.
     pub fn kick(&self, kick: Kick) {
-        if self.kick.get().is_none() {
+        if matches!(self.kick.get(), None | Some(Kick::MaxDuration)) {
             self.kick.set(Some(kick));
         }
         self.wake();
@@ -219,8 +228,17 @@ impl Tracked {
         }
     }
 
-    /// Kick the connection if it was still for too long, or a head is late.
+    /// Let it live so long and no longer; the time at which that is over is looked for by the tick.
+    pub fn limit_life(&self, now: Instant, duration: Option<Duration>) {
+        self.lives_until
+            .set(duration.and_then(|duration| now.checked_add(duration)));
+    }
+
+    /// Kick the connection if it was still for too long, has lived for too long, or a head is late.
     pub fn check_idle(&self, now: Instant) {
+        if self.lives_until.get().is_some_and(|end| now >= end) {
+            self.kick(Kick::MaxDuration);
+        }
         let head_since = self.head_since.get().filter(|_| !self.in_request());
         if let (Some(since), Some(timeout)) = (head_since, self.head_timeout.get())
             && now.saturating_duration_since(since) >= timeout
@@ -287,6 +305,21 @@ mod tests {
         assert_eq!(tracked.kicked(), None);
         tracked.check_idle(t0 + 19 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn a_connection_that_has_lived_for_long_enough_is_kicked_though_it_moves() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, Some(60 * SECOND), Some(5 * SECOND));
+        tracked.limit_life(t0, Some(10 * SECOND));
+        assert_eq!(tracked.shortest_timeout(), 5 * SECOND);
+        tracked.begin_request(t0 + 9 * SECOND);
+        tracked.check_idle(t0 + 9 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 10 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::MaxDuration));
+        tracked.check_idle(t0 + 14 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle), "a stuck request ends");
     }
 
     #[test]

@@ -132,6 +132,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
             tracked.begin_request(now);
+            tracked.limit_life(now, tcp.max_duration);
             let _tracking = worker.track(&tracked, &tcp.drain);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {

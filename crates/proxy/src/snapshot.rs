@@ -236,6 +236,10 @@ pub struct TcpChain {
     pub target: Target,
     /// No byte in either direction for this long ends the connection.
     pub idle_timeout: Option<Duration>,
+    /// A connection ends after this long whatever it does.
+    pub max_duration: Option<Duration>,
+    /// How many endpoints are tried.
+    pub max_connect_attempts: u32,
     /// One record for each connection.
     pub log: Arc<LogSet>,
     /// Counters.

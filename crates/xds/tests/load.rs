@@ -83,6 +83,8 @@ fn a_sidecars_listeners_arrive_in_the_model() {
         panic!("not TCP")
     };
     assert_eq!(tcp.idle_timeout, None);
+    assert_eq!(tcp.max_duration, Some(Duration::from_secs(7200)));
+    assert_eq!(tcp.max_connect_attempts, 3);
     let TcpCluster::Weighted(weighted) = &tcp.cluster else {
         panic!("not weighted")
     };

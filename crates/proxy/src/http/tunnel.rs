@@ -57,8 +57,9 @@ impl Tunnel {
             poll_fn(|cx| {
                 tracked.register(cx.waker());
                 match tracked.kicked() {
-                    Some(kick) => Poll::Ready(Err(Some(kick))),
-                    None => copying.as_mut().poll(cx).map_err(|_error| None),
+                    // Another request would not be served; a tunnel is not cut.
+                    Some(kick) if kick != Kick::MaxDuration => Poll::Ready(Err(Some(kick))),
+                    _ => copying.as_mut().poll(cx).map_err(|_error| None),
                 }
             })
             .await
@@ -68,7 +69,7 @@ impl Tunnel {
         if let Err(why) = ended {
             let (flag, details) = match why {
                 Some(Kick::DrainEnd) => (Flags::empty(), "drain_time_over"),
-                Some(Kick::Idle | Kick::SlowHead) => (Flags::SI, "stream_idle_timeout"),
+                Some(_) => (Flags::SI, "stream_idle_timeout"),
                 None if up.failed => (
                     Flags::UC,
                     "upstream_reset_after_response_started{connection_termination}",

@@ -36,6 +36,11 @@ pub struct TcpProxy {
     /// `idle_timeout`: no byte in either direction for this long ends the connection; Envoy's
     /// default is 1 h, `None` = never (0 in the configuration).
     pub idle_timeout: Option<Duration>,
+    /// `max_downstream_connection_duration`: a connection ends after this long whatever it does;
+    /// `None` = never.
+    pub max_duration: Option<Duration>,
+    /// `max_connect_attempts`, at least 1: how many endpoints are tried, one after the other.
+    pub max_connect_attempts: u32,
     /// `access_log`: one record for each connection.
     pub access_log: Vec<AccessLog>,
 }

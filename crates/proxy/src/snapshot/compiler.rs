@@ -305,6 +305,8 @@ impl Compiler<'_> {
         Ok(TcpChain {
             target,
             idle_timeout: config.idle_timeout,
+            max_duration: config.max_duration,
+            max_connect_attempts: config.max_connect_attempts,
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: TcpSeries::new(self.registry, &config.stat_prefix),
             drain: Arc::clone(drain),

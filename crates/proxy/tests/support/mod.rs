@@ -118,17 +118,24 @@ impl Proxy {
 
     /// A TCP proxy to `upstream`.
     pub fn tcp(upstream: SocketAddr) -> Self {
+        Self::tcp_with(&[upstream], |_| {})
+    }
+
+    pub fn tcp_with(upstreams: &[SocketAddr], edit: impl FnOnce(&mut TcpProxy)) -> Self {
         let log = Log::new();
-        let tcp = TcpProxy {
+        let mut tcp = TcpProxy {
             stat_prefix: "tcp".into(),
             cluster: TcpCluster::Cluster(CLUSTER.into()),
             idle_timeout: None,
+            max_duration: None,
+            max_connect_attempts: 1,
             access_log: vec![log.config()],
         };
+        edit(&mut tcp);
         Self::start(
             log,
             NetworkFilter::Tcp(tcp),
-            vec![cluster(CLUSTER, &[upstream])],
+            vec![cluster(CLUSTER, upstreams)],
         )
     }
 

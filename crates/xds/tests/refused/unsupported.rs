@@ -220,10 +220,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "          cluster: app\n",
-                "          cluster: app\n          max_connect_attempts: 3\n",
+                "          cluster: app\n          max_downstream_connection_duration_jitter_percentage: { value: 10 }\n",
             ),
-            (TCP, ".max_connect_attempts"),
-            "at 1",
+            (TCP, ".max_downstream_connection_duration_jitter_percentage"),
+            NOT_YET,
         ),
         case(
             (

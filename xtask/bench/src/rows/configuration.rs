@@ -28,6 +28,8 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         stat_prefix: Name::from("outbound"),
         cluster: TcpCluster::Cluster(Name::from("reviews-v1")),
         idle_timeout: Some(HOUR),
+        max_duration: None,
+        max_connect_attempts: 1,
         access_log: Vec::new(),
     };
     let listener = Listener {

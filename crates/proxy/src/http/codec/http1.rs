@@ -80,7 +80,7 @@ pub async fn serve(
                 });
             }
             // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle | Kick::SlowHead), true) | (None, _) => {}
+            (Some(Kick::Idle | Kick::SlowHead | Kick::MaxDuration), true) | (None, _) => {}
         }
         Pin::new(&mut served).poll(cx)
     })
@@ -96,7 +96,7 @@ pub async fn serve(
     let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
         Some(Kick::SlowHead) => Some(Refusal::SlowHead),
         Some(Kick::Idle) => Some(Refusal::IdleHead),
-        Some(Kick::DrainEnd) | None => io.refused_head(),
+        Some(Kick::DrainEnd | Kick::MaxDuration) | None => io.refused_head(),
     };
     if refused == Some(Refusal::Http2) {
         return Some(io.into_unread());
