@@ -59,8 +59,13 @@ pub enum Failure {
     UpstreamProtocol,
     /// Upstream, response: the route's timeout is over.
     ResponseTimeout,
+    /// Downstream, body: `request_timeout` is over.
+    RequestTimeout,
     /// Either side: the time that a stream may take is over.
-    MaxDuration,
+    MaxDuration {
+        /// Whether the whole request had arrived.
+        request_complete: bool,
+    },
     /// Either side: no byte moved for longer than `stream_idle_timeout`.
     StreamIdle {
         /// Whether the whole request had arrived.
@@ -192,18 +197,20 @@ impl Failure {
                 "response_timeout",
                 "upstream request timeout",
             ),
-            Self::MaxDuration => reply(
-                StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestTimeout => reply(
+                StatusCode::REQUEST_TIMEOUT,
+                Flags::empty(),
+                "request_overall_timeout",
+                "request timeout",
+            ),
+            Self::MaxDuration { request_complete } => reply(
+                late(*request_complete),
                 Flags::empty(),
                 "max_duration_timeout",
                 "downstream duration timeout",
             ),
             Self::StreamIdle { request_complete } => {
-                let status = if *request_complete {
-                    StatusCode::GATEWAY_TIMEOUT
-                } else {
-                    StatusCode::REQUEST_TIMEOUT
-                };
+                let status = late(*request_complete);
                 reply(status, Flags::SI, "stream_idle_timeout", "stream timeout")
             }
         }
@@ -212,7 +219,7 @@ impl Failure {
     /// The status of gRPC of this failure.
     pub fn grpc_status(&self) -> u16 {
         match self {
-            Self::MaxDuration => grpc::DEADLINE_EXCEEDED,
+            Self::MaxDuration { .. } => grpc::DEADLINE_EXCEEDED,
             other => grpc::status(other.reply().status),
         }
     }
@@ -236,5 +243,14 @@ impl Failure {
             Self::ConnectTimeout => Cow::Borrowed("connect timeout"),
             _ => Cow::Borrowed(""),
         }
+    }
+}
+
+/// The status of what took too long: whose fault it is depends on whether the request had come.
+fn late(request_complete: bool) -> StatusCode {
+    if request_complete {
+        StatusCode::GATEWAY_TIMEOUT
+    } else {
+        StatusCode::REQUEST_TIMEOUT
     }
 }

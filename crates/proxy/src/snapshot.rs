@@ -13,8 +13,9 @@ use crate::ids::RouteTableId;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
-    self, BindConfig, ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpFilter,
-    ListenerFilter, ListenerFilterKind, Name, ServerHeader, UpstreamProtocol,
+    self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
+    HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader, TcpKeepalive,
+    UpstreamProtocol,
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
@@ -104,6 +105,8 @@ pub struct Listener {
     pub inspect_timeout: Option<Duration>,
     /// Choose a chain after that time; else the connection is closed.
     pub continue_on_timeout: bool,
+    /// Probes on its connections that rest.
+    pub keepalive: Option<TcpKeepalive>,
     /// Its filter chains as a match table.
     pub chains: FilterChains<Arc<Chain>>,
     /// Counters.
@@ -187,6 +190,8 @@ pub struct HttpChain {
     pub idle_timeout: Option<Duration>,
     /// A request without a byte for this long is reset.
     pub stream_idle_timeout: Option<Duration>,
+    /// What limits its connections and their requests besides.
+    pub limits: DownstreamLimits,
     /// Timeout from the first byte of a head to its last.
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
@@ -292,6 +297,12 @@ pub struct ClusterInfo {
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
+    /// How old a connection may be to serve another; `None` = as old as it gets.
+    pub max_connection_duration: Option<Duration>,
+    /// Headers that a response may have; `None` = 100.
+    pub max_headers_count: Option<u32>,
+    /// Probes on connections that rest.
+    pub keepalive: Option<TcpKeepalive>,
     /// How an original destination is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
 }

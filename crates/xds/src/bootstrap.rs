@@ -23,6 +23,7 @@ mod matcher;
 mod network;
 pub(crate) mod reader;
 mod route;
+mod socket;
 mod tls;
 pub(crate) mod transports;
 mod values;

@@ -227,7 +227,7 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout => "the route's timeout is over",
-            Self::Duration => "the route's max_stream_duration is over",
+            Self::Duration => "max_stream_duration is over",
             Self::Idle => "no byte moved for longer than stream_idle_timeout",
         })
     }

@@ -294,6 +294,8 @@ impl Stream {
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
         }
         closing |= tracked.kicked().is_some() || chain.drain.has_begun();
+        let most = chain.limits.max_requests_per_connection;
+        closing |= most.is_some_and(|most| tracked.served() + 1 >= u64::from(most));
         closing |= self.connection.worker.process.drain.is_draining();
         outcome.status = Some(head.status);
         match version {

@@ -9,6 +9,7 @@ mod cluster;
 mod listener;
 mod network;
 mod route;
+mod socket;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
@@ -20,14 +21,16 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
-    Keepalive, NetworkFilter, RouteSource, ServerHeader, TcpCluster, TcpProxy,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
+    HttpConnectionManager, HttpFilter, Keepalive, NetworkFilter, RouteSource, ServerHeader,
+    TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
-    StringMatch, Timeouts, VirtualHost, WeightedClusters,
+    StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
+pub use socket::TcpKeepalive;
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
     UpstreamTls, Validation,

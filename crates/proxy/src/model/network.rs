@@ -79,6 +79,8 @@ pub struct HttpConnectionManager {
     /// `stream_idle_timeout`: a request without a byte for this long is reset; Envoy's default is
     /// 5 min, `None` = never (0 in the configuration).
     pub stream_idle_timeout: Option<Duration>,
+    /// What limits its connections and their requests besides.
+    pub limits: DownstreamLimits,
     /// `request_headers_timeout`: a head must be whole this long after its first byte; `None` =
     /// no limit, as in Envoy by default (0 in the configuration).
     pub request_headers_timeout: Option<Duration>,
@@ -101,6 +103,42 @@ pub struct HttpConnectionManager {
     pub forward_client_cert: ForwardClientCert,
     /// `set_current_client_cert_details`.
     pub client_cert_details: ClientCertDetails,
+}
+
+/// How long connections and requests may last, and how many requests a connection serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownstreamLimits {
+    /// `common_http_protocol_options.max_connection_duration`: from then on a connection is drained;
+    /// `None` = never.
+    pub max_connection_duration: Option<Duration>,
+    /// `http1_safe_max_connection_duration`: a drained connection of HTTP/1 ends with its next
+    /// answer and not before.
+    pub http1_ends_with_answer: bool,
+    /// `drain_timeout`: a connection that is drained and has nothing to serve is closed after this
+    /// long; Envoy's default is 5 s.
+    pub drain_timeout: Duration,
+    /// `common_http_protocol_options.max_requests_per_connection`; `None` = no limit.
+    pub max_requests_per_connection: Option<u32>,
+    /// `request_timeout`: a request must have come in whole this long after its head; `None` = no
+    /// limit.
+    pub request_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_stream_duration`: how long a request and its response may
+    /// take together, where their route does not say; `None` = no limit.
+    pub max_stream_duration: Option<Duration>,
+}
+
+impl Default for DownstreamLimits {
+    /// Envoy's: none.
+    fn default() -> Self {
+        Self {
+            max_connection_duration: None,
+            http1_ends_with_answer: false,
+            drain_timeout: Duration::from_secs(5),
+            max_requests_per_connection: None,
+            request_timeout: None,
+            max_stream_duration: None,
+        }
+    }
 }
 
 /// Where the routes of a connection manager are (`HttpConnectionManager.route_specifier`).

@@ -146,6 +146,9 @@ impl Compiler<'_> {
             http2: config.http2,
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
+            max_connection_duration: config.max_connection_duration,
+            max_headers_count: config.max_headers_count,
+            keepalive: config.keepalive,
             tls,
         }
     }
@@ -230,6 +233,7 @@ impl Compiler<'_> {
             use_original_dst: config.use_original_dst,
             filters: config.listener_filters.clone().into(),
             inspect_timeout: config.listener_filters_timeout,
+            keepalive: config.keepalive,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
             chains: FilterChains::compile(chains, default)?,
             series: ListenerSeries::new(self.registry, &label),
@@ -282,7 +286,15 @@ impl Compiler<'_> {
             },
             idle_timeout: config.idle_timeout,
             stream_idle_timeout: config.stream_idle_timeout,
-            request_headers_timeout: config.request_headers_timeout,
+            // The head is a part of the request.
+            request_headers_timeout: [
+                config.request_headers_timeout,
+                config.limits.request_timeout,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            limits: config.limits,
             delayed_close_timeout: config.delayed_close_timeout,
             upgrades: config.upgrades.clone().into(),
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {

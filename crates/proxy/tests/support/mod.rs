@@ -16,11 +16,11 @@ use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
-    Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
-    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch,
-    Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource,
-    RouteTarget, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
-    VirtualHost,
+    Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
+    ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
+    NetworkFilter, PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward,
+    RouteMatch, RouteSource, RouteTarget, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts,
+    TrafficDirection, UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -246,6 +246,7 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         traffic_direction: TrafficDirection::Outbound,
         access_log: vec![],
         stat_prefix: None,
+        keepalive: None,
     }
 }
 
@@ -272,6 +273,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         max_headers_count: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
+        limits: DownstreamLimits::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         upgrades: vec![],
@@ -298,6 +300,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
                 timeout: None,
                 grpc: None,
             },
+            idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
         }),
     }
@@ -320,6 +323,9 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
+        max_connection_duration: None,
+        max_headers_count: None,
+        keepalive: None,
         tls: None,
     }
 }

@@ -40,6 +40,8 @@ struct HttpOptions {
     http2: Http2Options,
     idle_timeout: Option<Duration>,
     max_requests_per_connection: Option<u32>,
+    max_connection_duration: Option<Duration>,
+    max_headers_count: Option<u32>,
 }
 
 impl Reader {
@@ -64,6 +66,10 @@ impl Reader {
         let at = path.field("circuit_breakers");
         let circuit_breakers = self.circuit_breakers(cluster.circuit_breakers.take(), &at);
         let http = self.http_options(&mut cluster, path);
+        let at = path.field("upstream_connection_options");
+        let options = cluster.upstream_connection_options.take();
+        let keepalive = options.and_then(|options| options.tcp_keepalive);
+        let keepalive = self.tcp_keepalive(keepalive, &at.field("tcp_keepalive"));
         let transports = transports?;
         let name = name?;
         let (kind, lb_policy) = self.kind(cluster, &name, &transports, path)?;
@@ -78,6 +84,9 @@ impl Reader {
             http2: http.http2,
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
+            max_connection_duration: http.max_connection_duration,
+            max_headers_count: http.max_headers_count,
+            keepalive,
             tls: transports.of(None),
         };
         Some((cluster, transports))
@@ -292,11 +301,18 @@ impl Reader {
     fn common_options(&mut self, common: Option<CommonOptions>, path: &Path<'_>) -> HttpOptions {
         let path = path.field("common_http_protocol_options");
         let common = common.unwrap_or_default();
-        if common.max_headers_count.is_some() {
-            let message = "known to Envoy, not implemented by Shunt for upstream connections yet";
+        let at = path.field("max_headers_count");
+        let max_headers_count = common
+            .max_headers_count
+            .map(|most| self.number(Some(most), 0, 1..=u32::MAX, &at));
+        if common.max_stream_duration.is_some() {
+            let message = "known to Envoy, not implemented by Shunt for clusters yet; a route or a \
+                           connection manager has it";
             self.report
-                .refused(&path.field("max_headers_count"), message);
+                .refused(&path.field("max_stream_duration"), message);
         }
+        let at = path.field("max_connection_duration");
+        let max_connection_duration = self.duration(common.max_connection_duration, &at);
         HttpOptions {
             protocol: UpstreamProtocol::Http1,
             http2: Http2Options::default(),
@@ -306,6 +322,8 @@ impl Reader {
                 &path.field("idle_timeout"),
             ),
             max_requests_per_connection: limit(common.max_requests_per_connection),
+            max_connection_duration: max_connection_duration.filter(|limit| !limit.is_zero()),
+            max_headers_count,
         }
     }
 
@@ -397,6 +415,6 @@ impl Reader {
 }
 
 /// A limit where 0 means none.
-fn limit(limit: Option<UInt32Value>) -> Option<u32> {
+pub(super) fn limit(limit: Option<UInt32Value>) -> Option<u32> {
     limit.map(|limit| limit.value).filter(|limit| *limit != 0)
 }

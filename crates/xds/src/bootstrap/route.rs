@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
 use shunt_proxy::model::{
     ClusterWeight, DirectResponse, GrpcTimeouts, Name, Route, RouteAction, RouteForward,
-    RouteTarget, Timeouts, WeightedClusters,
+    RouteTarget, StreamIdle, Timeouts, WeightedClusters,
 };
 use std::time::Duration;
 
@@ -62,6 +62,11 @@ impl Reader {
             ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let timeouts = self.timeouts(&action, path);
+        let idle = match self.duration(action.idle_timeout, &path.field("idle_timeout")) {
+            None => StreamIdle::Inherited,
+            Some(Duration::ZERO) => StreamIdle::Never,
+            Some(timeout) => StreamIdle::After(timeout),
+        };
         let target = match action.cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => self
                 .route_cluster(name, scope, &path.field("cluster"))
@@ -78,6 +83,7 @@ impl Reader {
         Some(RouteForward {
             target: target?,
             timeouts,
+            idle,
             cluster_not_found,
         })
     }

@@ -175,10 +175,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          request_timeout: 10s",
+                "stat_prefix: web\n          scheme_header_transformation: { scheme_to_overwrite: https }",
             ),
-            (HCM, ".request_timeout"),
-            "at 0s",
+            (HCM, ".scheme_header_transformation"),
+            NOT_YET,
         ),
         case(
             (

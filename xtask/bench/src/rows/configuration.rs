@@ -12,7 +12,7 @@ use shunt_proxy::model::{
     Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter,
     ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
-    StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
+    StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
     UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
@@ -62,6 +62,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         traffic_direction: TrafficDirection::Outbound,
         access_log: Vec::new(),
         stat_prefix: None,
+        keepalive: None,
     };
     let clusters = ["reviews-v1", "reviews-v2"].map(|name| cluster(name, upstreams));
     Ok(Resources {
@@ -92,6 +93,9 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: Some(HOUR),
         max_requests_per_connection: None,
+        max_connection_duration: None,
+        max_headers_count: None,
+        keepalive: None,
         tls: None,
     }
 }
@@ -117,6 +121,7 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         upgrades: Vec::new(),
         idle_timeout: Some(HOUR),
         stream_idle_timeout: Some(Duration::from_secs(300)),
+        limits: DownstreamLimits::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: Name::from("envoy"),
@@ -187,6 +192,7 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
                 timeout: None,
                 grpc: None,
             },
+            idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
         }),
     }

@@ -71,7 +71,7 @@ pub async fn serve(
                 tracked.break_off();
                 return Poll::Ready(Ok(()));
             }
-            (Some(_), false) => {
+            (Some(Kick::Idle | Kick::SlowHead | Kick::DrainEnd), false) => {
                 Pin::new(&mut served).graceful_shutdown();
                 // Pending: what is left of the last answer cannot be written.
                 return Poll::Ready(match Pin::new(&mut served).poll(cx) {
@@ -80,7 +80,7 @@ pub async fn serve(
                 });
             }
             // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle | Kick::SlowHead | Kick::MaxDuration), true) | (None, _) => {}
+            (Some(Kick::Idle | Kick::SlowHead), true) | (Some(Kick::MaxDuration) | None, _) => {}
         }
         Pin::new(&mut served).poll(cx)
     })

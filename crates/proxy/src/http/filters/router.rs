@@ -3,13 +3,15 @@
 //! A loop over attempts. One attempt fails without a trace where its request was never sent: a
 //! pooled connection that the upstream had closed gives the request back.
 
+mod timer;
+
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
-use crate::http::body::{Cut, Download, Lease, RequestBody};
+use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::headers;
 use crate::http::source::Source;
@@ -20,12 +22,11 @@ use crate::worker::Worker;
 use http::header::UPGRADE;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use timer::{Over, Timer};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -66,10 +67,12 @@ impl Router<'_> {
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
 
         // Attempts, within the route's timeout
-        let over = forward.deadline(request.headers(), *is_grpc);
+        let limits = &connection.chain.limits;
+        let over = forward.deadline(request.headers(), *is_grpc, limits.max_stream_duration);
         self.announce_timeout(request, over);
+        served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
-        let mut deadline = None;
+        let mut timer = Timer::new(started, over, limits.request_timeout);
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
@@ -89,18 +92,15 @@ impl Router<'_> {
                 if served.tracked.kicked() == Some(Kick::Idle) {
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let (timeout, failure) = match over {
-                    Some(Deadline::Response(timeout)) if request_complete => {
-                        (timeout, Failure::ResponseTimeout)
+                let over = timer.poll(cx, worker.clock.now(), request_complete);
+                Poll::Ready(Err(match std::task::ready!(over) {
+                    Over::Request => Failure::RequestTimeout,
+                    Over::Stream => Failure::MaxDuration { request_complete },
+                    Over::Response => {
+                        worker.stats.inc(cluster.config.series.rq_timeout);
+                        Failure::ResponseTimeout
                     }
-                    Some(Deadline::Stream(duration)) => (duration, Failure::MaxDuration),
-                    _ => return Poll::Pending,
-                };
-                std::task::ready!(sleep(&mut deadline, worker, timeout).poll(cx));
-                if matches!(over, Some(Deadline::Response(_))) {
-                    worker.stats.inc(cluster.config.series.rq_timeout);
-                }
-                Poll::Ready(Err(failure))
+                }))
             })
             .await
         };
@@ -140,21 +140,19 @@ impl Router<'_> {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
+        let (deadline, cut) = timer.of_response();
         let download = Download {
             incoming,
             lease: Some(lease),
             deadline,
-            cut: match over {
-                Some(Deadline::Stream(_)) => Cut::Duration,
-                _ => Cut::Timeout,
-            },
+            cut,
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Option<Deadline>) {
-        if let Some(Deadline::Response(timeout)) = over
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline) {
+        if let Some(timeout) = over.response
             && !self.suppress_envoy_headers
         {
             let timeout = headers::millis(timeout).into();
@@ -163,18 +161,6 @@ impl Router<'_> {
                 .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
         }
     }
-}
-
-/// The timer of a request: made when its time begins.
-fn sleep<'a>(
-    deadline: &'a mut Option<Pin<Box<Sleep>>>,
-    worker: &Worker,
-    timeout: Duration,
-) -> Pin<&'a mut Sleep> {
-    let at = Instant::from_std(worker.clock.now()) + timeout;
-    deadline
-        .get_or_insert_with(|| Box::pin(sleep_until(at)))
-        .as_mut()
 }
 
 struct Exchanged {

@@ -34,7 +34,12 @@ pub(super) const HTTP: &[Coverage] = &[
             ("add_user_agent", Only("false")),
             ("normalize_path", Only("false")),
             ("path_with_escaped_slashes_action", Only("KEEP_UNCHANGED")),
-            ("request_timeout", Only("0s")),
+            ("request_timeout", Implemented),
+            (
+                "drain_timeout",
+                Partly("not for the drain of a chain or of the process"),
+            ),
+            ("http1_safe_max_connection_duration", Implemented),
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
             ("max_request_headers_kb", Implemented),
@@ -96,13 +101,12 @@ pub(super) const HTTP: &[Coverage] = &[
         message: "envoy.config.core.v3.HttpProtocolOptions",
         fields: &[
             ("idle_timeout", Implemented),
+            ("max_headers_count", Implemented),
+            ("max_requests_per_connection", Implemented),
+            ("max_connection_duration", Implemented),
             (
-                "max_headers_count",
-                Partly("of a listener; not of a cluster"),
-            ),
-            (
-                "max_requests_per_connection",
-                Partly("of a cluster; not of a listener"),
+                "max_stream_duration",
+                Partly("of a listener, for routes that do not say; not of a cluster"),
             ),
         ],
     },
