@@ -20,6 +20,8 @@ pub enum Failure {
     MissingHost,
     /// Downstream, head: too many headers, or too many bytes of them.
     HeadTooLarge,
+    /// Downstream, head: a path that has no normal form, or one that is refused.
+    PathNormalization,
     /// Downstream, head: a path that does not begin with `/`.
     PathNotAbsolute,
     /// Downstream, body: it ended before it was complete.
@@ -111,6 +113,12 @@ impl Failure {
                 Flags::DPE,
                 "http2.too_many_headers",
                 "Request Header Fields Too Large",
+            ),
+            Self::PathNormalization => reply(
+                StatusCode::BAD_REQUEST,
+                Flags::empty(),
+                "path_normalization_failed",
+                "",
             ),
             Self::PathNotAbsolute => reply(
                 StatusCode::NOT_FOUND,
@@ -230,6 +238,7 @@ impl Failure {
             self,
             Self::BadRequest { .. }
                 | Self::MissingHost
+                | Self::PathNormalization
                 | Self::Http10
                 | Self::UpgradeFailed
                 | Self::ConnectRefused

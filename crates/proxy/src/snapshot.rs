@@ -13,9 +13,9 @@ use crate::ids::RouteTableId;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
-    self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
-    HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader, TcpKeepalive,
-    UpstreamProtocol,
+    self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HeadOptions,
+    HeaderCase, Http2Options, HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
+    TcpKeepalive, UpstreamProtocol,
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
@@ -198,6 +198,10 @@ pub struct HttpChain {
     pub delayed_close_timeout: Option<Duration>,
     /// Protocols that a connection may switch to.
     pub upgrades: Box<[Name]>,
+    /// What becomes of heads.
+    pub heads: HeadOptions,
+    /// Whether one may have to be brought into another form before a route is looked for.
+    pub rewrites_heads: bool,
     /// The `server` header.
     pub server_name: HeaderValue,
     /// What to do with it.
@@ -297,6 +301,8 @@ pub struct ClusterInfo {
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
+    /// How names of headers of HTTP/1 are written.
+    pub header_case: HeaderCase,
     /// How old a connection may be to serve another; `None` = as old as it gets.
     pub max_connection_duration: Option<Duration>,
     /// Headers that a response may have; `None` = 100.

@@ -63,6 +63,7 @@ fn http_over(tls: DownstreamTls, upstream: SocketAddr) -> Proxy {
         subject: true,
         uri: true,
         dns: true,
+        ..ClientCertDetails::default()
     };
     let listener = terminating(tls, NetworkFilter::Http(manager), &log);
     Proxy::listen(log, listener, vec![cluster(CLUSTER, &[upstream])])

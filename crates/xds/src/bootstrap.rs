@@ -15,6 +15,7 @@ pub(crate) mod draft;
 mod endpoint;
 pub(crate) mod file;
 mod filter_chain;
+mod head;
 mod http;
 mod http2;
 mod listener;

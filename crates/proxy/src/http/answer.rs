@@ -8,7 +8,7 @@ use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
 use crate::upstream::pool::Switched;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, response};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -22,6 +22,8 @@ pub enum Answer {
     Switched(response::Parts, Box<Switched>, ActiveRequest),
     /// From the route itself.
     Direct(DirectResponse),
+    /// To ask for this path instead.
+    Redirect(HeaderValue),
     /// Of our own making, because something went wrong.
     Failure(Failure),
 }
@@ -47,6 +49,12 @@ impl Answer {
                     return in_grpc(grpc::status(direct.status), &direct.body);
                 }
                 local(direct.status, direct.body)
+            }
+            Self::Redirect(path) => {
+                outcome.details = Cow::Borrowed("path_normalization_failed");
+                let (mut head, kind) = local(StatusCode::TEMPORARY_REDIRECT, Bytes::new());
+                head.headers.insert(LOCATION, path);
+                (head, kind)
             }
             Self::Failure(failure) => {
                 let reply = failure.reply();

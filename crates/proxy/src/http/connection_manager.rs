@@ -11,6 +11,7 @@ use crate::http::codec;
 use crate::http::filters::router::{ActiveRequest, Router};
 use crate::http::grpc;
 use crate::http::headers::{self, Upgrade};
+use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
 use crate::model::{HttpFilter, ServerHeader};
@@ -26,6 +27,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,6 +74,8 @@ pub struct Stream {
     pub upload: Option<Rc<Upload>>,
     /// It is of gRPC, and is answered in its form.
     pub is_grpc: bool,
+    /// Its id, where the answer is to tell it.
+    request_id: Option<Box<HeaderValue>>,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -124,12 +128,34 @@ impl Stream {
         let chain = &connection.chain;
         worker.stats.inc(chain.series.rq_total);
         worker.stats.gauge_add(chain.series.rq_active, 1);
-        if chain.generate_request_id && !head.headers.contains_key(headers::X_REQUEST_ID) {
+        let forged = chain.use_remote_address && !chain.heads.keep_request_id;
+        if chain.generate_request_id
+            && (forged || !head.headers.contains_key(headers::X_REQUEST_ID))
+        {
             let id = worker.with_rng(headers::new_request_id);
             head.headers.insert(headers::X_REQUEST_ID, id);
         }
+        let request_id = if chain.heads.answer_request_id {
+            head.headers
+                .get(headers::X_REQUEST_ID)
+                .cloned()
+                .map(Box::new)
+        } else {
+            None
+        };
+        let mut downstream_remote = connection.downstream.0;
+        // Whom an earlier proxy has seen, for the record.
+        if !chain.log.is_empty()
+            && let Some(client) = headers::client(
+                &head.headers,
+                chain.use_remote_address,
+                chain.heads.trusted_hops,
+            )
+        {
+            downstream_remote = SocketAddr::new(client, 0);
+        }
         let begin = Begin {
-            downstream_remote: connection.downstream.0,
+            downstream_remote,
             downstream_local: connection.destination.address,
             logs: &chain.log,
             captured: chain.log.capture_request(&head),
@@ -149,6 +175,7 @@ impl Stream {
                 outcome,
                 upload,
                 is_grpc,
+                request_id,
                 served,
             },
             Request::from_parts(head, body),
@@ -161,10 +188,18 @@ impl Stream {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
             _ => codec::http1::admit(request, &self.connection.chain.upgrades)?,
         }
+        let chain = Arc::clone(&self.connection.chain);
+        if chain.rewrites_heads {
+            let port = self.connection.destination.address.port();
+            let redirect = normalize(request, &chain.heads, port);
+            self.capture_again(request);
+            if let Some(path) = redirect? {
+                return Ok(Answer::Redirect(path));
+            }
+        }
         self.edit(request.headers_mut());
 
         // Route: the table of now, for the whole of this request.
-        let chain = Arc::clone(&self.connection.chain);
         let table = self.connection.worker.route_table(&chain.routes);
         let route = table
             .as_ref()
@@ -207,6 +242,14 @@ impl Stream {
         self.outcome.protocol.unwrap_or(Version::HTTP_11)
     }
 
+    /// The record tells of a head as it is routed.
+    fn capture_again(&mut self, request: &mut Request<RequestBody>) {
+        let whole = std::mem::replace(request, Request::new(RequestBody::Empty));
+        let (head, body) = whole.into_parts();
+        self.outcome.captured = self.connection.chain.log.capture_request(&head);
+        *request = Request::from_parts(head, body);
+    }
+
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
         // One that was admitted: the others have been answered.
@@ -218,18 +261,32 @@ impl Stream {
         if let Some(protocol) = upgrade {
             headers::ask_for_upgrade(map, protocol);
         }
+        let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
-        if map.get(EXPECT).is_some_and(headers::is_continue) {
+        let answered = !chain.heads.proxy_continue || self.version() == Version::HTTP_2;
+        if answered && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
         let scheme = HeaderValue::from_static(self.connection.scheme());
-        if self.connection.chain.use_remote_address {
-            headers::begin_the_way(map, self.connection.downstream.0.ip());
-            map.insert(headers::X_FORWARDED_PROTO, scheme);
+        if chain.use_remote_address {
+            let heads = &chain.heads;
+            let peer = self.connection.downstream.0.ip();
+            headers::begin_the_way(map, peer, heads.trusted_hops, !heads.skip_forwarded_for);
+            let trusts = heads.trusted_hops > 0;
+            if !trusts || !map.contains_key(headers::X_FORWARDED_PROTO) {
+                map.insert(headers::X_FORWARDED_PROTO, scheme);
+            }
+            if heads.forwarded_port && (!trusts || !map.contains_key(headers::X_FORWARDED_PORT)) {
+                let port = self.connection.destination.address.port();
+                map.insert(headers::X_FORWARDED_PORT, port.into());
+            }
         } else {
             map.remove(headers::X_ENVOY_INTERNAL);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
+        }
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(map, via);
         }
     }
 
@@ -289,6 +346,12 @@ impl Stream {
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(&mut head.headers, via);
+        }
+        if let Some(id) = self.request_id {
+            head.headers.insert(headers::X_REQUEST_ID, *id);
+        }
         if overloaded && !chain.suppresses_envoy_headers() {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);

@@ -7,10 +7,13 @@ pub mod codec;
 pub mod connection_manager;
 pub mod date;
 pub mod filters;
+pub mod go_on;
 pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod normalize;
+pub mod path;
 pub mod source;
 pub mod tunnel;
 

@@ -6,6 +6,7 @@
 
 mod access_log;
 mod cluster;
+mod head;
 mod listener;
 mod network;
 mod route;
@@ -15,6 +16,9 @@ mod tls;
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
 pub use cluster::{
     BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy, UpstreamProtocol,
+};
+pub use head::{
+    EscapedSlashes, HeadOptions, HeaderCase, HostOptions, PathOptions, StripPort, Underscores,
 };
 pub use listener::{
     FilterChain, FilterChainMatch, IpRange, Listener, ListenerFilter, ListenerFilterKind,

@@ -1,6 +1,6 @@
 //! Terminal network filters.
 
-use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
+use super::{AccessLog, HeadOptions, Name, RouteConfiguration, WeightedClusters};
 use std::time::Duration;
 
 /// The terminal filter of a chain.
@@ -17,6 +17,14 @@ pub enum NetworkFilter {
 }
 
 impl NetworkFilter {
+    /// Whether it tells upstreams what the client's certificate is.
+    pub fn wants_certificates(&self) -> bool {
+        match self {
+            Self::Http(http) => http.client_cert_details.cert || http.client_cert_details.chain,
+            Self::Tcp(_) => false,
+        }
+    }
+
     /// Application protocols that it cannot serve, and that TLS must therefore not agree on.
     pub fn not_served(&self) -> &'static [&'static str] {
         match self {
@@ -91,6 +99,8 @@ pub struct HttpConnectionManager {
     /// `upgrade_configs` that are enabled: protocols that a connection may switch to, in lower
     /// case.
     pub upgrades: Vec<Name>,
+    /// What becomes of heads besides.
+    pub heads: HeadOptions,
     /// `server_name`, default `envoy`.
     pub server_name: Name,
     /// `server_header_transformation`.
@@ -234,6 +244,10 @@ pub struct ClientCertDetails {
     pub uri: bool,
     /// `dns`.
     pub dns: bool,
+    /// `cert`: the certificate itself.
+    pub cert: bool,
+    /// `chain`: the certificate and those that vouch for it.
+    pub chain: bool,
 }
 
 /// `ServerHeaderTransformation`.

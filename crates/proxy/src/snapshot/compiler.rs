@@ -146,6 +146,7 @@ impl Compiler<'_> {
             http2: config.http2,
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
+            header_case: config.header_case,
             max_connection_duration: config.max_connection_duration,
             max_headers_count: config.max_headers_count,
             keepalive: config.keepalive,
@@ -247,7 +248,8 @@ impl Compiler<'_> {
         let tls = match &config.tls {
             None => None,
             Some(tls) => Some(Box::new(ChainTls {
-                server: ServerTls::compile(tls, config.filter.not_served())?,
+                server: ServerTls::compile(tls, config.filter.not_served())?
+                    .keeping_chains(config.filter.wants_certificates()),
                 timeout: config.handshake_timeout,
                 series: ListenerTlsSeries::new(self.registry, label),
             })),
@@ -297,6 +299,8 @@ impl Compiler<'_> {
             limits: config.limits,
             delayed_close_timeout: config.delayed_close_timeout,
             upgrades: config.upgrades.clone().into(),
+            rewrites_heads: config.heads.rewrites(),
+            heads: config.heads.clone(),
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
                 Invalid::new(format!(
                     "server_name `{}` is not a header value",

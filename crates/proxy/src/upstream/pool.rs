@@ -7,6 +7,7 @@ use crate::addr::Upstream;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
+use crate::model::HeaderCase;
 use crate::observe::limited;
 use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
@@ -259,6 +260,11 @@ impl Pool {
         let mut builder = http1::Builder::new();
         if let Some(most) = self.cluster.max_headers_count {
             builder.max_headers(most as usize);
+        }
+        match self.cluster.header_case {
+            HeaderCase::Lower => {}
+            HeaderCase::Proper => drop(builder.title_case_headers(true)),
+            HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
         }
         let handshake = builder
             .max_buf_size(crate::http::MAX_HEAD_BYTES)

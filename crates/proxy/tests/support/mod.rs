@@ -17,10 +17,10 @@ use shunt_proxy::control::Control;
 use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
-    ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener,
-    NetworkFilter, PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward,
-    RouteMatch, RouteSource, RouteTarget, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts,
-    TrafficDirection, UpstreamProtocol, VirtualHost,
+    ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
+    LbPolicy, Listener, NetworkFilter, PathMatch, Resources, Route, RouteAction,
+    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
+    StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -274,6 +274,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         idle_timeout: None,
         stream_idle_timeout: None,
         limits: DownstreamLimits::default(),
+        heads: HeadOptions::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         upgrades: vec![],
@@ -323,6 +324,7 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
+        header_case: HeaderCase::Lower,
         max_connection_duration: None,
         max_headers_count: None,
         keepalive: None,

@@ -18,7 +18,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::UInt32Value;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy as PbLbPolicy};
 use shunt_proxy::model::{
-    BindConfig, CircuitBreakers, Cluster, ClusterKind, Http2Options, LbPolicy, UpstreamProtocol,
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, HeaderCase, Http2Options, LbPolicy,
+    UpstreamProtocol,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -37,6 +38,7 @@ const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) = (
 /// What the HTTP options of a cluster say.
 struct HttpOptions {
     protocol: UpstreamProtocol,
+    header_case: HeaderCase,
     http2: Http2Options,
     idle_timeout: Option<Duration>,
     max_requests_per_connection: Option<u32>,
@@ -84,6 +86,7 @@ impl Reader {
             http2: http.http2,
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
+            header_case: http.header_case,
             max_connection_duration: http.max_connection_duration,
             max_headers_count: http.max_headers_count,
             keepalive,
@@ -256,6 +259,8 @@ impl Reader {
                 options.http2 = self.http2_options(Some(http2), &at);
                 options.protocol = UpstreamProtocol::Http2;
             }
+            let at = path.field("http_protocol_options");
+            options.header_case = self.header_case(cluster.http_protocol_options.as_ref(), &at);
             let own = limit(cluster.max_requests_per_connection);
             options.max_requests_per_connection = options.max_requests_per_connection.or(own);
             return options;
@@ -273,11 +278,20 @@ impl Reader {
                         read.protocol = UpstreamProtocol::Http2;
                         Some(("explicit_http_config", http2))
                     }
+                    Some(ProtocolConfig::HttpProtocolOptions(http1)) => {
+                        let at = at.field("explicit_http_config");
+                        let at = at.field("http_protocol_options");
+                        read.header_case = self.header_case(Some(&http1), &at);
+                        None
+                    }
                     _ => None,
                 }
             }
             Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
                 read.protocol = UpstreamProtocol::Downstream;
+                let at = at.field("use_downstream_protocol_config");
+                let at = at.field("http_protocol_options");
+                read.header_case = self.header_case(config.http_protocol_options.as_ref(), &at);
                 let http2 = config.http2_protocol_options;
                 http2.map(|http2| ("use_downstream_protocol_config", http2))
             }
@@ -315,6 +329,7 @@ impl Reader {
         let max_connection_duration = self.duration(common.max_connection_duration, &at);
         HttpOptions {
             protocol: UpstreamProtocol::Http1,
+            header_case: HeaderCase::Lower,
             http2: Http2Options::default(),
             idle_timeout: self.timeout(
                 common.idle_timeout,

@@ -58,6 +58,7 @@ impl Reader {
                 Codec::Auto
             }
         };
+        let heads = self.head_options(&manager, path);
         let at = path.field("http2_protocol_options");
         let http2 = self.http2_options(manager.http2_protocol_options, &at);
         let at = path.field("max_request_headers_kb");
@@ -151,6 +152,7 @@ impl Reader {
             idle_timeout,
             stream_idle_timeout,
             limits,
+            heads,
             request_headers_timeout,
             delayed_close_timeout,
             upgrades,
@@ -163,6 +165,8 @@ impl Reader {
                 subject: false_unless(details.subject),
                 uri: details.uri,
                 dns: details.dns,
+                cert: details.cert,
+                chain: details.chain,
             },
         })
     }

@@ -167,10 +167,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          normalize_path: true",
+                "stat_prefix: web\n          path_normalization_options: {}",
             ),
-            (HCM, ".normalize_path"),
-            "leave it out or at false",
+            (HCM, ".path_normalization_options"),
+            NOT_YET,
         ),
         case(
             (

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 use shunt_proxy::model::{
     BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
-    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
-    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter,
-    ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
-    StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
-    UpstreamProtocol, VirtualHost, WeightedClusters,
+    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions, HeaderCase,
+    HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy,
+    Listener, ListenerFilter, ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route,
+    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
+    ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
+    TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -93,6 +93,7 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: Some(HOUR),
         max_requests_per_connection: None,
+        header_case: HeaderCase::Lower,
         max_connection_duration: None,
         max_headers_count: None,
         keepalive: None,
@@ -122,6 +123,7 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         idle_timeout: Some(HOUR),
         stream_idle_timeout: Some(Duration::from_secs(300)),
         limits: DownstreamLimits::default(),
+        heads: HeadOptions::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: Name::from("envoy"),

@@ -10,7 +10,7 @@ use crate::http::guard::{Guard, Refusal};
 use crate::http::guarded::GuardedIo;
 use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
-use crate::model::{Name, ServerHeader};
+use crate::model::{HeaderCase, Name, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::transport::io::Io;
 use bytes::Bytes;
@@ -60,6 +60,11 @@ pub async fn serve(
     builder.max_buf_size(MAX_HEAD_BYTES.max(chain.head_limits.bytes + HEAD_RESERVE));
     if chain.head_limits.count > CODEC_HEADERS {
         builder.max_headers(chain.head_limits.count);
+    }
+    match chain.heads.case {
+        HeaderCase::Lower => {}
+        HeaderCase::Proper => drop(builder.title_case_headers(true)),
+        HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
     }
     let mut served = builder.serve_connection(io, service);
     let ended = poll_fn(|cx| {

@@ -13,13 +13,14 @@ use crate::error::Failure;
 use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
+use crate::http::go_on::Held;
 use crate::http::headers;
 use crate::http::source::Source;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
 use crate::worker::Worker;
-use http::header::UPGRADE;
+use http::header::{EXPECT, UPGRADE};
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -53,6 +54,7 @@ impl Router<'_> {
             upload,
             is_grpc,
             served,
+            ..
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
@@ -65,6 +67,11 @@ impl Router<'_> {
             });
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
+
+        // Expectations, where the upstream decides them
+        if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
+            expect(request, cluster.config.speaks_http2(outcome.protocol));
+        }
 
         // Attempts, within the route's timeout
         let limits = &connection.chain.limits;
@@ -121,6 +128,9 @@ impl Router<'_> {
                 return Err(failure);
             }
         };
+        if let Some(wanted) = upload.as_ref().and_then(|upload| upload.held.get()) {
+            wanted.is_answered();
+        }
         let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
@@ -160,6 +170,21 @@ impl Router<'_> {
                 .headers_mut()
                 .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
         }
+    }
+}
+
+/// Hold a body that its client holds back, until the upstream wants it. Over HTTP/2 upstream it is
+/// wanted at once.
+fn expect(request: &mut Request<RequestBody>, by_http2: bool) {
+    let expects = request.headers().get(EXPECT);
+    if !expects.is_some_and(headers::is_continue) {
+        return;
+    }
+    if by_http2 {
+        request.headers_mut().remove(EXPECT);
+    } else if matches!(request.body(), RequestBody::Incoming { .. }) {
+        let (held, wanted) = Held::until_wanted(request);
+        request.body_mut().hold(held, wanted);
     }
 }
 
