@@ -83,6 +83,8 @@ fn a_sidecars_listeners_arrive_in_the_model() {
         panic!("not TCP")
     };
     assert_eq!(tcp.idle_timeout, None);
+    assert_eq!(tcp.max_duration, Some(Duration::from_secs(7200)));
+    assert_eq!(tcp.max_connect_attempts, 3);
     let TcpCluster::Weighted(weighted) = &tcp.cluster else {
         panic!("not weighted")
     };
@@ -148,6 +150,14 @@ fn a_sidecars_clusters_arrive_in_the_model() {
     assert_eq!(passthrough.lb_policy, LbPolicy::ClusterProvided);
     assert_eq!(passthrough.circuit_breakers.max_connections, u32::MAX);
     assert_eq!(passthrough.idle_timeout, Some(Duration::from_secs(60)));
+    let age = passthrough.max_connection_duration;
+    assert_eq!(age, Some(Duration::from_secs(600)));
+    assert_eq!(passthrough.max_headers_count, Some(200));
+    let keepalive = passthrough.keepalive.unwrap();
+    assert_eq!(
+        (keepalive.probes, keepalive.time, keepalive.interval),
+        (Some(3), Some(Duration::from_secs(7200)), None)
+    );
     assert_eq!(passthrough.max_requests_per_connection, Some(1000));
 
     let own = cluster("inbound|8080||");

@@ -7,7 +7,7 @@ use crate::http::tunnel::Granted;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, response};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -21,6 +21,8 @@ pub enum Answer {
     Switched(response::Parts, Granted),
     /// From the route itself.
     Direct(DirectResponse),
+    /// To ask for this path instead.
+    Redirect(HeaderValue),
     /// Of our own making, because something went wrong.
     Failure(Failure),
 }
@@ -46,6 +48,12 @@ impl Answer {
                     return in_grpc(grpc::status(direct.status), &direct.body);
                 }
                 local(direct.status, direct.body)
+            }
+            Self::Redirect(path) => {
+                outcome.details = Cow::Borrowed("path_normalization_failed");
+                let (mut head, kind) = local(StatusCode::TEMPORARY_REDIRECT, Bytes::new());
+                head.headers.insert(LOCATION, path);
+                (head, kind)
             }
             Self::Failure(failure) => {
                 let reply = failure.reply();

@@ -11,6 +11,7 @@ use crate::http::codec;
 use crate::http::filters::router::Router;
 use crate::http::grpc;
 use crate::http::headers;
+use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::{Granted, Tunnel};
@@ -26,6 +27,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -74,6 +76,8 @@ pub struct Stream {
     pub is_grpc: bool,
     /// What it asks for besides an answer.
     pub ask: Option<Ask>,
+    /// Its id, where the answer is to tell it.
+    request_id: Option<Box<HeaderValue>>,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -126,12 +130,34 @@ impl Stream {
         let chain = &connection.chain;
         worker.stats.inc(chain.series.rq_total);
         worker.stats.gauge_add(chain.series.rq_active, 1);
-        if chain.generate_request_id && !head.headers.contains_key(headers::X_REQUEST_ID) {
+        let forged = chain.use_remote_address && !chain.heads.keep_request_id;
+        if chain.generate_request_id
+            && (forged || !head.headers.contains_key(headers::X_REQUEST_ID))
+        {
             let id = worker.with_rng(headers::new_request_id);
             head.headers.insert(headers::X_REQUEST_ID, id);
         }
+        let request_id = if chain.heads.answer_request_id {
+            head.headers
+                .get(headers::X_REQUEST_ID)
+                .cloned()
+                .map(Box::new)
+        } else {
+            None
+        };
+        let mut downstream_remote = connection.downstream.0;
+        // Whom an earlier proxy has seen, for the record.
+        if !chain.log.is_empty()
+            && let Some(client) = headers::client(
+                &head.headers,
+                chain.use_remote_address,
+                chain.heads.trusted_hops,
+            )
+        {
+            downstream_remote = SocketAddr::new(client, 0);
+        }
         let begin = Begin {
-            downstream_remote: connection.downstream.0,
+            downstream_remote,
             downstream_local: connection.destination.address,
             logs: &chain.log,
             captured: chain.log.capture_request(&head),
@@ -152,6 +178,7 @@ impl Stream {
                 upload,
                 is_grpc,
                 ask: None,
+                request_id,
                 served,
             },
             Request::from_parts(head, body),
@@ -164,10 +191,18 @@ impl Stream {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
             _ => codec::http1::admit(request)?,
         };
+        let chain = Arc::clone(&self.connection.chain);
+        if chain.rewrites_heads {
+            let port = self.connection.destination.address.port();
+            let redirect = normalize(request, &chain.heads, port);
+            self.capture_again(request);
+            if let Some(path) = redirect? {
+                return Ok(Answer::Redirect(path));
+            }
+        }
         self.edit(request.headers_mut());
 
         // Route: the table of now, for the whole of this request.
-        let chain = Arc::clone(&self.connection.chain);
         let table = self.connection.worker.route_table(&chain.routes);
         let route = table
             .as_ref()
@@ -224,24 +259,46 @@ impl Stream {
         self.outcome.protocol.unwrap_or(Version::HTTP_11)
     }
 
+    /// The record tells of a head as it is routed.
+    fn capture_again(&mut self, request: &mut Request<RequestBody>) {
+        let whole = std::mem::replace(request, Request::new(RequestBody::Empty));
+        let (head, body) = whole.into_parts();
+        self.outcome.captured = self.connection.chain.log.capture_request(&head);
+        *request = Request::from_parts(head, body);
+    }
+
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
         headers::strip_hop_by_hop(map);
         if let Some(ask) = &self.ask {
             ask.write(map);
         }
+        let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
-        if map.get(EXPECT).is_some_and(headers::is_continue) {
+        let answered = !chain.heads.proxy_continue || self.version() == Version::HTTP_2;
+        if answered && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
         let scheme = HeaderValue::from_static(self.connection.scheme());
-        if self.connection.chain.use_remote_address {
-            headers::begin_the_way(map, self.connection.downstream.0.ip());
-            map.insert(headers::X_FORWARDED_PROTO, scheme);
+        if chain.use_remote_address {
+            let heads = &chain.heads;
+            let peer = self.connection.downstream.0.ip();
+            headers::begin_the_way(map, peer, heads.trusted_hops, !heads.skip_forwarded_for);
+            let trusts = heads.trusted_hops > 0;
+            if !trusts || !map.contains_key(headers::X_FORWARDED_PROTO) {
+                map.insert(headers::X_FORWARDED_PROTO, scheme);
+            }
+            if heads.forwarded_port && (!trusts || !map.contains_key(headers::X_FORWARDED_PORT)) {
+                let port = self.connection.destination.address.port();
+                map.insert(headers::X_FORWARDED_PORT, port.into());
+            }
         } else {
             map.remove(headers::X_ENVOY_INTERNAL);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
+        }
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(map, via);
         }
     }
 
@@ -298,11 +355,19 @@ impl Stream {
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(&mut head.headers, via);
+        }
+        if let Some(id) = self.request_id {
+            head.headers.insert(headers::X_REQUEST_ID, *id);
+        }
         if overloaded && !chain.suppresses_envoy_headers() {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
         }
         closing |= tracked.kicked().is_some() || chain.drain.has_begun();
+        let most = chain.limits.max_requests_per_connection;
+        closing |= most.is_some_and(|most| tracked.served() + 1 >= u64::from(most));
         closing |= self.connection.worker.process.drain.is_draining();
         outcome.status = Some(head.status);
         match version {

@@ -91,7 +91,10 @@ impl Tunnel {
             ));
             poll_fn(|cx| {
                 tracked.register(cx.waker());
-                if let Some(kick) = tracked.kicked() {
+                // Another request would not be served; a tunnel is not cut.
+                if let Some(kick) = tracked.kicked()
+                    && kick != Kick::MaxDuration
+                {
                     return Poll::Ready(Err(Cut::Kicked(kick)));
                 }
                 if let Some(deadline) = &mut deadline
@@ -112,9 +115,7 @@ impl Tunnel {
                     Cut::Kicked(Kick::DrainEnd) => {
                         (Flags::empty(), "drain_time_over", Ended::Otherwise)
                     }
-                    Cut::Kicked(Kick::Idle | Kick::SlowHead) => {
-                        (Flags::SI, "stream_idle_timeout", Ended::Otherwise)
-                    }
+                    Cut::Kicked(_) => (Flags::SI, "stream_idle_timeout", Ended::Otherwise),
                     Cut::Duration => (Flags::empty(), "max_duration_timeout", Ended::Otherwise),
                     Cut::Io if up.failed => (
                         Flags::UC,

@@ -171,6 +171,8 @@ pub struct RouteForward {
     pub target: RouteTarget,
     /// How long a request may take.
     pub timeouts: Timeouts,
+    /// `idle_timeout`.
+    pub idle: StreamIdle,
     /// `cluster_not_found_response_code`, default 503.
     pub cluster_not_found: StatusCode,
     /// `upgrade_configs`; each protocol once.
@@ -187,6 +189,18 @@ pub struct RouteUpgrade {
     pub enabled: bool,
     /// `connect_config`: a CONNECT ends here, and what is in it goes to the upstream as it is.
     pub terminates: bool,
+}
+
+/// How long a request of a route may go without a byte (`RouteAction.idle_timeout`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StreamIdle {
+    /// As long as the connection manager says in `stream_idle_timeout`.
+    #[default]
+    Inherited,
+    /// For ever (0 in the configuration).
+    Never,
+    /// For this long.
+    After(Duration),
 }
 
 /// How long the requests of a route may take; `None` = no limit (0 in the configuration).

@@ -2,8 +2,8 @@
 
 use crate::ids::ClusterId;
 use crate::model::{
-    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, RouteUpgrade, TcpCluster,
-    Timeouts, WeightedClusters,
+    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, RouteUpgrade, StreamIdle,
+    TcpCluster, Timeouts, WeightedClusters,
 };
 use http::StatusCode;
 
@@ -23,6 +23,8 @@ pub struct Forward {
     pub target: Target,
     /// How long a request may take.
     pub timeouts: Timeouts,
+    /// How long a request may go without a byte.
+    pub idle: StreamIdle,
     /// What is answered where the chosen cluster does not exist.
     pub cluster_not_found: StatusCode,
     /// What its requests may ask for, whatever the connection manager says.
@@ -68,6 +70,7 @@ impl Forward {
                 RouteTarget::Weighted(clusters) => Target::weighted(clusters, intern),
             },
             timeouts: forward.timeouts,
+            idle: forward.idle,
             cluster_not_found: forward.cluster_not_found,
             upgrades: forward.upgrades.clone().into(),
         }

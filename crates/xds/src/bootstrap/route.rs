@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
 use shunt_proxy::model::{
     ClusterWeight, DirectResponse, GrpcTimeouts, Name, Route, RouteAction, RouteForward,
-    RouteTarget, RouteUpgrade, Timeouts, WeightedClusters,
+    RouteTarget, RouteUpgrade, StreamIdle, Timeouts, WeightedClusters,
 };
 use std::time::Duration;
 
@@ -66,6 +66,11 @@ impl Reader {
         let timeouts = self.timeouts(&action, path);
         let at = path.field("upgrade_configs");
         let upgrades = self.route_upgrades(action.upgrade_configs, &at);
+        let idle = match self.duration(action.idle_timeout, &path.field("idle_timeout")) {
+            None => StreamIdle::Inherited,
+            Some(Duration::ZERO) => StreamIdle::Never,
+            Some(timeout) => StreamIdle::After(timeout),
+        };
         let target = match action.cluster_specifier {
             Some(ClusterSpecifier::Cluster(name)) => self
                 .route_cluster(name, scope, &path.field("cluster"))
@@ -82,6 +87,7 @@ impl Reader {
         Some(RouteForward {
             target: target?,
             timeouts,
+            idle,
             cluster_not_found,
             upgrades,
         })

@@ -175,18 +175,18 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          normalize_path: true",
+                "stat_prefix: web\n          path_normalization_options: {}",
             ),
-            (HCM, ".normalize_path"),
-            "leave it out or at false",
+            (HCM, ".path_normalization_options"),
+            NOT_YET,
         ),
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          request_timeout: 10s",
+                "stat_prefix: web\n          scheme_header_transformation: { scheme_to_overwrite: https }",
             ),
-            (HCM, ".request_timeout"),
-            "at 0s",
+            (HCM, ".scheme_header_transformation"),
+            NOT_YET,
         ),
         case(
             (
@@ -228,10 +228,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "          cluster: app\n",
-                "          cluster: app\n          max_connect_attempts: 3\n",
+                "          cluster: app\n          max_downstream_connection_duration_jitter_percentage: { value: 10 }\n",
             ),
-            (TCP, ".max_connect_attempts"),
-            "at 1",
+            (TCP, ".max_downstream_connection_duration_jitter_percentage"),
+            NOT_YET,
         ),
         case(
             (

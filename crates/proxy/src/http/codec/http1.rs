@@ -12,7 +12,7 @@ use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::End;
-use crate::model::ServerHeader;
+use crate::model::{HeaderCase, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::transport::io::Io;
 use bytes::Bytes;
@@ -69,6 +69,11 @@ pub async fn serve(
     if chain.head_limits.count > CODEC_HEADERS {
         builder.max_headers(chain.head_limits.count);
     }
+    match chain.heads.case {
+        HeaderCase::Lower => {}
+        HeaderCase::Proper => drop(builder.title_case_headers(true)),
+        HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
+    }
     let mut served = builder.serve_connection(io, service);
     let ended = poll_fn(|cx| {
         worker.clock.tick();
@@ -79,7 +84,7 @@ pub async fn serve(
                 tracked.break_off();
                 return Poll::Ready(Ok(()));
             }
-            (Some(_), false) => {
+            (Some(Kick::Idle | Kick::SlowHead | Kick::DrainEnd), false) => {
                 Pin::new(&mut served).graceful_shutdown();
                 // Pending: what is left of the last answer cannot be written.
                 return Poll::Ready(match Pin::new(&mut served).poll(cx) {
@@ -88,7 +93,7 @@ pub async fn serve(
                 });
             }
             // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle | Kick::SlowHead), true) | (None, _) => {}
+            (Some(Kick::Idle | Kick::SlowHead), true) | (Some(Kick::MaxDuration) | None, _) => {}
         }
         Pin::new(&mut served).poll(cx)
     })
@@ -104,7 +109,7 @@ pub async fn serve(
     let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
         Some(Kick::SlowHead) => Some(Refusal::SlowHead),
         Some(Kick::Idle) => Some(Refusal::IdleHead),
-        Some(Kick::DrainEnd) | None => io.refused_head(),
+        Some(Kick::DrainEnd | Kick::MaxDuration) | None => io.refused_head(),
     };
     if refused == Some(Refusal::Http2) {
         return Some(io.into_unread());

@@ -32,12 +32,8 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-
-/// How long a client may take to hear that its connection ends, where nothing else limits it.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serve a connection until it ends. `read` was read of it already.
 pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
@@ -120,6 +116,7 @@ struct Serving<'a> {
     /// silence ends.
     farewell: Option<Pin<Box<Sleep>>>,
     sent_away: bool,
+    accepted: u32,
 }
 
 impl<'a> Serving<'a> {
@@ -135,6 +132,7 @@ impl<'a> Serving<'a> {
             resets: Rc::new(Resets::new(burst, rate, now)),
             farewell: None,
             sent_away: false,
+            accepted: 0,
         }
     }
 
@@ -168,8 +166,7 @@ impl<'a> Serving<'a> {
         let chain = &self.connection.chain.drain;
         let draining = worker.process.drain.is_draining() || chain.has_begun();
         if self.farewell.is_none() && (draining || kicked.is_some()) {
-            self.codec.graceful_shutdown();
-            self.farewell = Some(Box::pin(sleep(FAREWELL)));
+            self.say_farewell();
         }
         if let Some(farewell) = &mut self.farewell
             && !tracked.in_request()
@@ -179,11 +176,25 @@ impl<'a> Serving<'a> {
         }
         loop {
             match std::task::ready!(self.codec.poll_accept(cx)) {
-                Some(Ok((request, respond))) => self.accept(request, respond),
+                Some(Ok((request, respond))) => {
+                    self.accept(request, respond);
+                    self.accepted += 1;
+                    let most = self.connection.chain.limits.max_requests_per_connection;
+                    if self.farewell.is_none() && most.is_some_and(|most| self.accepted >= most) {
+                        self.say_farewell();
+                    }
+                }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Tell the client that the connection serves what it has begun, and no more.
+    fn say_farewell(&mut self) {
+        self.codec.graceful_shutdown();
+        let patience = self.connection.chain.limits.drain_timeout;
+        self.farewell = Some(Box::pin(sleep(patience)));
     }
 
     fn accept(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {

@@ -3,14 +3,17 @@
 //! A loop over attempts. One attempt fails without a trace where its request was never sent: a
 //! pooled connection that the upstream had closed gives the request back.
 
+mod timer;
+
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
-use crate::http::body::{Cut, Download, Lease, RequestBody};
+use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
+use crate::http::go_on::Held;
 use crate::http::headers;
 use crate::http::source::Source;
 use crate::http::tunnel::Granted;
@@ -19,13 +22,13 @@ use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
+use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
-use tokio::time::{Instant, Sleep, sleep_until};
+use timer::{Over, Timer};
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +56,7 @@ impl Router<'_> {
             is_grpc,
             ask,
             served,
+            ..
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
@@ -66,11 +70,18 @@ impl Router<'_> {
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
 
+        // Expectations, where the upstream decides them
+        if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
+            expect(request, cluster.config.speaks_http2(outcome.protocol));
+        }
+
         // Attempts, within the route's timeout
-        let over = forward.deadline(request.headers(), *is_grpc);
+        let limits = &connection.chain.limits;
+        let over = forward.deadline(request.headers(), *is_grpc, limits.max_stream_duration);
         self.announce_timeout(request, over);
+        served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
-        let mut deadline = None;
+        let mut timer = Timer::new(started, over, limits.request_timeout);
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
@@ -96,18 +107,15 @@ impl Router<'_> {
                     let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let (timeout, failure) = match over {
-                    Some(Deadline::Response(timeout)) if request_complete => {
-                        (timeout, Failure::ResponseTimeout)
+                let over = timer.poll(cx, worker.clock.now(), request_complete);
+                Poll::Ready(Err(match std::task::ready!(over) {
+                    Over::Request => Failure::RequestTimeout,
+                    Over::Stream => Failure::MaxDuration { request_complete },
+                    Over::Response => {
+                        worker.stats.inc(cluster.config.series.rq_timeout);
+                        Failure::ResponseTimeout
                     }
-                    Some(Deadline::Stream(duration)) => (duration, Failure::MaxDuration),
-                    _ => return Poll::Pending,
-                };
-                std::task::ready!(sleep(&mut deadline, worker, timeout).poll(cx));
-                if matches!(over, Some(Deadline::Response(_))) {
-                    worker.stats.inc(cluster.config.series.rq_timeout);
-                }
-                Poll::Ready(Err(failure))
+                }))
             })
             .await
         };
@@ -128,6 +136,9 @@ impl Router<'_> {
                 return Err(failure);
             }
         };
+        if let Some(wanted) = upload.as_ref().and_then(|upload| upload.held.get()) {
+            wanted.is_answered();
+        }
         let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
@@ -139,8 +150,7 @@ impl Router<'_> {
             let granted = Granted {
                 upstream,
                 active,
-                // The route's timeout is for the answer, and here it is.
-                deadline: deadline.filter(|_| matches!(over, Some(Deadline::Stream(_)))),
+                deadline: timer.of_tunnel(),
             };
             return Ok(Answer::Switched(head, granted));
         }
@@ -151,21 +161,19 @@ impl Router<'_> {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
+        let (deadline, cut) = timer.of_response();
         let download = Download {
             incoming,
             lease: Some(lease),
             deadline,
-            cut: match over {
-                Some(Deadline::Stream(_)) => Cut::Duration,
-                _ => Cut::Timeout,
-            },
+            cut,
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Option<Deadline>) {
-        if let Some(Deadline::Response(timeout)) = over
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline) {
+        if let Some(timeout) = over.response
             && !self.suppress_envoy_headers
         {
             let timeout = headers::millis(timeout).into();
@@ -176,16 +184,19 @@ impl Router<'_> {
     }
 }
 
-/// The timer of a request: made when its time begins.
-fn sleep<'a>(
-    deadline: &'a mut Option<Pin<Box<Sleep>>>,
-    worker: &Worker,
-    timeout: Duration,
-) -> Pin<&'a mut Sleep> {
-    let at = Instant::from_std(worker.clock.now()) + timeout;
-    deadline
-        .get_or_insert_with(|| Box::pin(sleep_until(at)))
-        .as_mut()
+/// Hold a body that its client holds back, until the upstream wants it. Over HTTP/2 upstream it is
+/// wanted at once.
+fn expect(request: &mut Request<RequestBody>, by_http2: bool) {
+    let expects = request.headers().get(EXPECT);
+    if !expects.is_some_and(headers::is_continue) {
+        return;
+    }
+    if by_http2 {
+        request.headers_mut().remove(EXPECT);
+    } else if matches!(request.body(), RequestBody::Incoming { .. }) {
+        let (held, wanted) = Held::until_wanted(request);
+        request.body_mut().hold(held, wanted);
+    }
 }
 
 struct Exchanged {

@@ -95,6 +95,7 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("cluster", Implemented),
             ("weighted_clusters", Implemented),
             ("timeout", Implemented),
+            ("idle_timeout", Implemented),
             ("cluster_not_found_response_code", Implemented),
             ("max_stream_duration", Implemented),
             ("max_grpc_timeout", Implemented),
