@@ -110,6 +110,10 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
     ),
     (
+        "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
+        "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    ),
+    (
         "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     ),

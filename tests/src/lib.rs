@@ -28,6 +28,7 @@
 //! | [`server`] | servers that tell what they saw: source, original destination, headers |
 //! | [`client`] | TCP with deadlines, an HTTP/1.1 client that can also misbehave |
 //! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
+//! | [`istiod`] | what a real istiod sends, made fit to be served from files |
 //! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
 //! | [`sidecar`] | runs `shunt-agent sidecar` in a pod, asks its admin interface |
 //! | [`scene`] | a pod in the mesh and a peer outside it, as most tests need them |
@@ -44,6 +45,7 @@ pub mod cluster;
 pub mod differential;
 pub mod expect;
 pub mod init;
+pub mod istiod;
 pub mod lab;
 pub mod net;
 pub mod oracle;
