@@ -94,6 +94,10 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     ),
     (
+        "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+        "envoy.extensions.transport_sockets.tls.v3.Secret",
+    ),
+    (
         "envoy/extensions/access_loggers/file/v3/file.proto",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     ),

@@ -51,15 +51,14 @@ pub enum Source {
     Routes,
     /// `ClusterLoadAssignment`.
     Endpoints,
+    /// `Secret`.
+    Secrets,
 }
 
 /// Where recorded resources are served.
 pub trait Place {
     /// The file that stands in for the control plane.
     fn file(&self, source: Source) -> String;
-
-    /// A file in place of a secret: `chain.pem`, `key.pem`, `ca.pem`.
-    fn secret(&self, name: &str) -> String;
 
     /// The address of a host that the recording names.
     fn address(&self, host: &str) -> String;
@@ -178,8 +177,8 @@ impl Pattern {
                 match self.cut(field, rest, place) {
                     Cut::Holder if name == "typed_config" => Cut::Holder,
                     Cut::Field | Cut::Holder => {
-                        let removed = fields.remove(name).unwrap_or_default();
-                        self.stand_in(name, removed, fields, place);
+                        fields.remove(name);
+                        self.stand_in(name, fields, place);
                         if NEEDED.contains(&name.as_str()) {
                             Cut::Field
                         } else {
@@ -194,33 +193,16 @@ impl Pattern {
     }
 
     /// What must not simply be missing.
-    fn stand_in(
-        &self,
-        name: &str,
-        mut removed: Value,
-        fields: &mut Map<String, Value>,
-        place: &dyn Place,
-    ) {
-        let file = |name: &str| json!({"filename": place.secret(name)});
-        match name {
-            "tls_certificate_sds_secret_configs" => {
-                let certificate = json!([{
-                    "certificate_chain": file("chain.pem"),
-                    "private_key": file("key.pem"),
-                }]);
-                fields.insert("tls_certificates".to_owned(), certificate);
-            }
-            "combined_validation_context" => {
-                let mut context = removed["default_validation_context"].take();
-                context["trusted_ca"] = file("ca.pem");
-                fields.insert("validation_context".to_owned(), context);
-            }
+    fn stand_in(&self, removed: &str, fields: &mut Map<String, Value>, place: &dyn Place) {
+        match removed {
             "ads" | "api_config_source" => {
                 let holds = |name: &str| self.path.iter().flatten().any(|step| step == name);
                 let source = if holds("rds") {
                     Source::Routes
-                } else {
+                } else if holds("eds_cluster_config") {
                     Source::Endpoints
+                } else {
+                    Source::Secrets
                 };
                 let file = json!({"path": place.file(source)});
                 fields.insert("path_config_source".to_owned(), file);

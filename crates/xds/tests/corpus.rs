@@ -37,11 +37,6 @@ impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         fs::write(folder.path("empty.json"), "{}").unwrap();
-        let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
-        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        for (name, pem) in [("chain.pem", &chain), ("key.pem", &key), ("ca.pem", &chain)] {
-            fs::write(folder.path(name), pem).unwrap();
-        }
         folder
     }
 
@@ -120,10 +115,6 @@ impl Folder {
 impl Place for Folder {
     fn file(&self, _source: Source) -> String {
         self.path("empty.json").display().to_string()
-    }
-
-    fn secret(&self, name: &str) -> String {
-        self.path(name).display().to_string()
     }
 
     fn address(&self, _host: &str) -> String {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use mesh::{Member, Mesh};
+use mesh::{Member, Mesh, tls_client_config, tls_server_config};
 use shunt_tests::client::tcp::greeting;
 use shunt_tests::prelude::*;
 use wire::{grpc_call, grpc_server, tls_get, tls_server};
@@ -341,7 +341,7 @@ fn of_a_kubernetes_service_only_ready_pods_are_asked_on_every_port() -> Result<(
 fn hosts_outside_are_reached_by_name_by_address_and_by_server_name() -> Result<()> {
     let mesh = Mesh::new("11-external", "istiod-ext")?;
     let app = mesh.client.pod.as_user(User::APP);
-    let api = mesh.ca.server(&["api.ext.example"])?;
+    let api = tls_server_config(&mesh.ca, &["api.ext.example"])?;
     let _api = tls_server(&mesh.external, "api", 443, api)?;
     // The application speaks plaintext, the sidecar TLS.
     let request = Request::get("/api").header("host", "api.ext.example");
@@ -359,7 +359,12 @@ fn hosts_outside_are_reached_by_name_by_address_and_by_server_name() -> Result<(
     // The application speaks TLS; where it goes is read from its first message.
     let wiki = mesh.legacy.v4(443);
     let names = ["en.wiki.example", "other.example"];
-    let _wiki = tls_server(&mesh.legacy, "wiki", 443, mesh.ca.server(&names)?)?;
+    let _wiki = tls_server(
+        &mesh.legacy,
+        "wiki",
+        443,
+        tls_server_config(&mesh.ca, &names)?,
+    )?;
     for (name, to, cluster, endpoint) in [
         (
             "api.ext.example",
@@ -375,7 +380,7 @@ fn hosts_outside_are_reached_by_name_by_address_and_by_server_name() -> Result<(
         ),
         ("other.example", wiki, "PassthroughCluster", wiki),
     ] {
-        let said = tls_get(app.connect(to)?, mesh.ca.client()?, name)?;
+        let said = tls_get(app.connect(to)?, tls_client_config(&mesh.ca)?, name)?;
         assert_eq!(said, format!("{name} {name}"));
         let to = to.to_string();
         let record = mesh.client.record(|r| {

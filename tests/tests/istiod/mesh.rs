@@ -1,71 +1,46 @@
 //! A scenario of istiod's in namespaces: what it sent to two sidecars, served from files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, SanType,
-};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
+use shunt_tests::ca::{Ca, SanType};
+use shunt_tests::folder::Folder;
 use shunt_tests::istiod::{Place, Source, recorded, refused};
 use shunt_tests::prelude::*;
-use tempfile::TempDir;
 
-/// Who vouches for everybody.
-pub(crate) struct Ca(CertifiedIssuer<'static, KeyPair>);
+/// A server that anybody may connect to, under these names.
+pub(crate) fn tls_server_config(ca: &Ca, names: &[&str]) -> Result<Arc<rustls::ServerConfig>> {
+    let names = names
+        .iter()
+        .map(|name| Ok(SanType::DnsName((*name).try_into()?)));
+    let own = ca.issue(names.collect::<Result<_>>()?)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![own.certificate.der().clone()], key)?;
+    Ok(Arc::new(config))
+}
 
-impl Ca {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        Ok(Self(issuer))
-    }
-
-    fn issue(&self, names: Vec<SanType>) -> Result<(rcgen::Certificate, KeyPair)> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = names;
-        let key = KeyPair::generate()?;
-        Ok((params.signed_by(&key, &self.0)?, key))
-    }
-
-    /// A server that anybody may connect to, under these names.
-    pub(crate) fn server(&self, names: &[&str]) -> Result<Arc<rustls::ServerConfig>> {
-        let names = names
-            .iter()
-            .map(|name| Ok(SanType::DnsName((*name).try_into()?)));
-        let (certificate, key) = self.issue(names.collect::<Result<_>>()?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
-        Ok(Arc::new(config))
-    }
-
-    /// A client that believes this one alone.
-    pub(crate) fn client(&self) -> Result<Arc<rustls::ClientConfig>> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.0.as_ref().der().clone())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
-    }
+/// A client that believes this authority alone.
+pub(crate) fn tls_client_config(ca: &Ca) -> Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.certificate().der().clone())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The files of a sidecar.
 struct Files {
-    folder: TempDir,
+    folder: Folder,
     /// Addresses of the recording, and those in their place.
     addresses: BTreeMap<&'static str, String>,
     external: String,
@@ -76,11 +51,8 @@ impl Place for Files {
         self.path(match source {
             Source::Routes => "rds.json",
             Source::Endpoints => "eds.json",
+            Source::Secrets => "sds.json",
         })
-    }
-
-    fn secret(&self, name: &str) -> String {
-        self.path(name)
     }
 
     fn address(&self, _host: &str) -> String {
@@ -90,15 +62,7 @@ impl Place for Files {
 
 impl Files {
     fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<()> {
-        let path = PathBuf::from(self.path(name));
-        fs::write(&path, text)?;
-        // The sidecar's user reads it.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
-        Ok(())
+        self.folder.path(name).display().to_string()
     }
 
     /// Write what this sidecar got in this scenario, less what is refused.
@@ -127,9 +91,30 @@ impl Files {
             for (recorded, ours) in &self.addresses {
                 text = text.replace(recorded, ours);
             }
-            self.write(file, &text)?;
+            self.folder.write(file, &text)?;
         }
         Ok(())
+    }
+
+    /// Write the secrets that istiod's resources name, their certificates and keys in files.
+    fn write_secrets(&self, ca: &Ca, id: &str) -> Result<()> {
+        let issued = ca.issue_uri(id)?;
+        self.folder.write("chain.pem", &issued.certificate.pem())?;
+        self.folder.write("key.pem", &issued.key.serialize_pem())?;
+        self.folder.write("ca.pem", &ca.certificate().pem())?;
+        let file = |name: &str| json!({"filename": self.path(name)});
+        let secret = |name: &str, kind: &str, value: Value| {
+            let message = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
+            json!({"@type": message, "name": name, kind: value})
+        };
+        let own = json!({"certificate_chain": file("chain.pem"), "private_key": file("key.pem")});
+        let trusted = json!({"trusted_ca": file("ca.pem")});
+        let secrets = json!({"resources": [
+            secret("default", "tls_certificate", own),
+            secret("ROOTCA", "validation_context", trusted.clone()),
+            secret("file-root:system", "validation_context", trusted),
+        ]});
+        Ok(self.folder.write("sds.json", &secrets.to_string())?)
     }
 
     fn bootstrap(&self) -> String {
@@ -187,18 +172,13 @@ impl Mesh {
         ]);
         let external_ip = ip(&external);
         let start = |pod: Pod, sidecar: &str| -> Result<Member> {
-            let folder = tempfile::tempdir()?;
-            fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
             let files = Files {
-                folder,
+                folder: Folder::new()?,
                 addresses: addresses.clone(),
                 external: external_ip.clone(),
             };
             let id = format!("spiffe://cluster.local/ns/app/sa/{sidecar}");
-            let (certificate, key) = ca.issue(vec![SanType::URI(id.as_str().try_into()?)])?;
-            files.write("chain.pem", &certificate.pem())?;
-            files.write("key.pem", &key.serialize_pem())?;
-            files.write("ca.pem", &ca.0.as_ref().pem())?;
+            files.write_secrets(&ca, &id)?;
             files.write_resources(scenario, sidecar)?;
             pod.apply_rules(&[])?;
             let sidecar = pod.sidecar(&files.bootstrap())?;

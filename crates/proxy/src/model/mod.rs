@@ -9,6 +9,7 @@ mod cluster;
 mod listener;
 mod network;
 mod route;
+mod secret;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
@@ -28,6 +29,7 @@ pub use route::{
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
     StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
+pub use secret::{Secret, SecretRefs, Secrets};
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
     UpstreamTls, Validation,
@@ -57,6 +59,8 @@ pub struct Resources {
     pub clusters: Vec<Arc<Cluster>>,
     /// Those that connection managers name ([`RouteSource::Named`]), names unique.
     pub routes: Vec<Arc<RouteConfiguration>>,
+    /// Those that transport sockets name ([`SecretRefs`]).
+    pub secrets: Secrets,
 }
 
 /// What a sidecar starts with (`envoy.config.bootstrap.v3.Bootstrap`).

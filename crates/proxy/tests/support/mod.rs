@@ -19,8 +19,8 @@ use shunt_proxy::model::{
     Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
     Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch,
     Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource,
-    RouteTarget, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
-    VirtualHost,
+    RouteTarget, Secrets, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
+    UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -206,6 +206,7 @@ pub fn resources(listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Resources 
         listeners: listeners.into_iter().map(Arc::new).collect(),
         clusters: clusters.into_iter().map(Arc::new).collect(),
         routes: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 
