@@ -25,6 +25,7 @@ use crate::observe::series::{
 use crate::route::{RouteTable, Target};
 use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
+use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
 use http::{HeaderValue, Version};
@@ -141,7 +142,7 @@ pub struct Chain {
 #[derive(Debug)]
 pub struct ChainTls {
     /// The handshake.
-    pub server: ServerTls,
+    pub server: Rotating<ServerTls>,
     /// How long it may take; `None` = for ever.
     pub timeout: Option<Duration>,
     /// Counters.
@@ -314,6 +315,11 @@ pub struct ClusterInfo {
 }
 
 impl Cluster {
+    /// What its transport sockets were compiled to.
+    pub(crate) fn transports(&self) -> impl Iterator<Item = &Arc<ClusterTls>> {
+        self.transports.iter().map(|(_, compiled)| compiled)
+    }
+
     /// Whether a request that came by this version goes on by HTTP/2.
     pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
         match self.protocol {
@@ -328,7 +334,7 @@ impl Cluster {
 #[derive(Debug)]
 pub struct ClusterTls {
     /// The handshake.
-    pub client: ClientTls,
+    pub client: Rotating<ClientTls>,
     /// Counters.
     pub series: ClusterTlsSeries,
 }

@@ -213,8 +213,9 @@ impl Pool {
         };
         // The time to connect is for both together.
         let left = self.cluster.connect_timeout.saturating_sub(begun.elapsed());
+        let context = tls.client.current();
         // Boxed: connections in plaintext do not hold the memory of a handshake.
-        let handshake = Box::pin(tls.client.connect(plain, self.upstream, purpose));
+        let handshake = Box::pin(context.tls.connect(plain, self.upstream, purpose));
         let shaken = tokio::time::timeout(left, handshake).await;
         let series = &self.cluster.series;
         match shaken {

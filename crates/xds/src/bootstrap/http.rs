@@ -4,6 +4,7 @@ use super::cluster::limit;
 use super::network::IDLE_TIMEOUT;
 use super::reader::Reader;
 use super::values::{false_unless, is, true_unless};
+use crate::files::Kind;
 use crate::path::Path;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -186,7 +187,7 @@ impl Reader {
         };
         let source = self.required_file_source(source, &at)?;
         let name = name?;
-        self.want(&name, source);
+        self.want(Kind::Routes, &name, source);
         Some(RouteSource::Named(name))
     }
 
