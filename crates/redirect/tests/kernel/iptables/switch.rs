@@ -53,6 +53,32 @@ fn ways() -> Vec<WayToWrite> {
         .collect()
 }
 
+#[test]
+fn earlier_rules_that_cannot_be_removed_are_told_of_and_go_with_the_next_run() {
+    in_pod(|| {
+        let policy = "injector_with_both_families";
+        backend::apply(&named(policy), BackendChoice::IptablesLegacy).unwrap();
+        let fails = "case $NAME in *-restore) echo 'it is broken' >&2; exit 1;; esac";
+        let ended = Wrapped::new(Flavour::Legacy, fails).run(policy, "nft");
+        assert!(ended.error.starts_with("KernelRefused: "), "{ended:?}");
+        for words in [
+            "it is broken",
+            "act beside the new ones",
+            "`shunt-init remove`",
+        ] {
+            assert!(ended.error.contains(words), "{words}: {ended:?}");
+        }
+        // As it says.
+        assert!(everything().contains("table inet shunt"));
+        assert!(!ours(Flavour::Legacy, Family::V4).is_empty());
+        let again = backend::apply(&named(policy), BackendChoice::Nft).unwrap();
+        assert_eq!(again.replaced, [Backend::Iptables(Flavour::Legacy)]);
+        for family in FAMILIES {
+            assert!(ours(Flavour::Legacy, family).is_empty());
+        }
+    });
+}
+
 /// Does two things at once.
 fn at_once(one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
     // A thread starts in the namespace of the one that made it.
