@@ -54,6 +54,10 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.service.discovery.v3.DiscoveryResponse",
     ),
     (
+        "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.proto",
+        "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+    ),
+    (
         "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
         "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     ),

@@ -22,6 +22,16 @@ fn tcp() -> Result<()> {
 }
 
 #[test]
+fn heads() -> Result<()> {
+    compare("heads")
+}
+
+#[test]
+fn limits() -> Result<()> {
+    compare("limits")
+}
+
+#[test]
 fn captured() -> Result<()> {
     compare("captured")
 }
@@ -37,7 +47,7 @@ fn every_folder_is_a_test_and_there_are_more_than_two_hundred_scenarios() -> Res
         }
     }
     folders.sort();
-    assert_eq!(folders, ["captured", "http", "tcp"]);
+    assert_eq!(folders, ["captured", "heads", "http", "limits", "tcp"]);
     let mut scenarios = 0;
     for folder in &folders {
         scenarios += differential::scenario::Group::read(folder)?.scenarios.len();

@@ -4,9 +4,12 @@
 //! worker's coarse tick looks for those that have been still for too long. The same way a drain
 //! reaches connections at its end.
 
-use crate::worker::Worker;
+use crate::listener::draining::ChainDrain;
+use crate::model::StreamIdle;
+use crate::worker::{TrackGuard, Worker};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,8 @@ pub enum Kick {
     Idle,
     /// A head is not whole though `request_headers_timeout` is over.
     SlowHead,
+    /// It has lived as long as it may.
+    MaxDuration,
     /// The drain time is over.
     DrainEnd,
 }
@@ -28,7 +33,9 @@ pub struct Tracked {
     /// Timeout between requests; for TCP, of the connection.
     idle_timeout: Option<Duration>,
     /// Timeout within a request.
-    stream_idle_timeout: Option<Duration>,
+    stream_idle_timeout: Cell<Option<Duration>>,
+    /// What that is of all requests but the one in hand, where it has its own.
+    usual_stream_idle: Cell<Option<Option<Duration>>>,
     /// How many requests are being served.
     active: Cell<u32>,
     /// The connection, where this is one of its streams.
@@ -39,6 +46,10 @@ pub struct Tracked {
     head_timeout: Cell<Option<Duration>>,
     /// Since when a head is on its way.
     head_since: Cell<Option<Instant>>,
+    /// When it has lived as long as it may.
+    lives_until: Cell<Option<Instant>>,
+    /// How long after that it is closed where nothing is being served.
+    closes_after: Cell<Option<Duration>>,
     served: Cell<u64>,
     /// How many requests somebody waits for.
     awaited: Cell<u64>,
@@ -58,12 +69,15 @@ impl Tracked {
         Rc::new(Self {
             last_activity: Cell::new(now),
             idle_timeout,
-            stream_idle_timeout,
+            stream_idle_timeout: Cell::new(stream_idle_timeout),
+            usual_stream_idle: Cell::new(None),
             active: Cell::new(0),
             parent: None,
             multiplexed: Cell::new(false),
             head_timeout: Cell::new(None),
             head_since: Cell::new(None),
+            lives_until: Cell::new(None),
+            closes_after: Cell::new(None),
             served: Cell::new(0),
             awaited: Cell::new(u64::MAX),
             unread: Cell::new(false),
@@ -77,7 +91,7 @@ impl Tracked {
     /// idle while it is served.
     pub fn stream(connection: &Rc<Self>, now: Instant) -> Rc<Self> {
         connection.multiplexed.set(true);
-        let timeout = connection.stream_idle_timeout;
+        let timeout = connection.stream_idle_timeout.get();
         let mut stream = Self::new(now, None, timeout);
         if let Some(new) = Rc::get_mut(&mut stream) {
             new.parent = Some(Rc::clone(connection));
@@ -90,10 +104,18 @@ impl Tracked {
         self.parent.is_some()
     }
 
-    /// The shorter of its timeouts.
+    /// The shortest of its timeouts, as it begins.
     pub fn shortest_timeout(&self) -> Duration {
         let head = self.head_timeout.get();
-        let timeouts = [self.idle_timeout, self.stream_idle_timeout, head];
+        let begun = self.last_activity.get();
+        let life = self.lives_until.get();
+        let life = life.map(|end| end.saturating_duration_since(begun));
+        let timeouts = [
+            self.idle_timeout,
+            self.stream_idle_timeout.get(),
+            head,
+            life,
+        ];
         timeouts
             .into_iter()
             .flatten()
@@ -119,6 +141,9 @@ impl Tracked {
     pub fn end_request(&self, now: Instant) {
         self.active.set(self.active.get() - 1);
         self.served.set(self.served.get() + 1);
+        if let Some(usual) = self.usual_stream_idle.take() {
+            self.stream_idle_timeout.set(usual);
+        }
         self.touch(now);
         if self.served.get() == self.awaited.get() {
             self.wake();
@@ -129,6 +154,11 @@ impl Tracked {
                 connection.wake();
             }
         }
+    }
+
+    /// How many requests have been served.
+    pub fn served(&self) -> u64 {
+        self.served.get()
     }
 
     /// Whether so many requests have been served; else the connection's task looks again once they
@@ -204,9 +234,10 @@ impl Tracked {
         }
     }
 
-    /// Ask the connection to end. The first reason stands.
+    /// Ask the connection to end. The first reason stands, but for that it has lived for long
+    /// enough: that waits for what is being served, which may yet be late.
     pub fn kick(&self, kick: Kick) {
-        if self.kick.get().is_none() {
+        if matches!(self.kick.get(), None | Some(Kick::MaxDuration)) {
             self.kick.set(Some(kick));
         }
         self.wake();
@@ -219,8 +250,29 @@ impl Tracked {
         }
     }
 
-    /// Kick the connection if it was still for too long, or a head is late.
+    /// Let it live so long and no longer; the time at which that is over is looked for by the tick.
+    /// What is not being served then is closed `patience` later, or with the next answer alone.
+    pub fn limit_life(&self, now: Instant, duration: Option<Duration>, patience: Option<Duration>) {
+        let end = duration.and_then(|duration| now.checked_add(duration));
+        self.lives_until.set(end);
+        self.closes_after.set(patience);
+    }
+
+    /// Give the request in hand another timeout than the usual one.
+    fn idle_as(&self, timeout: Option<Duration>) {
+        let usual = self.stream_idle_timeout.replace(timeout);
+        self.usual_stream_idle.set(Some(usual));
+    }
+
+    /// Kick the connection if it was still for too long, has lived for too long, or a head is late.
     pub fn check_idle(&self, now: Instant) {
+        if let Some(end) = self.lives_until.get().filter(|end| now >= *end) {
+            self.kick(Kick::MaxDuration);
+            let closes_after = self.closes_after.get().filter(|_| !self.in_request());
+            if closes_after.is_some_and(|after| now.saturating_duration_since(end) >= after) {
+                self.kick(Kick::Idle);
+            }
+        }
         let head_since = self.head_since.get().filter(|_| !self.in_request());
         if let (Some(since), Some(timeout)) = (head_since, self.head_timeout.get())
             && now.saturating_duration_since(since) >= timeout
@@ -229,7 +281,8 @@ impl Tracked {
         }
         let timeout = if self.in_request() || head_since.is_some() {
             // Each of many streams idles for itself.
-            self.stream_idle_timeout.filter(|_| !self.multiplexed.get())
+            let timeout = self.stream_idle_timeout.get();
+            timeout.filter(|_| !self.multiplexed.get())
         } else {
             self.idle_timeout
         };
@@ -246,6 +299,8 @@ pub struct InRequest {
     /// Its connection, or its stream where the connection has many.
     pub tracked: Rc<Tracked>,
     worker: Rc<Worker>,
+    /// Where nothing but the request's own timeout needs the tick.
+    tracking: Option<TrackGuard>,
 }
 
 impl InRequest {
@@ -255,6 +310,22 @@ impl InRequest {
         Self {
             tracked,
             worker: Rc::clone(worker),
+            tracking: None,
+        }
+    }
+
+    /// Let it go without a byte for as long as its route says.
+    pub fn idle_as(&mut self, idle: StreamIdle, chain: &Arc<ChainDrain>) {
+        let timeout = match idle {
+            StreamIdle::Inherited => return,
+            StreamIdle::Never => None,
+            StreamIdle::After(timeout) => Some(timeout),
+        };
+        self.tracked.idle_as(timeout);
+        if self.tracked.is_stream() {
+            self.tracking = Some(self.worker.track(&self.tracked, chain));
+        } else if let Some(timeout) = timeout {
+            self.worker.expect_timeout(timeout);
         }
     }
 
@@ -286,6 +357,42 @@ mod tests {
         tracked.check_idle(t0 + 18 * SECOND);
         assert_eq!(tracked.kicked(), None);
         tracked.check_idle(t0 + 19 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn a_connection_that_has_lived_for_long_enough_is_kicked_though_it_moves() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, Some(60 * SECOND), Some(5 * SECOND));
+        tracked.limit_life(t0, Some(10 * SECOND), Some(3 * SECOND));
+        assert_eq!(tracked.shortest_timeout(), 5 * SECOND);
+        tracked.begin_request(t0 + 9 * SECOND);
+        tracked.check_idle(t0 + 9 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 10 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::MaxDuration));
+        tracked.check_idle(t0 + 14 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle), "a stuck request ends");
+
+        let resting = Tracked::new(t0, None, None);
+        resting.limit_life(t0, Some(10 * SECOND), Some(3 * SECOND));
+        resting.check_idle(t0 + 12 * SECOND);
+        assert_eq!(resting.kicked(), Some(Kick::MaxDuration));
+        resting.check_idle(t0 + 13 * SECOND);
+        assert_eq!(resting.kicked(), Some(Kick::Idle), "a resting one too");
+    }
+
+    #[test]
+    fn a_request_may_idle_as_its_route_says_and_the_next_as_usual() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, None, Some(5 * SECOND));
+        tracked.begin_request(t0);
+        tracked.idle_as(Some(9 * SECOND));
+        tracked.check_idle(t0 + 8 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.end_request(t0 + 8 * SECOND);
+        tracked.begin_request(t0 + 8 * SECOND);
+        tracked.check_idle(t0 + 13 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
     }
 

@@ -20,6 +20,8 @@ pub enum Failure {
     MissingHost,
     /// Downstream, head: too many headers, or too many bytes of them.
     HeadTooLarge,
+    /// Downstream, head: a path that has no normal form, or one that is refused.
+    PathNormalization,
     /// Downstream, head: a path that does not begin with `/`.
     PathNotAbsolute,
     /// Downstream, body: it ended before it was complete.
@@ -28,8 +30,6 @@ pub enum Failure {
     Http10,
     /// Downstream, head: an upgrade that is not configured.
     UpgradeFailed,
-    /// Downstream, head: a CONNECT, for which no route can be configured.
-    ConnectRefused,
     /// No virtual host or no route of it matches.
     RouteNotFound,
     /// The route names a cluster that does not exist.
@@ -59,8 +59,13 @@ pub enum Failure {
     UpstreamProtocol,
     /// Upstream, response: the route's timeout is over.
     ResponseTimeout,
+    /// Downstream, body: `request_timeout` is over.
+    RequestTimeout,
     /// Either side: the time that a stream may take is over.
-    MaxDuration,
+    MaxDuration {
+        /// Whether the whole request had arrived.
+        request_complete: bool,
+    },
     /// Either side: no byte moved for longer than `stream_idle_timeout`.
     StreamIdle {
         /// Whether the whole request had arrived.
@@ -107,6 +112,12 @@ impl Failure {
                 "http2.too_many_headers",
                 "Request Header Fields Too Large",
             ),
+            Self::PathNormalization => reply(
+                StatusCode::BAD_REQUEST,
+                Flags::empty(),
+                "path_normalization_failed",
+                "",
+            ),
             Self::PathNotAbsolute => reply(
                 StatusCode::NOT_FOUND,
                 Flags::empty(),
@@ -128,9 +139,7 @@ impl Failure {
             Self::UpgradeFailed => {
                 reply(StatusCode::FORBIDDEN, Flags::empty(), "upgrade_failed", "")
             }
-            Self::RouteNotFound | Self::ConnectRefused => {
-                reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "")
-            }
+            Self::RouteNotFound => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", ""),
             Self::ClusterNotFound { status } => reply(*status, Flags::NC, "cluster_not_found", ""),
             Self::NoHealthyUpstream => reply(
                 unavailable,
@@ -192,18 +201,20 @@ impl Failure {
                 "response_timeout",
                 "upstream request timeout",
             ),
-            Self::MaxDuration => reply(
-                StatusCode::GATEWAY_TIMEOUT,
+            Self::RequestTimeout => reply(
+                StatusCode::REQUEST_TIMEOUT,
+                Flags::empty(),
+                "request_overall_timeout",
+                "request timeout",
+            ),
+            Self::MaxDuration { request_complete } => reply(
+                late(*request_complete),
                 Flags::empty(),
                 "max_duration_timeout",
                 "downstream duration timeout",
             ),
             Self::StreamIdle { request_complete } => {
-                let status = if *request_complete {
-                    StatusCode::GATEWAY_TIMEOUT
-                } else {
-                    StatusCode::REQUEST_TIMEOUT
-                };
+                let status = late(*request_complete);
                 reply(status, Flags::SI, "stream_idle_timeout", "stream timeout")
             }
         }
@@ -212,7 +223,7 @@ impl Failure {
     /// The status of gRPC of this failure.
     pub fn grpc_status(&self) -> u16 {
         match self {
-            Self::MaxDuration => grpc::DEADLINE_EXCEEDED,
+            Self::MaxDuration { .. } => grpc::DEADLINE_EXCEEDED,
             other => grpc::status(other.reply().status),
         }
     }
@@ -223,9 +234,9 @@ impl Failure {
             self,
             Self::BadRequest { .. }
                 | Self::MissingHost
+                | Self::PathNormalization
                 | Self::Http10
                 | Self::UpgradeFailed
-                | Self::ConnectRefused
         )
     }
 
@@ -236,5 +247,14 @@ impl Failure {
             Self::ConnectTimeout => Cow::Borrowed("connect timeout"),
             _ => Cow::Borrowed(""),
         }
+    }
+}
+
+/// The status of what took too long: whose fault it is depends on whether the request had come.
+fn late(request_complete: bool) -> StatusCode {
+    if request_complete {
+        StatusCode::GATEWAY_TIMEOUT
+    } else {
+        StatusCode::REQUEST_TIMEOUT
     }
 }

@@ -112,6 +112,9 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         NetworkFilter::Http(http) => {
             let tracked = Tracked::new(now, http.idle_timeout, http.stream_idle_timeout);
             tracked.limit_heads(http.request_headers_timeout);
+            let limits = &http.limits;
+            let patience = (!limits.http1_ends_with_answer).then_some(limits.drain_timeout);
+            tracked.limit_life(now, limits.max_connection_duration, patience);
             let _tracking = worker.track(&tracked, &http.drain);
             let chain = Arc::clone(http);
             let io = Io::downstream(stream, Rc::clone(&tracked));
@@ -132,6 +135,7 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         NetworkFilter::Tcp(tcp) => {
             let tracked = Tracked::new(now, tcp.idle_timeout, tcp.idle_timeout);
             tracked.begin_request(now);
+            tracked.limit_life(now, tcp.max_duration, None);
             let _tracking = worker.track(&tracked, &tcp.drain);
             let chain = Arc::clone(tcp);
             let connection = TcpConnection {

@@ -13,8 +13,9 @@ use crate::ids::RouteTableId;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
-    self, BindConfig, ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpFilter,
-    ListenerFilter, ListenerFilterKind, Name, ServerHeader, UpstreamProtocol,
+    self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HeadOptions,
+    HeaderCase, Http2Options, HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
+    TcpKeepalive, UpstreamProtocol,
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
@@ -105,6 +106,8 @@ pub struct Listener {
     pub inspect_timeout: Option<Duration>,
     /// Choose a chain after that time; else the connection is closed.
     pub continue_on_timeout: bool,
+    /// Probes on its connections that rest.
+    pub keepalive: Option<TcpKeepalive>,
     /// Its filter chains as a match table.
     pub chains: FilterChains<Arc<Chain>>,
     /// Counters.
@@ -188,12 +191,18 @@ pub struct HttpChain {
     pub idle_timeout: Option<Duration>,
     /// A request without a byte for this long is reset.
     pub stream_idle_timeout: Option<Duration>,
+    /// What limits its connections and their requests besides.
+    pub limits: DownstreamLimits,
     /// Timeout from the first byte of a head to its last.
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
     pub delayed_close_timeout: Option<Duration>,
-    /// Protocols that a connection may switch to.
+    /// Protocols that a connection may switch to, unless a route says otherwise.
     pub upgrades: Box<[Name]>,
+    /// What becomes of heads.
+    pub heads: HeadOptions,
+    /// Whether one may have to be brought into another form before a route is looked for.
+    pub rewrites_heads: bool,
     /// The `server` header.
     pub server_name: HeaderValue,
     /// What to do with it.
@@ -237,6 +246,10 @@ pub struct TcpChain {
     pub target: Target,
     /// No byte in either direction for this long ends the connection.
     pub idle_timeout: Option<Duration>,
+    /// A connection ends after this long whatever it does.
+    pub max_duration: Option<Duration>,
+    /// How many endpoints are tried.
+    pub max_connect_attempts: u32,
     /// One record for each connection.
     pub log: Arc<LogSet>,
     /// Counters.
@@ -289,6 +302,14 @@ pub struct ClusterInfo {
     pub idle_timeout: Option<Duration>,
     /// Requests a connection may serve.
     pub max_requests_per_connection: Option<u32>,
+    /// How names of headers of HTTP/1 are written.
+    pub header_case: HeaderCase,
+    /// How old a connection may be to serve another; `None` = as old as it gets.
+    pub max_connection_duration: Option<Duration>,
+    /// Headers that a response may have; `None` = 100.
+    pub max_headers_count: Option<u32>,
+    /// Probes on connections that rest.
+    pub keepalive: Option<TcpKeepalive>,
     /// How an original destination is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
 }

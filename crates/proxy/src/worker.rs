@@ -200,8 +200,7 @@ impl Worker {
     pub fn track(self: &Rc<Self>, tracked: &Rc<Tracked>, chain: &Arc<ChainDrain>) -> TrackGuard {
         let id = self.next_connection.get();
         self.next_connection.set(id.wrapping_add(1));
-        let shortest = self.shortest_timeout.get().min(tracked.shortest_timeout());
-        self.shortest_timeout.set(shortest);
+        self.expect_timeout(tracked.shortest_timeout());
         let open = Open {
             tracked: Rc::clone(tracked),
             chain: Arc::clone(chain),
@@ -211,6 +210,12 @@ impl Worker {
             worker: Rc::clone(self),
             id,
         }
+    }
+
+    /// Tick often enough for a timeout.
+    pub fn expect_timeout(&self, timeout: Duration) {
+        let shortest = self.shortest_timeout.get().min(timeout);
+        self.shortest_timeout.set(shortest);
     }
 
     /// How long to wait for the next [`Worker::tick`].

@@ -34,6 +34,8 @@ fn tcp(log: &Log, to: &str) -> NetworkFilter {
         stat_prefix: "tcp".into(),
         cluster: TcpCluster::Cluster(to.into()),
         idle_timeout: None,
+        max_duration: None,
+        max_connect_attempts: 1,
         access_log: vec![log.formatted(FORMAT)],
     })
 }

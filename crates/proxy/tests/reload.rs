@@ -64,6 +64,8 @@ fn tcp(cluster: &str, log: &Log) -> NetworkFilter {
         stat_prefix: "tcp".into(),
         cluster: TcpCluster::Cluster(cluster.into()),
         idle_timeout: None,
+        max_duration: None,
+        max_connect_attempts: 1,
         access_log: vec![log.config()],
     })
 }

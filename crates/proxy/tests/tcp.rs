@@ -12,6 +12,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 use support::{Proxy, Upstream};
 
 /// Bytes that repeat nowhere near.
@@ -115,7 +116,7 @@ fn a_reset_by_the_upstream_is_a_reset_for_the_client_and_never_an_end_of_stream(
         stream.read_exact(&mut request).unwrap();
         stream.write_all(b"part").unwrap();
         let socket = socket2::SockRef::from(&stream);
-        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
     });
     let proxy = Proxy::tcp(upstream.address);
     let mut client = proxy.connect();
@@ -152,6 +153,49 @@ fn nobody_listening_resets_the_client_with_flags_uf_and_urx() {
 }
 
 #[test]
+fn as_many_endpoints_are_tried_as_attempts_are_allowed() {
+    let upstream = Upstream::start(|mut stream| stream.write_all(b"here").unwrap());
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = nobody.local_addr().unwrap();
+    drop(nobody);
+    let proxy = Proxy::tcp_with(&[gone, upstream.address], |tcp| {
+        tcp.max_connect_attempts = 2;
+    });
+    for _ in 0..3 {
+        let mut got = Vec::new();
+        proxy.connect().read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"here");
+    }
+    // As in Envoy the record tells of the attempt that failed, also where another did not.
+    let tried = |record: &String| record.contains(" UF ");
+    assert!(proxy.records(3).iter().any(tried), "{:?}", proxy.records(3));
+    let fails = proxy.registry.value(
+        "envoy_cluster_upstream_cx_connect_fail",
+        &[("envoy_cluster_name", support::CLUSTER)],
+    );
+    assert!(fails.is_some_and(|fails| fails >= 1), "{fails:?}");
+}
+
+#[test]
+fn a_connection_ends_in_a_reset_when_its_time_is_over_though_it_moves() {
+    let upstream = Upstream::start(|mut stream| {
+        while stream.write_all(b"tick").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let proxy = Proxy::tcp_with(&[upstream.address], |tcp| {
+        tcp.max_duration = Some(Duration::from_millis(200));
+        tcp.idle_timeout = Some(Duration::from_millis(100));
+    });
+    let begun = Instant::now();
+    let error = proxy.connect().read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() >= Duration::from_millis(200), "too early");
+    let record = proxy.records(1).remove(0);
+    assert!(record.contains(" DT "), "{record}");
+}
+
+#[test]
 fn two_listeners_that_would_take_each_others_connections_are_refused() {
     use shunt_proxy::model::{NetworkFilter, TcpCluster, TcpProxy};
     let listener = |name: &str, address: &str| {
@@ -159,6 +203,8 @@ fn two_listeners_that_would_take_each_others_connections_are_refused() {
             stat_prefix: "tcp".into(),
             cluster: TcpCluster::Cluster(support::CLUSTER.into()),
             idle_timeout: None,
+            max_duration: None,
+            max_connect_attempts: 1,
             access_log: vec![],
         });
         let mut listener = support::listener(filter);

@@ -40,6 +40,8 @@ fn tcp_filter(log: &Log, to: &str) -> NetworkFilter {
         stat_prefix: "tcp".into(),
         cluster: TcpCluster::Cluster(to.into()),
         idle_timeout: None,
+        max_duration: None,
+        max_connect_attempts: 1,
         access_log: vec![log.formatted(FORMAT)],
     })
 }
@@ -61,6 +63,7 @@ fn http_over(tls: DownstreamTls, upstream: SocketAddr) -> Proxy {
         subject: true,
         uri: true,
         dns: true,
+        ..ClientCertDetails::default()
     };
     let listener = terminating(tls, NetworkFilter::Http(manager), &log);
     Proxy::listen(log, listener, vec![cluster(CLUSTER, &[upstream])])

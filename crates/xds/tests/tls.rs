@@ -442,10 +442,10 @@ fn what_is_wrong_or_not_implemented_is_refused_with_its_path() {
         ),
         (
             "set_current_client_cert_details: { subject: true,",
-            "set_current_client_cert_details: { cert: true,",
+            "set_current_client_cert_details: { issuer: true,",
             CHAIN,
-            ".filters[0].typed_config.set_current_client_cert_details.cert",
-            "at false",
+            ".filters[0].typed_config.set_current_client_cert_details.issuer",
+            "not implemented",
         ),
     ];
     for (from, to, below, path, says) in rows {

@@ -120,7 +120,9 @@ impl Differences {
         let stable = |line: &String| {
             let volatile = self.volatile.iter().find_map(|name| {
                 let mark = format!(": header {name}: ");
-                line.find(&mark).map(|at| at + mark.len())
+                line.to_ascii_lowercase()
+                    .find(&mark)
+                    .map(|at| at + mark.len())
             });
             match volatile {
                 Some(at) => format!("{}*", &line[..at]),

@@ -2,13 +2,12 @@
 
 use crate::error::Failure;
 use crate::http::body::{Download, Kind, Upload};
-use crate::http::filters::router::ActiveRequest;
 use crate::http::grpc;
+use crate::http::tunnel::Granted;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
-use crate::upstream::pool::Switched;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, response};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -18,10 +17,12 @@ use std::rc::Rc;
 pub enum Answer {
     /// From an upstream.
     Upstream(response::Parts, Download),
-    /// From an upstream that switches protocols.
-    Switched(response::Parts, Box<Switched>, ActiveRequest),
+    /// From an upstream that grants what was asked for.
+    Switched(response::Parts, Granted),
     /// From the route itself.
     Direct(DirectResponse),
+    /// To ask for this path instead.
+    Redirect(HeaderValue),
     /// Of our own making, because something went wrong.
     Failure(Failure),
 }
@@ -47,6 +48,12 @@ impl Answer {
                     return in_grpc(grpc::status(direct.status), &direct.body);
                 }
                 local(direct.status, direct.body)
+            }
+            Self::Redirect(path) => {
+                outcome.details = Cow::Borrowed("path_normalization_failed");
+                let (mut head, kind) = local(StatusCode::TEMPORARY_REDIRECT, Bytes::new());
+                head.headers.insert(LOCATION, path);
+                (head, kind)
             }
             Self::Failure(failure) => {
                 let reply = failure.reply();

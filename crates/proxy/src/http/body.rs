@@ -4,7 +4,9 @@ use crate::connection::{InRequest, Kick, Tracked};
 use crate::error::Failure;
 use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
+use crate::http::go_on::{Held, Wanted};
 use crate::http::source::Source;
+use crate::http::tunnel::Tunnel;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
@@ -13,10 +15,11 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::error::Error;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::{fmt, io};
 use tokio::time::Sleep;
@@ -34,6 +37,8 @@ pub struct Upload {
     pub complete: Cell<bool>,
     /// It will never be complete.
     pub failed: Cell<Option<UploadFailure>>,
+    /// It is held until the upstream wants it.
+    pub held: OnceCell<Arc<Wanted>>,
 }
 
 /// Why a request body will never be complete.
@@ -77,6 +82,8 @@ pub enum RequestBody {
         incoming: Source,
         /// How far it is.
         upload: Rc<Upload>,
+        /// Until the upstream wants it.
+        held: Option<Held>,
         /// The downstream connection or stream.
         tracked: Rc<Tracked>,
         /// For the time.
@@ -94,10 +101,19 @@ impl RequestBody {
         let body = Self::Incoming {
             incoming,
             upload: Rc::clone(&upload),
+            held: None,
             tracked: Rc::clone(&served.tracked),
             worker: Rc::clone(served.worker()),
         };
         (body, Some(upload))
+    }
+
+    /// Hold it until the upstream wants it.
+    pub(super) fn hold(&mut self, until: Held, wanted: Arc<Wanted>) {
+        if let Self::Incoming { held, upload, .. } = self {
+            *held = Some(until);
+            let _held_already = upload.held.set(wanted);
+        }
     }
 }
 
@@ -112,12 +128,19 @@ impl Body for RequestBody {
         let Self::Incoming {
             incoming,
             upload,
+            held,
             tracked,
             worker,
         } = self.get_mut()
         else {
             return Poll::Ready(None);
         };
+        if let Some(until) = held {
+            if let Err(unwanted) = std::task::ready!(until.poll(cx)) {
+                return Poll::Ready(Some(Err(unwanted.into())));
+            }
+            *held = None;
+        }
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             tracked.touch(worker.clock.tick());
@@ -158,8 +181,9 @@ impl Body for RequestBody {
 /// The body of a response on its way downstream. Ends the record of its request when dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
-    /// `None`: the connection switches protocols, and the record goes on with it.
     kept: Option<Kept>,
+    /// What comes in place of a body, with the record: what is asked for was granted.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -208,7 +232,7 @@ pub enum Lease {
     },
     /// A stream of HTTP/2.
     Http2(StreamLease),
-    /// A connection that has switched protocols.
+    /// A connection or stream that has switched protocols.
     Switched(Box<Switched>),
 }
 
@@ -227,7 +251,7 @@ impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout => "the route's timeout is over",
-            Self::Duration => "the route's max_stream_duration is over",
+            Self::Duration => "max_stream_duration is over",
             Self::Idle => "no byte moved for longer than stream_idle_timeout",
         })
     }
@@ -243,12 +267,20 @@ impl ResponseBody {
             outcome,
             served,
         });
-        Self { kept }
+        Self { kept, tunnel: None }
     }
 
-    /// No body, and no record that it could end.
-    pub(super) fn none() -> Self {
-        Self { kept: None }
+    /// No body, but bytes both ways.
+    pub(super) fn switched(tunnel: Box<Tunnel>) -> Self {
+        Self {
+            kept: None,
+            tunnel: Some(tunnel),
+        }
+    }
+
+    /// What comes in its place, where something does.
+    pub(super) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
     }
 }
 
@@ -406,6 +438,9 @@ impl Drop for Kept {
         if let Kind::Upstream { download, upload } = &mut self.kind {
             if let Some(upload) = upload {
                 self.outcome.bytes_received = upload.bytes.get();
+                if let Some(wanted) = upload.held.get() {
+                    wanted.is_over();
+                }
             }
             if download.incoming.is_end_stream() {
                 // No frame was asked for: an answer without a body.

@@ -66,6 +66,14 @@ fn element(tls: &TlsInfo, details: ClientCertDetails) -> Option<HeaderValue> {
     let mut pairs: Vec<String> = Vec::new();
     pairs.extend(tls.local_uris.iter().map(|uri| pair("By", uri)));
     pairs.push(format!("Hash={}", peer.sha256));
+    if details.cert {
+        let leaf = peer.chain.first().map(|leaf| url_encoded_pem(leaf));
+        pairs.extend(leaf.map(|leaf| format!("Cert=\"{leaf}\"")));
+    }
+    if details.chain && !peer.chain.is_empty() {
+        let chain: String = peer.chain.iter().map(|one| url_encoded_pem(one)).collect();
+        pairs.push(format!("Chain=\"{chain}\""));
+    }
     if details.subject {
         pairs.push(format!("Subject=\"{}\"", peer.subject));
     }
@@ -79,6 +87,44 @@ fn element(tls: &TlsInfo, details: ClientCertDetails) -> Option<HeaderValue> {
         pairs.extend(peer.dns.iter().map(|name| pair("DNS", name)));
     }
     HeaderValue::from_str(&pairs.join(";")).ok()
+}
+
+/// A certificate as PEM, escaped as Envoy does.
+fn url_encoded_pem(certificate: &[u8]) -> String {
+    let mut pem = String::from("-----BEGIN%20CERTIFICATE-----%0A");
+    for line in base64(certificate).chunks(64) {
+        for byte in line {
+            match byte {
+                b'+' => pem.push_str("%2B"),
+                b'/' => pem.push_str("%2F"),
+                b'=' => pem.push_str("%3D"),
+                other => pem.push(char::from(*other)),
+            }
+        }
+        pem.push_str("%0A");
+    }
+    pem.push_str("-----END%20CERTIFICATE-----%0A");
+    pem
+}
+
+/// RFC 4648 section 4.
+fn base64(bytes: &[u8]) -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let mut bits = [0; 3];
+        bits[..group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes([0, bits[0], bits[1], bits[2]]);
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) as usize & 63;
+            text.push(if place > group.len() {
+                b'='
+            } else {
+                DIGITS[digit]
+            });
+        }
+    }
+    text
 }
 
 /// A key and its value; one that could be taken for more than one value is quoted.
@@ -103,6 +149,7 @@ mod tests {
                 uris: vec!["spiffe://td/ns/a/sa/b".into()],
                 dns: vec!["a.example".into(), "b.example".into()],
                 sha256: "00ff".into(),
+                chain: vec![vec![0xfb, 0xef, 0xff, 0x00].into(), vec![0x01; 50].into()].into(),
             }),
             local_uris: ["spiffe://td/ns/x/sa/y".into()].into(),
             ..TlsInfo::default()
@@ -113,6 +160,8 @@ mod tests {
         subject: true,
         uri: true,
         dns: true,
+        cert: false,
+        chain: false,
     };
     const ELEMENT: &str = r#"By=spiffe://td/ns/x/sa/y;Hash=00ff;Subject="CN=a\,b,O=\"x\"";URI=spiffe://td/ns/a/sa/b;DNS=a.example;DNS=b.example"#;
 
@@ -165,6 +214,24 @@ mod tests {
             let kept = edited(ForwardClientCert::AlwaysForwardOnly, tls);
             assert_eq!(kept, Some("By=a|By=b".to_owned()));
         }
+    }
+
+    #[test]
+    fn certificates_are_told_as_escaped_pem() {
+        let details = ClientCertDetails {
+            cert: true,
+            chain: true,
+            ..ClientCertDetails::default()
+        };
+        let set = ClientCert::of(ForwardClientCert::SanitizeSet, details, Some(&mtls()));
+        let pem = |text: &str| {
+            format!("-----BEGIN%20CERTIFICATE-----%0A{text}%0A-----END%20CERTIFICATE-----%0A")
+        };
+        let leaf = pem("%2B%2B%2F%2FAA%3D%3D");
+        let other = pem(&format!("{}%0AAQE%3D", "AQEB".repeat(16)));
+        let expected =
+            format!("By=spiffe://td/ns/x/sa/y;Hash=00ff;Cert=\"{leaf}\";Chain=\"{leaf}{other}\"");
+        assert_eq!(set, ClientCert::Set(expected.parse().unwrap()));
     }
 
     #[test]

@@ -8,24 +8,26 @@ use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
 use crate::http::codec;
-use crate::http::filters::router::{ActiveRequest, Router};
+use crate::http::filters::router::Router;
 use crate::http::grpc;
-use crate::http::headers::{self, Upgrade};
+use crate::http::headers;
+use crate::http::normalize::normalize;
 use crate::http::source::Source;
-use crate::http::tunnel::Tunnel;
+use crate::http::switch::Ask;
+use crate::http::tunnel::{Granted, Tunnel};
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::tls::TlsInfo;
-use crate::upstream::pool::Switched;
 use crate::worker::Worker;
-use http::header::{EXPECT, HOST, SERVER, UPGRADE};
+use http::header::{EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -72,6 +74,10 @@ pub struct Stream {
     pub upload: Option<Rc<Upload>>,
     /// It is of gRPC, and is answered in its form.
     pub is_grpc: bool,
+    /// What it asks for besides an answer.
+    pub ask: Option<Ask>,
+    /// Its id, where the answer is to tell it.
+    request_id: Option<Box<HeaderValue>>,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -95,7 +101,7 @@ fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> Reque
         path: request
             .uri()
             .path_and_query()
-            .map_or("/", PathAndQuery::as_str),
+            .map_or("", PathAndQuery::as_str),
         scheme,
         headers: request.headers(),
     }
@@ -124,12 +130,34 @@ impl Stream {
         let chain = &connection.chain;
         worker.stats.inc(chain.series.rq_total);
         worker.stats.gauge_add(chain.series.rq_active, 1);
-        if chain.generate_request_id && !head.headers.contains_key(headers::X_REQUEST_ID) {
+        let forged = chain.use_remote_address && !chain.heads.keep_request_id;
+        if chain.generate_request_id
+            && (forged || !head.headers.contains_key(headers::X_REQUEST_ID))
+        {
             let id = worker.with_rng(headers::new_request_id);
             head.headers.insert(headers::X_REQUEST_ID, id);
         }
+        let request_id = if chain.heads.answer_request_id {
+            head.headers
+                .get(headers::X_REQUEST_ID)
+                .cloned()
+                .map(Box::new)
+        } else {
+            None
+        };
+        let mut downstream_remote = connection.downstream.0;
+        // Whom an earlier proxy has seen, for the record.
+        if !chain.log.is_empty()
+            && let Some(client) = headers::client(
+                &head.headers,
+                chain.use_remote_address,
+                chain.heads.trusted_hops,
+            )
+        {
+            downstream_remote = SocketAddr::new(client, 0);
+        }
         let begin = Begin {
-            downstream_remote: connection.downstream.0,
+            downstream_remote,
             downstream_local: connection.destination.address,
             logs: &chain.log,
             captured: chain.log.capture_request(&head),
@@ -149,6 +177,8 @@ impl Stream {
                 outcome,
                 upload,
                 is_grpc,
+                ask: None,
+                request_id,
                 served,
             },
             Request::from_parts(head, body),
@@ -157,14 +187,22 @@ impl Stream {
 
     /// From a request to what is answered.
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
-        match self.version() {
+        self.ask = match self.version() {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
-            _ => codec::http1::admit(request, &self.connection.chain.upgrades)?,
+            _ => codec::http1::admit(request)?,
+        };
+        let chain = Arc::clone(&self.connection.chain);
+        if chain.rewrites_heads {
+            let port = self.connection.destination.address.port();
+            let redirect = normalize(request, &chain.heads, port);
+            self.capture_again(request);
+            if let Some(path) = redirect? {
+                return Ok(Answer::Redirect(path));
+            }
         }
         self.edit(request.headers_mut());
 
         // Route: the table of now, for the whole of this request.
-        let chain = Arc::clone(&self.connection.chain);
         let table = self.connection.worker.route_table(&chain.routes);
         let route = table
             .as_ref()
@@ -174,6 +212,20 @@ impl Stream {
             return Err(Failure::RouteNotFound);
         };
         self.outcome.route_name = self.outcome.name(&route.name);
+        if let Some(ask) = &self.ask {
+            let forward = match &route.action {
+                Action::Forward(forward) => Some(forward),
+                Action::DirectResponse(_) => None,
+            };
+            // A tunnel that is granted by nobody goes nowhere.
+            let leads_nowhere = match &route.action {
+                Action::DirectResponse(direct) => ask.is_granted(direct.status),
+                Action::Forward(_) => false,
+            };
+            if leads_nowhere || !ask.is_allowed(&chain.upgrades, forward) {
+                return Err(Failure::UpgradeFailed);
+            }
+        }
 
         // HTTP filters, in the order of the configuration; the router is the last.
         #[expect(
@@ -207,66 +259,78 @@ impl Stream {
         self.outcome.protocol.unwrap_or(Version::HTTP_11)
     }
 
+    /// The record tells of a head as it is routed.
+    fn capture_again(&mut self, request: &mut Request<RequestBody>) {
+        let whole = std::mem::replace(request, Request::new(RequestBody::Empty));
+        let (head, body) = whole.into_parts();
+        self.outcome.captured = self.connection.chain.log.capture_request(&head);
+        *request = Request::from_parts(head, body);
+    }
+
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
-        // One that was admitted: the others have been answered.
-        let upgrade = match headers::requested_upgrade(map) {
-            Upgrade::Other => map.get(UPGRADE).cloned(),
-            Upgrade::None | Upgrade::H2c => None,
-        };
         headers::strip_hop_by_hop(map);
-        if let Some(protocol) = upgrade {
-            headers::ask_for_upgrade(map, protocol);
+        if let Some(ask) = &self.ask {
+            ask.write(map);
         }
+        let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
-        if map.get(EXPECT).is_some_and(headers::is_continue) {
+        let answered = !chain.heads.proxy_continue || self.version() == Version::HTTP_2;
+        if answered && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
         let scheme = HeaderValue::from_static(self.connection.scheme());
-        if self.connection.chain.use_remote_address {
-            headers::begin_the_way(map, self.connection.downstream.0.ip());
-            map.insert(headers::X_FORWARDED_PROTO, scheme);
+        if chain.use_remote_address {
+            let heads = &chain.heads;
+            let peer = self.connection.downstream.0.ip();
+            headers::begin_the_way(map, peer, heads.trusted_hops, !heads.skip_forwarded_for);
+            let trusts = heads.trusted_hops > 0;
+            if !trusts || !map.contains_key(headers::X_FORWARDED_PROTO) {
+                map.insert(headers::X_FORWARDED_PROTO, scheme);
+            }
+            if heads.forwarded_port && (!trusts || !map.contains_key(headers::X_FORWARDED_PORT)) {
+                let port = self.connection.destination.address.port();
+                map.insert(headers::X_FORWARDED_PORT, port.into());
+            }
         } else {
             map.remove(headers::X_ENVOY_INTERNAL);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
         }
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(map, via);
+        }
     }
 
-    /// Give the answer that switches protocols: the connection is a tunnel once it is sent.
-    fn switch(
-        mut self,
-        mut head: response::Parts,
-        upstream: Box<Switched>,
-        active: ActiveRequest,
-    ) -> Response<ResponseBody> {
+    /// Give the answer that grants what was asked for: bytes go both ways once it is sent.
+    fn switch(mut self, mut head: response::Parts, granted: Granted) -> Response<ResponseBody> {
+        let version = self.version();
         let outcome = &mut self.outcome;
         outcome.flags.remove(Flags::DC);
         outcome.details = Cow::Borrowed("via_upstream");
+        match version {
+            Version::HTTP_2 => codec::http2::complete(&mut head),
+            _ => codec::http1::complete(&mut head, false),
+        }
         outcome.status = Some(head.status);
-        codec::http1::complete(&mut head, false);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);
         }
         let tunnel = Tunnel {
-            upstream,
-            active,
+            granted,
             outcome: self.outcome,
             served: self.served,
         };
-        self.connection.tunnel.replace(Some(Box::new(tunnel)));
-        Response::from_parts(head, ResponseBody::none())
+        Response::from_parts(head, ResponseBody::switched(Box::new(tunnel)))
     }
 
     /// Give the answer: its head is completed and noted, its body takes the record along.
     fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
         let version = self.version();
         let answer = match answer {
-            Answer::Switched(head, upstream, active) => {
-                return self.switch(head, upstream, active);
-            }
+            Answer::Switched(head, granted) => return self.switch(head, granted),
             other => other,
         };
         let outcome = &mut self.outcome;
@@ -286,14 +350,24 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
+        // A client that took no for an answer would already be sending for the other end.
+        closing |= self.ask == Some(Ask::Tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);
+        if let Some(via) = &chain.heads.via {
+            headers::append_via(&mut head.headers, via);
+        }
+        if let Some(id) = self.request_id {
+            head.headers.insert(headers::X_REQUEST_ID, *id);
+        }
         if overloaded && !chain.suppresses_envoy_headers() {
             let overloaded = HeaderValue::from_static("true");
             head.headers.insert(headers::X_ENVOY_OVERLOADED, overloaded);
         }
         closing |= tracked.kicked().is_some() || chain.drain.has_begun();
+        let most = chain.limits.max_requests_per_connection;
+        closing |= most.is_some_and(|most| tracked.served() + 1 >= u64::from(most));
         closing |= self.connection.worker.process.drain.is_draining();
         outcome.status = Some(head.status);
         match version {

@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    UPGRADE, VIA,
 };
 use http::{Method, Request};
 use std::net::IpAddr;
@@ -19,6 +19,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `x-forwarded-proto`.
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-forwarded-port`.
+pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// `x-request-id`.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `x-envoy-expected-rq-timeout-ms`.
@@ -197,25 +199,61 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// What the first proxy of a request's way says and takes away (`use_remote_address`): the peer is
 /// the client, and a client is believed nothing.
-pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr) {
+///
+/// Where `trusted_hops` proxies before this one are believed, the client is the one that the first
+/// of them has seen.
+pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr, trusted_hops: u32, append: bool) {
     for name in &INTERNAL {
         headers.remove(name);
     }
-    append_forwarded_for(headers, peer);
-    if let Ok(address) = HeaderValue::from_str(&peer.to_string()) {
+    let seen = client(headers, true, trusted_hops);
+    if append {
+        append_forwarded_for(headers, peer);
+    }
+    if let Ok(address) = HeaderValue::from_str(&seen.unwrap_or(peer).to_string()) {
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS, address);
     }
 }
 
 /// Append an address to `x-forwarded-for`.
 fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
-    let joined = match headers.get(X_FORWARDED_FOR).map(HeaderValue::as_bytes) {
-        Some(earlier) => [earlier, b",", peer.to_string().as_bytes()].concat(),
-        None => peer.to_string().into_bytes(),
-    };
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
-        headers.insert(X_FORWARDED_FOR, value);
+    append(headers, X_FORWARDED_FOR, b",", peer.to_string().as_bytes());
+}
+
+/// Append a name to `via`.
+pub fn append_via(headers: &mut HeaderMap, name: &HeaderValue) {
+    append(headers, VIA, b", ", name.as_bytes());
+}
+
+/// Append to a list, whose lines become one.
+fn append(headers: &mut HeaderMap, name: HeaderName, separator: &[u8], value: &[u8]) {
+    let mut joined = Vec::new();
+    for earlier in headers.get_all(&name) {
+        joined.extend_from_slice(earlier.as_bytes());
+        joined.extend_from_slice(separator);
     }
+    joined.extend_from_slice(value);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(name, value);
+    }
+}
+
+/// The client as earlier proxies tell of it in `x-forwarded-for`: with so many of them trusted
+/// besides the one that connected; the one that connected is itself one of them where we are the
+/// first to append (`use_remote_address`). `None` where that is the peer.
+pub fn client(headers: &HeaderMap, use_remote_address: bool, trusted_hops: u32) -> Option<IpAddr> {
+    let skip = match use_remote_address {
+        true => trusted_hops.checked_sub(1)?,
+        false => trusted_hops,
+    };
+    let mut lines = headers.get_all(X_FORWARDED_FOR).iter();
+    lines.next()?;
+    let lines = headers.get_all(X_FORWARDED_FOR).iter();
+    let texts: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    let seen = texts.iter().flat_map(|line| line.split(','));
+    let seen: Vec<&str> = seen.map(str::trim).collect();
+    let skip = usize::try_from(skip).ok()?;
+    seen.iter().rev().nth(skip)?.parse().ok()
 }
 
 /// A request id: a random UUID (RFC 9562 version 4). It names a request, it guards nothing.
@@ -291,13 +329,29 @@ mod tests {
             ("x-envoy-external-address", "1.2.3.4"),
             ("x-own", "kept"),
         ]);
-        begin_the_way(&mut map, "10.0.0.2".parse().unwrap());
+        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 0, true);
         let expected = headers(&[
             ("x-envoy-external-address", "10.0.0.2"),
             ("x-own", "kept"),
             ("x-forwarded-for", "10.0.0.2"),
         ]);
         assert_eq!(map, expected);
+    }
+
+    #[test]
+    fn the_client_is_whom_the_first_trusted_proxy_has_seen() {
+        let mut map = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2")]);
+        map.append("x-forwarded-for", HeaderValue::from_static("::3,nobody"));
+        let client = |first, hops| client(&map, first, hops).map(|client| client.to_string());
+        assert_eq!(client(false, 0), None);
+        assert_eq!(client(false, 1).as_deref(), Some("::3"));
+        assert_eq!(client(false, 3).as_deref(), Some("1.1.1.1"));
+        assert_eq!(client(false, 4), None);
+        assert_eq!(client(true, 0), None);
+        assert_eq!(client(true, 2).as_deref(), Some("::3"));
+        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 3, true);
+        assert_eq!(map["x-envoy-external-address"], "2.2.2.2");
+        assert_eq!(map[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2,::3,nobody,10.0.0.2");
     }
 
     #[test]

@@ -7,11 +7,15 @@ pub mod codec;
 pub mod connection_manager;
 pub mod date;
 pub mod filters;
+pub mod go_on;
 pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod normalize;
+pub mod path;
 pub mod source;
+pub mod switch;
 pub mod tunnel;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec

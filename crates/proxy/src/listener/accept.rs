@@ -10,7 +10,7 @@ use crate::observe::limited;
 use crate::overload::Place;
 use crate::sidecar;
 use crate::snapshot::Listener;
-use crate::upstream::connect::out_of_descriptors;
+use crate::upstream::connect::{keep_alive, out_of_descriptors};
 use crate::worker::Worker;
 use futures_util::FutureExt;
 use socket2::SockRef;
@@ -88,6 +88,9 @@ fn begin(worker: &Rc<Worker>, listener: &Arc<Listener>, stream: TcpStream, peer:
     };
     // Answers are small and waited for.
     let _not_fatal = stream.set_nodelay(true);
+    if let Some(keepalive) = &listener.keepalive {
+        let _not_fatal = keep_alive(SockRef::from(&stream), keepalive);
+    }
     let accepted = Accepted {
         stream,
         downstream,

@@ -1,6 +1,6 @@
 //! Clusters (`envoy.config.cluster.v3.Cluster`).
 
-use super::{Http2Options, Name, UpstreamTls};
+use super::{HeaderCase, Http2Options, Name, TcpKeepalive, UpstreamTls};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,15 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// `max_requests_per_connection`; `None` = no limit.
     pub max_requests_per_connection: Option<u32>,
+    /// `http_protocol_options.header_key_format`.
+    pub header_case: HeaderCase,
+    /// `common_http_protocol_options.max_connection_duration`: a connection that is older serves no
+    /// further request; `None` = no limit.
+    pub max_connection_duration: Option<Duration>,
+    /// `common_http_protocol_options.max_headers_count` of a response; `None` = 100.
+    pub max_headers_count: Option<u32>,
+    /// `upstream_connection_options.tcp_keepalive`; `None` = no probes.
+    pub keepalive: Option<TcpKeepalive>,
     /// `transport_socket`, of endpoints that are not configured one by one; `None` = plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
 }
@@ -45,6 +54,10 @@ impl Cluster {
             circuit_breakers,
             idle_timeout,
             max_requests_per_connection,
+            header_case,
+            max_connection_duration,
+            max_headers_count,
+            keepalive,
             protocol,
             http2,
             tls,
@@ -61,6 +74,10 @@ impl Cluster {
             && *circuit_breakers == other.circuit_breakers
             && *idle_timeout == other.idle_timeout
             && *max_requests_per_connection == other.max_requests_per_connection
+            && *header_case == other.header_case
+            && *max_connection_duration == other.max_connection_duration
+            && *max_headers_count == other.max_headers_count
+            && *keepalive == other.keepalive
             && *protocol == other.protocol
             && *http2 == other.http2
             && *tls == other.tls

@@ -1,6 +1,6 @@
 //! Listeners and filter chains (`envoy.config.listener.v3`).
 
-use super::{AccessLog, DownstreamTls, Invalid, Name, NetworkFilter};
+use super::{AccessLog, DownstreamTls, Invalid, Name, NetworkFilter, TcpKeepalive};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct Listener {
     pub access_log: Vec<AccessLog>,
     /// `stat_prefix`, else derived from the address.
     pub stat_prefix: Option<Name>,
+    /// `tcp_keepalive` of its connections; `None` = no probes.
+    pub keepalive: Option<TcpKeepalive>,
 }
 
 impl Listener {
@@ -62,6 +64,7 @@ impl Listener {
             traffic_direction,
             access_log,
             stat_prefix,
+            keepalive,
         } = self;
         *name == other.name
             && *address == other.address
@@ -74,6 +77,7 @@ impl Listener {
             && *traffic_direction == other.traffic_direction
             && *access_log == other.access_log
             && *stat_prefix == other.stat_prefix
+            && *keepalive == other.keepalive
     }
 }
 

@@ -6,30 +6,37 @@
 
 mod access_log;
 mod cluster;
+mod head;
 mod listener;
 mod network;
 mod route;
 mod secret;
+mod socket;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
 pub use cluster::{
     BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy, UpstreamProtocol,
 };
+pub use head::{
+    EscapedSlashes, HeadOptions, HeaderCase, HostOptions, PathOptions, StripPort, Underscores,
+};
 pub use listener::{
     FilterChain, FilterChainMatch, IpRange, Listener, ListenerFilter, ListenerFilterKind,
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
-    Keepalive, NetworkFilter, RouteSource, ServerHeader, TcpCluster, TcpProxy,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
+    HttpConnectionManager, HttpFilter, Keepalive, NetworkFilter, RouteSource, ServerHeader,
+    TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
-    StringMatch, Timeouts, VirtualHost, WeightedClusters,
+    RouteUpgrade, StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use secret::{Secret, SecretRefs, Secrets};
+pub use socket::TcpKeepalive;
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
     UpstreamTls, Validation,

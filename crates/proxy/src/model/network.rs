@@ -1,6 +1,6 @@
 //! Terminal network filters.
 
-use super::{AccessLog, Name, RouteConfiguration, WeightedClusters};
+use super::{AccessLog, HeadOptions, Name, RouteConfiguration, WeightedClusters};
 use std::time::Duration;
 
 /// The terminal filter of a chain.
@@ -17,6 +17,14 @@ pub enum NetworkFilter {
 }
 
 impl NetworkFilter {
+    /// Whether it tells upstreams what the client's certificate is.
+    pub fn wants_certificates(&self) -> bool {
+        match self {
+            Self::Http(http) => http.client_cert_details.cert || http.client_cert_details.chain,
+            Self::Tcp(_) => false,
+        }
+    }
+
     /// Application protocols that it cannot serve, and that TLS must therefore not agree on.
     pub fn not_served(&self) -> &'static [&'static str] {
         match self {
@@ -36,6 +44,11 @@ pub struct TcpProxy {
     /// `idle_timeout`: no byte in either direction for this long ends the connection; Envoy's
     /// default is 1 h, `None` = never (0 in the configuration).
     pub idle_timeout: Option<Duration>,
+    /// `max_downstream_connection_duration`: a connection ends after this long whatever it does;
+    /// `None` = never.
+    pub max_duration: Option<Duration>,
+    /// `max_connect_attempts`, at least 1: how many endpoints are tried, one after the other.
+    pub max_connect_attempts: u32,
     /// `access_log`: one record for each connection.
     pub access_log: Vec<AccessLog>,
 }
@@ -74,6 +87,8 @@ pub struct HttpConnectionManager {
     /// `stream_idle_timeout`: a request without a byte for this long is reset; Envoy's default is
     /// 5 min, `None` = never (0 in the configuration).
     pub stream_idle_timeout: Option<Duration>,
+    /// What limits its connections and their requests besides.
+    pub limits: DownstreamLimits,
     /// `request_headers_timeout`: a head must be whole this long after its first byte; `None` =
     /// no limit, as in Envoy by default (0 in the configuration).
     pub request_headers_timeout: Option<Duration>,
@@ -82,8 +97,10 @@ pub struct HttpConnectionManager {
     /// configuration).
     pub delayed_close_timeout: Option<Duration>,
     /// `upgrade_configs` that are enabled: protocols that a connection may switch to, in lower
-    /// case.
+    /// case; `connect` for the method CONNECT. A route may say otherwise.
     pub upgrades: Vec<Name>,
+    /// What becomes of heads besides.
+    pub heads: HeadOptions,
     /// `server_name`, default `envoy`.
     pub server_name: Name,
     /// `server_header_transformation`.
@@ -96,6 +113,42 @@ pub struct HttpConnectionManager {
     pub forward_client_cert: ForwardClientCert,
     /// `set_current_client_cert_details`.
     pub client_cert_details: ClientCertDetails,
+}
+
+/// How long connections and requests may last, and how many requests a connection serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownstreamLimits {
+    /// `common_http_protocol_options.max_connection_duration`: from then on a connection is drained;
+    /// `None` = never.
+    pub max_connection_duration: Option<Duration>,
+    /// `http1_safe_max_connection_duration`: a drained connection of HTTP/1 ends with its next
+    /// answer and not before.
+    pub http1_ends_with_answer: bool,
+    /// `drain_timeout`: a connection that is drained and has nothing to serve is closed after this
+    /// long; Envoy's default is 5 s.
+    pub drain_timeout: Duration,
+    /// `common_http_protocol_options.max_requests_per_connection`; `None` = no limit.
+    pub max_requests_per_connection: Option<u32>,
+    /// `request_timeout`: a request must have come in whole this long after its head; `None` = no
+    /// limit.
+    pub request_timeout: Option<Duration>,
+    /// `common_http_protocol_options.max_stream_duration`: how long a request and its response may
+    /// take together, where their route does not say; `None` = no limit.
+    pub max_stream_duration: Option<Duration>,
+}
+
+impl Default for DownstreamLimits {
+    /// Envoy's: none.
+    fn default() -> Self {
+        Self {
+            max_connection_duration: None,
+            http1_ends_with_answer: false,
+            drain_timeout: Duration::from_secs(5),
+            max_requests_per_connection: None,
+            request_timeout: None,
+            max_stream_duration: None,
+        }
+    }
 }
 
 /// Where the routes of a connection manager are (`HttpConnectionManager.route_specifier`).
@@ -132,6 +185,8 @@ pub struct Http2Options {
     pub hpack_table: u32,
     /// `connection_keepalive`.
     pub keepalive: Option<Keepalive>,
+    /// `allow_connect`: protocols may be switched to by an extended CONNECT (RFC 8441).
+    pub allow_connect: bool,
     /// `stream_reset_burst`: so many streams a client may reset at once; Envoy's default is 1000.
     pub reset_burst: u64,
     /// `stream_reset_rate`: and so many more with each second; Envoy's default is 33.
@@ -148,6 +203,7 @@ impl Default for Http2Options {
             connection_window: 16 * 1024 * 1024,
             hpack_table: 4096,
             keepalive: None,
+            allow_connect: false,
             reset_burst: 1000,
             reset_rate: 33,
         }
@@ -191,6 +247,10 @@ pub struct ClientCertDetails {
     pub uri: bool,
     /// `dns`.
     pub dns: bool,
+    /// `cert`: the certificate itself.
+    pub cert: bool,
+    /// `chain`: the certificate and those that vouch for it.
+    pub chain: bool,
 }
 
 /// `ServerHeaderTransformation`.

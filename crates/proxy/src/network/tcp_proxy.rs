@@ -14,7 +14,6 @@ use crate::upstream::pool::OpenConnection;
 use crate::worker::Worker;
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,20 +46,21 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
         connection.destination,
     );
     outcome.tls.clone_from(&connection.tls);
-    let (mut upstream, _open) = match connection.connect(&mut outcome).await {
-        Ok(connected) => connected,
-        Err(failure) => {
-            let reply = failure.reply();
-            outcome.flags |= reply.flags;
-            if matches!(reply.flags, Flags::UF) {
-                // Envoy's tcp_proxy gives up after `max_connect_attempts`, which is 1.
-                outcome.flags |= Flags::URX;
-            }
-            outcome.transport_failure = failure.transport_failure();
-            downstream.reset_on_close();
-            return;
+    let connected = {
+        let attempts = connection.attempts(&mut outcome);
+        // Nothing moves yet, so nothing idles.
+        until_kicked(&connection.tracked, |kick| kick != Kick::Idle, attempts).await
+    };
+    let (mut upstream, _open) = match connected {
+        Ok(Some(connected)) => connected,
+        Ok(None) => return downstream.reset_on_close(),
+        Err(kick) => {
+            ended_by(kick, &mut outcome);
+            return downstream.reset_on_close();
         }
     };
+    connection.tracked.touch(worker.clock.now());
+    connection.tracked.forgive_idle();
 
     let moved = Moved::default();
     let relayed = relay(
@@ -70,7 +70,7 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
         &mut upstream,
         &moved,
     );
-    let ended = until_kicked(&connection.tracked, relayed).await;
+    let ended = until_kicked(&connection.tracked, |_any| true, relayed).await;
 
     outcome.bytes_received = moved.from_downstream.get();
     outcome.bytes_sent = moved.from_upstream.get();
@@ -81,18 +81,16 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
         .stats
         .add(connection.chain.series.tx_bytes, outcome.bytes_sent);
     match ended {
-        Ended::Both => {}
-        // A stream of bytes has no heads that could be late.
-        Ended::Kicked(Kick::Idle | Kick::SlowHead) => {
-            outcome.connection_termination = Cow::Borrowed("idle_timeout");
+        Ok(Ok(())) => {}
+        Err(kick) => {
+            ended_by(kick, &mut outcome);
+            if kick != Kick::Idle {
+                // Bytes may be on their way: nobody may take this for the end of the stream.
+                downstream.reset_on_close();
+                upstream.reset_on_close();
+            }
         }
-        Ended::Kicked(Kick::DrainEnd) => {
-            // Bytes may be on their way: nobody may take this for the end of the stream.
-            outcome.connection_termination = Cow::Borrowed("drain_time_over");
-            downstream.reset_on_close();
-            upstream.reset_on_close();
-        }
-        Ended::Failed(side, error) => {
+        Ok(Err((side, error))) => {
             match side {
                 Side::Upstream => outcome.flags |= Flags::UC,
                 Side::Downstream => outcome.flags |= Flags::DC,
@@ -115,31 +113,58 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
     }
 }
 
-enum Ended {
-    Both,
-    Kicked(Kick),
-    Failed(Side, io::Error),
+/// Say in a record what ended its connection.
+fn ended_by(kick: Kick, outcome: &mut Outcome) {
+    outcome.connection_termination = Cow::Borrowed(match kick {
+        // A stream of bytes has no heads that could be late.
+        Kick::Idle | Kick::SlowHead => "idle_timeout",
+        Kick::DrainEnd => "drain_time_over",
+        Kick::MaxDuration => {
+            outcome.flags |= Flags::DT;
+            "max_connection_duration_reached"
+        }
+    });
 }
 
-async fn until_kicked(
+/// A future, unless the connection is kicked first, and `counts` says that this ends it.
+async fn until_kicked<F: Future>(
     tracked: &Tracked,
-    relayed: impl Future<Output = Result<(), (Side, io::Error)>>,
-) -> Ended {
-    let mut relayed = pin!(relayed);
+    counts: impl Fn(Kick) -> bool,
+    future: F,
+) -> Result<F::Output, Kick> {
+    let mut future = pin!(future);
     poll_fn(|cx| {
         tracked.register(cx.waker());
-        if let Some(kick) = tracked.kicked() {
-            return Poll::Ready(Ended::Kicked(kick));
+        match tracked.kicked() {
+            Some(kick) if counts(kick) => Poll::Ready(Err(kick)),
+            _ => future.as_mut().poll(cx).map(Ok),
         }
-        relayed.as_mut().poll(cx).map(|ended| match ended {
-            Ok(()) => Ended::Both,
-            Err((side, error)) => Ended::Failed(side, error),
-        })
     })
     .await
 }
 
 impl TcpConnection {
+    /// Try endpoints until one is connected. Where none is, the record says why.
+    async fn attempts(&self, outcome: &mut Outcome) -> Option<(Stream, OpenConnection)> {
+        let attempts = self.chain.max_connect_attempts;
+        for left in (0..attempts).rev() {
+            let failure = match self.connect(outcome).await {
+                Ok(connected) => return Some(connected),
+                Err(failure) => failure,
+            };
+            let flags = failure.reply().flags;
+            outcome.flags |= flags;
+            outcome.transport_failure = failure.transport_failure();
+            if flags != Flags::UF {
+                break;
+            }
+            if left == 0 {
+                outcome.flags |= Flags::URX;
+            }
+        }
+        None
+    }
+
     /// Choose a cluster and an endpoint, and connect.
     async fn connect(&self, outcome: &mut Outcome) -> Result<(Stream, OpenConnection), Failure> {
         let worker = &self.worker;

@@ -29,12 +29,14 @@ bitflags::bitflags! {
         const SI = 1 << 9;
         /// Downstream protocol error.
         const DPE = 1 << 10;
+        /// The connection lived as long as it may.
+        const DT = 1 << 11;
         /// Upstream protocol error.
-        const UPE = 1 << 11;
+        const UPE = 1 << 12;
         /// No cluster of that name.
-        const NC = 1 << 12;
+        const NC = 1 << 13;
         /// Overload: no file descriptor was left.
-        const OM = 1 << 13;
+        const OM = 1 << 14;
     }
 }
 

@@ -5,31 +5,43 @@ use crate::model::{GrpcTimeouts, Timeouts};
 use http::HeaderMap;
 use std::time::Duration;
 
-/// When a request is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deadline {
+/// When a request is over, as its route has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deadline {
     /// So long after the whole request has come.
-    Response(Duration),
+    pub response: Option<Duration>,
     /// So long after its head has come.
-    Stream(Duration),
+    pub stream: Option<Duration>,
 }
 
 impl Forward {
-    /// The deadline of a request with these headers; `None` = there is none.
-    pub fn deadline(&self, headers: &HeaderMap, is_grpc: bool) -> Option<Deadline> {
+    /// The deadline of a request with these headers. `inherited`: how long a stream may last where
+    /// the route does not say.
+    pub fn deadline(
+        &self,
+        headers: &HeaderMap,
+        is_grpc: bool,
+        inherited: Option<Duration>,
+    ) -> Deadline {
         match self.timeouts {
             Timeouts::Response { timeout, grpc } => {
                 let timeout = match grpc {
                     Some(GrpcTimeouts { max }) if is_grpc => at_most(grpc_timeout(headers), max),
                     _ => timeout,
                 };
-                timeout.map(Deadline::Response)
+                Deadline {
+                    response: timeout,
+                    stream: inherited,
+                }
             }
             Timeouts::Stream { duration, grpc } => {
                 let asked = grpc.and_then(|GrpcTimeouts { max }| {
                     grpc_timeout(headers).and_then(|asked| at_most(Some(asked), max))
                 });
-                asked.or(duration).map(Deadline::Stream)
+                Deadline {
+                    response: None,
+                    stream: asked.or(duration),
+                }
             }
         }
     }
@@ -64,22 +76,25 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::ids::ClusterId;
+    use crate::model::StreamIdle;
     use crate::route::Target;
     use http::StatusCode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Option<Deadline> {
+    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Deadline {
         let forward = Forward {
             target: Target::Cluster(ClusterId(0)),
             timeouts,
+            idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Box::default(),
         };
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {
             headers.insert("grpc-timeout", asked.parse().unwrap());
         }
-        forward.deadline(&headers, is_grpc)
+        forward.deadline(&headers, is_grpc, Some(60 * SECOND))
     }
 
     #[test]
@@ -92,7 +107,14 @@ mod tests {
             timeout: Some(9 * SECOND),
             grpc: None,
         };
-        let after = |time| Some(Deadline::Response(time));
+        let inherited = Deadline {
+            response: None,
+            stream: Some(60 * SECOND),
+        };
+        let after = |time| Deadline {
+            response: Some(time),
+            ..inherited
+        };
         assert_eq!(deadline(plain, Some("2S"), true), after(9 * SECOND));
         assert_eq!(deadline(both(None), Some("2S"), false), after(9 * SECOND));
         assert_eq!(deadline(both(None), Some("2S"), true), after(2 * SECOND));
@@ -101,16 +123,20 @@ mod tests {
             after(SECOND)
         );
         assert_eq!(deadline(both(Some(SECOND)), None, true), after(SECOND));
-        assert_eq!(deadline(both(None), None, true), None);
+        assert_eq!(deadline(both(None), None, true), inherited);
     }
 
     #[test]
     fn the_duration_of_a_stream_counts_from_its_head() {
         let stream = |duration, grpc| Timeouts::Stream { duration, grpc };
         let max = |max| Some(GrpcTimeouts { max });
-        let after = |time| Some(Deadline::Stream(time));
+        let none = Deadline::default();
+        let after = |time| Deadline {
+            response: None,
+            stream: Some(time),
+        };
         let own = Some(5 * SECOND);
-        assert_eq!(deadline(stream(None, None), Some("2S"), true), None);
+        assert_eq!(deadline(stream(None, None), Some("2S"), true), none);
         assert_eq!(
             deadline(stream(own, None), Some("2S"), true),
             after(5 * SECOND)
@@ -123,7 +149,7 @@ mod tests {
             deadline(stream(None, max(Some(SECOND))), Some("7S"), true),
             after(SECOND)
         );
-        assert_eq!(deadline(stream(None, max(Some(SECOND))), None, true), None);
+        assert_eq!(deadline(stream(None, max(Some(SECOND))), None, true), none);
     }
 
     #[test]

@@ -354,7 +354,9 @@ fn a_route_keeps_what_its_action_says() {
         action: RouteAction::Forward(RouteForward {
             target: RouteTarget::Cluster("c7".into()),
             timeouts,
+            idle: crate::model::StreamIdle::Inherited,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
+            upgrades: vec![],
         }),
         ..route("forward", prefix("/forward"))
     };

@@ -149,6 +149,10 @@ impl Compiler<'_> {
             http2: config.http2,
             idle_timeout: config.idle_timeout,
             max_requests_per_connection: config.max_requests_per_connection,
+            header_case: config.header_case,
+            max_connection_duration: config.max_connection_duration,
+            max_headers_count: config.max_headers_count,
+            keepalive: config.keepalive,
             tls,
         }
     }
@@ -235,6 +239,7 @@ impl Compiler<'_> {
             use_original_dst: config.use_original_dst,
             filters: config.listener_filters.clone().into(),
             inspect_timeout: config.listener_filters_timeout,
+            keepalive: config.keepalive,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
             chains: FilterChains::compile(chains, default)?,
             series: ListenerSeries::new(self.registry, &label),
@@ -249,8 +254,11 @@ impl Compiler<'_> {
             None => None,
             Some(tls) => {
                 let (own, not_served) = (Arc::clone(tls), config.filter.not_served());
-                let make =
-                    move |secrets: &Secrets| ServerTls::compile(&own.with(secrets)?, not_served);
+                let keeps_chains = config.filter.wants_certificates();
+                let make = move |secrets: &Secrets| {
+                    Ok(ServerTls::compile(&own.with(secrets)?, not_served)?
+                        .keeping_chains(keeps_chains))
+                };
                 Some(Box::new(ChainTls {
                     server: Rotating::new(&tls.secrets, self.secrets, make)?,
                     timeout: config.handshake_timeout,
@@ -292,9 +300,19 @@ impl Compiler<'_> {
             },
             idle_timeout: config.idle_timeout,
             stream_idle_timeout: config.stream_idle_timeout,
-            request_headers_timeout: config.request_headers_timeout,
+            // The head is a part of the request.
+            request_headers_timeout: [
+                config.request_headers_timeout,
+                config.limits.request_timeout,
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            limits: config.limits,
             delayed_close_timeout: config.delayed_close_timeout,
             upgrades: config.upgrades.clone().into(),
+            rewrites_heads: config.heads.rewrites(),
+            heads: config.heads.clone(),
             server_name: HeaderValue::from_str(&config.server_name).map_err(|_bad| {
                 Invalid::new(format!(
                     "server_name `{}` is not a header value",
@@ -315,6 +333,8 @@ impl Compiler<'_> {
         Ok(TcpChain {
             target,
             idle_timeout: config.idle_timeout,
+            max_duration: config.max_duration,
+            max_connect_attempts: config.max_connect_attempts,
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: TcpSeries::new(self.registry, &config.stat_prefix),
             drain: Arc::clone(drain),

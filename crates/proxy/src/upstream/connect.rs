@@ -2,8 +2,9 @@
 
 use crate::addr::Upstream;
 use crate::error::Failure;
+use crate::model::TcpKeepalive;
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,8 @@ pub struct Connect {
     pub source: Option<IpAddr>,
     /// How long it may take.
     pub timeout: Duration,
+    /// Probes while it rests.
+    pub keepalive: Option<TcpKeepalive>,
 }
 
 /// Why there is no connection.
@@ -99,6 +102,24 @@ pub async fn connect(connect: &Connect) -> Result<(TcpStream, SocketAddr), Conne
     Ok((stream, local))
 }
 
+/// Send probes on a connection that rests.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub(crate) fn keep_alive(socket: SockRef<'_>, keepalive: &TcpKeepalive) -> io::Result<()> {
+    let mut options = socket2::TcpKeepalive::new();
+    if let Some(probes) = keepalive.probes {
+        options = options.with_retries(probes);
+    }
+    if let Some(time) = keepalive.time {
+        options = options.with_time(time);
+    }
+    if let Some(interval) = keepalive.interval {
+        options = options.with_interval(interval);
+    }
+    socket.set_tcp_keepalive(&options)
+}
+
 fn open(connect: &Connect) -> Result<TcpSocket, ConnectError> {
     let upstream = connect.upstream;
     let failed = |step| {
@@ -118,6 +139,9 @@ fn open(connect: &Connect) -> Result<TcpSocket, ConnectError> {
     socket
         .set_tcp_nodelay(true)
         .map_err(failed("TCP_NODELAY"))?;
+    if let Some(keepalive) = &connect.keepalive {
+        keep_alive(SockRef::from(&socket), keepalive).map_err(failed("SO_KEEPALIVE"))?;
+    }
     if let Some(source) = connect.source {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
             .map_err(|e| failed("IP_BIND_ADDRESS_NO_PORT")(e.into()))?;

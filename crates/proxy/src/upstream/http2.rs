@@ -41,6 +41,7 @@ struct Connection {
     /// Streams that are open on it.
     active: Cell<u32>,
     served: Cell<u32>,
+    born: Instant,
     idle_since: Cell<Instant>,
 }
 
@@ -120,6 +121,12 @@ impl Http2 {
         self.connections.borrow_mut().retain(keep);
     }
 
+    /// Give no further stream to connections of this age; each closes after its last.
+    pub(super) fn forget_where(&self, born: impl Fn(Instant) -> bool) {
+        let keep = |c: &Rc<Connection>| !born(c.born);
+        self.connections.borrow_mut().retain(keep);
+    }
+
     pub(super) fn is_waited_for(&self) -> bool {
         !self.waiters.borrow().is_empty()
     }
@@ -178,6 +185,10 @@ impl Pool {
 
     /// A place on a connection that has one.
     fn place(self: &Rc<Self>, worker: &Rc<Worker>) -> Option<StreamPlace> {
+        if self.cluster.max_connection_duration.is_some() {
+            let now = worker.clock.now();
+            self.http2.forget_where(|born| self.is_too_old(born, now));
+        }
         let connections = self.http2.connections.borrow();
         let configured = self.cluster.http2.max_concurrent_streams as usize;
         let has_place = |c: &&Rc<Connection>| {
@@ -230,6 +241,7 @@ impl Pool {
             local,
             active: Cell::new(0),
             served: Cell::new(0),
+            born: worker.clock.now(),
             idle_since: Cell::new(worker.clock.now()),
         });
         let kept = Rc::clone(&connection);

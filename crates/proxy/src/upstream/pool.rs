@@ -7,13 +7,15 @@ use crate::addr::Upstream;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
+use crate::http::tunnel::End;
+use crate::model::HeaderCase;
 use crate::observe::limited;
 use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
-use crate::upstream::http2::Http2;
+use crate::upstream::http2::{Http2, StreamPlace};
 use crate::worker::Worker;
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -58,6 +60,8 @@ pub struct PooledConnection {
     pub local: SocketAddr,
     /// Requests that it served before this one.
     pub served: u32,
+    /// When it was made.
+    born: Instant,
     /// Who gets the connection where its upstream switches protocols.
     pub heir: Heir,
 }
@@ -65,14 +69,24 @@ pub struct PooledConnection {
 /// Set by a request that asks to switch protocols.
 pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
 
-/// A connection that does not speak HTTP any more.
+/// A connection or stream that does not speak HTTP any more.
 pub struct Switched {
     /// Its bytes in both directions.
-    pub io: Io,
+    pub end: End,
     /// What was read of it already.
     pub read: Bytes,
     /// Keeps it counted.
-    pub place: PoolPlace,
+    pub place: SwitchedPlace,
+}
+
+/// Where something that has switched protocols is counted.
+pub enum SwitchedPlace {
+    /// A connection that was in a pool.
+    Pool(PoolPlace),
+    /// A stream of a connection in a pool.
+    Stream(StreamPlace),
+    /// A connection of its own.
+    Own(OpenConnection),
 }
 
 impl std::fmt::Debug for Switched {
@@ -135,6 +149,9 @@ impl Pool {
         let mut free = None;
         loop {
             while let Some(mut connection) = free.take().or_else(|| self.pop_idle()) {
+                if self.is_too_old(connection.born, worker.clock.now()) {
+                    continue;
+                }
                 // The codec may not have turned since the last response ended; one that was
                 // closed meanwhile answers with an error.
                 if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
@@ -221,6 +238,12 @@ impl Pool {
         }
     }
 
+    /// Whether a connection is too old to serve another request.
+    pub(super) fn is_too_old(&self, born: Instant, now: Instant) -> bool {
+        let limit = self.cluster.max_connection_duration;
+        limit.is_some_and(|limit| now.saturating_duration_since(born) >= limit)
+    }
+
     fn pop_idle(&self) -> Option<PooledConnection> {
         self.idle.borrow_mut().pop().map(|idle| idle.connection)
     }
@@ -246,7 +269,16 @@ impl Pool {
         let mut place = PoolPlace::take(self);
         let (stream, local, open) = self.connection(worker, permit, Purpose::Http1).await?;
         place.open = Some(open);
-        let handshake = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        if let Some(most) = self.cluster.max_headers_count {
+            builder.max_headers(most as usize);
+        }
+        match self.cluster.header_case {
+            HeaderCase::Lower => {}
+            HeaderCase::Proper => drop(builder.title_case_headers(true)),
+            HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
+        }
+        let handshake = builder
             .max_buf_size(crate::http::MAX_HEAD_BYTES)
             // Old servers fold headers (RFC 9112 §5.2): a proxy joins the lines.
             .allow_obsolete_multiline_headers_in_responses(true)
@@ -264,9 +296,9 @@ impl Pool {
             };
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
             let switched = Switched {
-                io,
+                end: End::Connection(io),
                 read: read_buf,
-                place,
+                place: SwitchedPlace::Pool(place),
             };
             let _gone = heir.send(switched);
         });
@@ -274,6 +306,7 @@ impl Pool {
             sender,
             local,
             served: 0,
+            born: worker.clock.now(),
             heir,
         })
     }
@@ -283,6 +316,9 @@ impl Pool {
         connection.served += 1;
         let limit = self.cluster.max_requests_per_connection;
         if connection.sender.is_closed() || limit.is_some_and(|max| connection.served >= max) {
+            return;
+        }
+        if self.is_too_old(connection.born, now) {
             return;
         }
         while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
@@ -306,8 +342,13 @@ impl Pool {
         let timeout = self.cluster.idle_timeout;
         self.idle.borrow_mut().retain(|idle| {
             let still = now.saturating_duration_since(idle.since);
-            !idle.connection.sender.is_closed() && timeout.is_none_or(|t| still < t)
+            !idle.connection.sender.is_closed()
+                && timeout.is_none_or(|t| still < t)
+                && !self.is_too_old(idle.connection.born, now)
         });
+        if self.cluster.max_connection_duration.is_some() {
+            self.http2.forget_where(|born| self.is_too_old(born, now));
+        }
         if let Some(timeout) = timeout {
             let is_over = |since| now.saturating_duration_since(since) >= timeout;
             self.http2.close_where(is_over);
@@ -339,6 +380,7 @@ async fn open(
         upstream,
         source: cluster.bind.for_upstream(upstream.0.ip()),
         timeout: cluster.connect_timeout,
+        keepalive: cluster.keepalive,
     };
     let mut connected = connect(&how).await;
     if connected.as_ref().is_err_and(|e| e.is_out_of_descriptors()) {

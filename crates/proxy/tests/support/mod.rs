@@ -16,11 +16,11 @@ use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
-    Codec, DEFAULT_TEXT_FORMAT, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
-    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, NetworkFilter, PathMatch,
-    Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource,
-    RouteTarget, Secrets, ServerHeader, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
-    UpstreamProtocol, VirtualHost,
+    Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
+    ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
+    LbPolicy, Listener, NetworkFilter, PathMatch, Resources, Route, RouteAction,
+    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader,
+    StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -118,17 +118,24 @@ impl Proxy {
 
     /// A TCP proxy to `upstream`.
     pub fn tcp(upstream: SocketAddr) -> Self {
+        Self::tcp_with(&[upstream], |_| {})
+    }
+
+    pub fn tcp_with(upstreams: &[SocketAddr], edit: impl FnOnce(&mut TcpProxy)) -> Self {
         let log = Log::new();
-        let tcp = TcpProxy {
+        let mut tcp = TcpProxy {
             stat_prefix: "tcp".into(),
             cluster: TcpCluster::Cluster(CLUSTER.into()),
             idle_timeout: None,
+            max_duration: None,
+            max_connect_attempts: 1,
             access_log: vec![log.config()],
         };
+        edit(&mut tcp);
         Self::start(
             log,
             NetworkFilter::Tcp(tcp),
-            vec![cluster(CLUSTER, &[upstream])],
+            vec![cluster(CLUSTER, upstreams)],
         )
     }
 
@@ -240,6 +247,7 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         traffic_direction: TrafficDirection::Outbound,
         access_log: vec![],
         stat_prefix: None,
+        keepalive: None,
     }
 }
 
@@ -266,6 +274,8 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         max_headers_count: 100,
         idle_timeout: None,
         stream_idle_timeout: None,
+        limits: DownstreamLimits::default(),
+        heads: HeadOptions::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         upgrades: vec![],
@@ -292,7 +302,9 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
                 timeout: None,
                 grpc: None,
             },
+            idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: vec![],
         }),
     }
 }
@@ -314,6 +326,10 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: None,
         max_requests_per_connection: None,
+        header_case: HeaderCase::Lower,
+        max_connection_duration: None,
+        max_headers_count: None,
+        keepalive: None,
         tls: None,
     }
 }

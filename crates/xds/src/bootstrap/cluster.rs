@@ -19,7 +19,8 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
 use envoy_types::pb::google::protobuf::UInt32Value;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy as PbLbPolicy};
 use shunt_proxy::model::{
-    BindConfig, CircuitBreakers, Cluster, ClusterKind, Http2Options, LbPolicy, UpstreamProtocol,
+    BindConfig, CircuitBreakers, Cluster, ClusterKind, HeaderCase, Http2Options, LbPolicy,
+    UpstreamProtocol,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -38,9 +39,12 @@ const INBOUND_SOURCE: (Ipv4Addr, Ipv6Addr) = (
 /// What the HTTP options of a cluster say.
 struct HttpOptions {
     protocol: UpstreamProtocol,
+    header_case: HeaderCase,
     http2: Http2Options,
     idle_timeout: Option<Duration>,
     max_requests_per_connection: Option<u32>,
+    max_connection_duration: Option<Duration>,
+    max_headers_count: Option<u32>,
 }
 
 impl Reader {
@@ -65,6 +69,10 @@ impl Reader {
         let at = path.field("circuit_breakers");
         let circuit_breakers = self.circuit_breakers(cluster.circuit_breakers.take(), &at);
         let http = self.http_options(&mut cluster, path);
+        let at = path.field("upstream_connection_options");
+        let options = cluster.upstream_connection_options.take();
+        let keepalive = options.and_then(|options| options.tcp_keepalive);
+        let keepalive = self.tcp_keepalive(keepalive, &at.field("tcp_keepalive"));
         let transports = transports?;
         let name = name?;
         let (kind, lb_policy) = self.kind(cluster, &name, &transports, path)?;
@@ -79,6 +87,10 @@ impl Reader {
             http2: http.http2,
             idle_timeout: http.idle_timeout,
             max_requests_per_connection: http.max_requests_per_connection,
+            header_case: http.header_case,
+            max_connection_duration: http.max_connection_duration,
+            max_headers_count: http.max_headers_count,
+            keepalive,
             tls: transports.of(None),
         };
         Some((cluster, transports))
@@ -248,6 +260,8 @@ impl Reader {
                 options.http2 = self.http2_options(Some(http2), &at);
                 options.protocol = UpstreamProtocol::Http2;
             }
+            let at = path.field("http_protocol_options");
+            options.header_case = self.header_case(cluster.http_protocol_options.as_ref(), &at);
             let own = limit(cluster.max_requests_per_connection);
             options.max_requests_per_connection = options.max_requests_per_connection.or(own);
             return options;
@@ -265,11 +279,20 @@ impl Reader {
                         read.protocol = UpstreamProtocol::Http2;
                         Some(("explicit_http_config", http2))
                     }
+                    Some(ProtocolConfig::HttpProtocolOptions(http1)) => {
+                        let at = at.field("explicit_http_config");
+                        let at = at.field("http_protocol_options");
+                        read.header_case = self.header_case(Some(&http1), &at);
+                        None
+                    }
                     _ => None,
                 }
             }
             Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(config)) => {
                 read.protocol = UpstreamProtocol::Downstream;
+                let at = at.field("use_downstream_protocol_config");
+                let at = at.field("http_protocol_options");
+                read.header_case = self.header_case(config.http_protocol_options.as_ref(), &at);
                 let http2 = config.http2_protocol_options;
                 http2.map(|http2| ("use_downstream_protocol_config", http2))
             }
@@ -293,13 +316,21 @@ impl Reader {
     fn common_options(&mut self, common: Option<CommonOptions>, path: &Path<'_>) -> HttpOptions {
         let path = path.field("common_http_protocol_options");
         let common = common.unwrap_or_default();
-        if common.max_headers_count.is_some() {
-            let message = "known to Envoy, not implemented by Shunt for upstream connections yet";
+        let at = path.field("max_headers_count");
+        let max_headers_count = common
+            .max_headers_count
+            .map(|most| self.number(Some(most), 0, 1..=u32::MAX, &at));
+        if common.max_stream_duration.is_some() {
+            let message = "known to Envoy, not implemented by Shunt for clusters yet; a route or a \
+                           connection manager has it";
             self.report
-                .refused(&path.field("max_headers_count"), message);
+                .refused(&path.field("max_stream_duration"), message);
         }
+        let at = path.field("max_connection_duration");
+        let max_connection_duration = self.duration(common.max_connection_duration, &at);
         HttpOptions {
             protocol: UpstreamProtocol::Http1,
+            header_case: HeaderCase::Lower,
             http2: Http2Options::default(),
             idle_timeout: self.timeout(
                 common.idle_timeout,
@@ -307,6 +338,8 @@ impl Reader {
                 &path.field("idle_timeout"),
             ),
             max_requests_per_connection: limit(common.max_requests_per_connection),
+            max_connection_duration: max_connection_duration.filter(|limit| !limit.is_zero()),
+            max_headers_count,
         }
     }
 
@@ -398,6 +431,6 @@ impl Reader {
 }
 
 /// A limit where 0 means none.
-fn limit(limit: Option<UInt32Value>) -> Option<u32> {
+pub(super) fn limit(limit: Option<UInt32Value>) -> Option<u32> {
     limit.map(|limit| limit.value).filter(|limit| *limit != 0)
 }

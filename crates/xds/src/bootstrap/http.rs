@@ -1,5 +1,6 @@
 //! The HTTP connection manager.
 
+use super::cluster::limit;
 use super::network::IDLE_TIMEOUT;
 use super::reader::Reader;
 use super::values::{false_unless, is, true_unless};
@@ -12,8 +13,8 @@ use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
 use shunt_proxy::model::{
-    ClientCertDetails, Codec, ForwardClientCert, HttpConnectionManager, HttpFilter, Name,
-    RouteSource, ServerHeader,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HttpConnectionManager,
+    HttpFilter, Name, RouteSource, ServerHeader,
 };
 use std::time::Duration;
 
@@ -27,6 +28,11 @@ const HEADERS_KB: u32 = 60;
 const HEADERS_COUNT: u32 = 100;
 /// Envoy's default of `server_name`.
 const SERVER_NAME: &str = "envoy";
+/// An `upgrade_type` that is no stream of bytes.
+pub(super) const UDP: &str = "connect-udp";
+/// What is said to it.
+pub(super) const NO_UDP: &str =
+    "CONNECT-UDP is not implemented by Shunt yet; CONNECT, websocket and others are";
 
 impl Reader {
     /// One connection manager.
@@ -58,6 +64,7 @@ impl Reader {
                 Codec::Auto
             }
         };
+        let heads = self.head_options(&manager, path);
         let at = path.field("http2_protocol_options");
         let http2 = self.http2_options(manager.http2_protocol_options, &at);
         let at = path.field("max_request_headers_kb");
@@ -94,13 +101,28 @@ impl Reader {
         );
         let at = path.field("common_http_protocol_options");
         let common = manager.common_http_protocol_options.unwrap_or_default();
-        if common.max_requests_per_connection.is_some() {
-            let at = at.field("max_requests_per_connection");
-            self.report.refused(
-                &at,
-                "known to Envoy, not implemented by Shunt for downstream connections yet",
-            );
-        }
+        let duration = |reader: &mut Self, duration, path: &Path<'_>| {
+            reader
+                .duration(duration, path)
+                .filter(|limit| !limit.is_zero())
+        };
+        let at_life = at.field("max_connection_duration");
+        let at_stream = at.field("max_stream_duration");
+        let at_drain = path.field("drain_timeout");
+        let default = DownstreamLimits::default();
+        let drain_timeout = self.duration(manager.drain_timeout, &at_drain);
+        let limits = DownstreamLimits {
+            max_connection_duration: duration(self, common.max_connection_duration, &at_life),
+            http1_ends_with_answer: manager.http1_safe_max_connection_duration,
+            drain_timeout: drain_timeout.unwrap_or(default.drain_timeout),
+            max_requests_per_connection: limit(common.max_requests_per_connection),
+            request_timeout: duration(
+                self,
+                manager.request_timeout,
+                &path.field("request_timeout"),
+            ),
+            max_stream_duration: duration(self, common.max_stream_duration, &at_stream),
+        };
         let at_count = at.field("max_headers_count");
         let count = self.number(
             common.max_headers_count,
@@ -135,6 +157,8 @@ impl Reader {
             max_headers_count: count as usize,
             idle_timeout,
             stream_idle_timeout,
+            limits,
+            heads,
             request_headers_timeout,
             delayed_close_timeout,
             upgrades,
@@ -147,6 +171,8 @@ impl Reader {
                 subject: false_unless(details.subject),
                 uri: details.uri,
                 dns: details.dns,
+                cert: details.cert,
+                chain: details.chain,
             },
         })
     }
@@ -179,9 +205,8 @@ impl Reader {
             if name.is_empty() {
                 self.report
                     .invalid(&at, "it is required and must not be empty");
-            } else if name.starts_with("connect") {
-                let message = "CONNECT is not implemented by Shunt yet; websocket and others are";
-                self.report.refused(&at, message);
+            } else if &*name == UDP {
+                self.report.refused(&at, NO_UDP);
             } else if upgrades.contains(&name) {
                 self.report
                     .invalid(&at, "it is there already; keep one of them");

@@ -44,6 +44,7 @@ impl Reader {
             LISTENER_FILTERS_TIMEOUT,
             &path.field("listener_filters_timeout"),
         );
+        let keepalive = self.tcp_keepalive(listener.tcp_keepalive, &path.field("tcp_keepalive"));
         let access_log = self.access_logs(listener.access_log, &path.field("access_log"));
         if listener.filter_chains.is_empty() && listener.default_filter_chain.is_none() {
             self.report.invalid(
@@ -98,6 +99,7 @@ impl Reader {
             default_filter_chain,
             traffic_direction,
             access_log,
+            keepalive,
             stat_prefix: (!listener.stat_prefix.is_empty()).then(|| listener.stat_prefix.into()),
         })
     }

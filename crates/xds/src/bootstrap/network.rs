@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// Envoy's default of an `idle_timeout`.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The least that Envoy takes for a duration of connections.
+pub(super) const LEAST_DURATION: Duration = Duration::from_millis(1);
 
 impl Reader {
     /// The filters of a chain. All that are implemented are terminal, so there is exactly one.
@@ -73,11 +75,20 @@ impl Reader {
             IDLE_TIMEOUT,
             &path.field("idle_timeout"),
         );
+        let at = path.field("max_downstream_connection_duration");
+        let max_duration = self.duration(proxy.max_downstream_connection_duration, &at);
+        if max_duration.is_some_and(|duration| duration < LEAST_DURATION) {
+            self.report.invalid(&at, "it must be at least 1 ms");
+        }
+        let at = path.field("max_connect_attempts");
+        let max_connect_attempts = self.number(proxy.max_connect_attempts, 1, 1..=u32::MAX, &at);
         let access_log = self.access_logs(proxy.access_log, &path.field("access_log"));
         Some(TcpProxy {
             stat_prefix: stat_prefix?,
             cluster: cluster?,
             idle_timeout,
+            max_duration,
+            max_connect_attempts,
             access_log,
         })
     }

@@ -143,9 +143,9 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          http2_protocol_options: { allow_connect: true }",
+                "stat_prefix: web\n          http2_protocol_options: { allow_metadata: true }",
             ),
-            (HCM, ".http2_protocol_options.allow_connect"),
+            (HCM, ".http2_protocol_options.allow_metadata"),
             NOT_YET,
         ),
         case(
@@ -159,26 +159,34 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT } ]",
+                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT-UDP } ]",
             ),
             (HCM, ".upgrade_configs[0].upgrade_type"),
             "websocket and others are",
         ),
         case(
             (
-                "stat_prefix: web",
-                "stat_prefix: web\n          normalize_path: true",
+                "{ cluster: app }",
+                "{ cluster: app, upgrade_configs: [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ] }",
             ),
-            (HCM, ".normalize_path"),
-            "leave it out or at false",
+            (ROUTE, ".route.upgrade_configs[0].connect_config.allow_post"),
+            NOT_YET,
         ),
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          request_timeout: 10s",
+                "stat_prefix: web\n          path_normalization_options: {}",
             ),
-            (HCM, ".request_timeout"),
-            "at 0s",
+            (HCM, ".path_normalization_options"),
+            NOT_YET,
+        ),
+        case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          scheme_header_transformation: { scheme_to_overwrite: https }",
+            ),
+            (HCM, ".scheme_header_transformation"),
+            NOT_YET,
         ),
         case(
             (
@@ -220,10 +228,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "          cluster: app\n",
-                "          cluster: app\n          max_connect_attempts: 3\n",
+                "          cluster: app\n          max_downstream_connection_duration_jitter_percentage: { value: 10 }\n",
             ),
-            (TCP, ".max_connect_attempts"),
-            "at 1",
+            (TCP, ".max_downstream_connection_duration_jitter_percentage"),
+            NOT_YET,
         ),
         case(
             (

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 use shunt_proxy::model::{
     BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
-    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeaderMatch, HeaderMatcher,
-    Http2Options, HttpConnectionManager, HttpFilter, LbPolicy, Listener, ListenerFilter,
-    ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
-    StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
-    UpstreamProtocol, VirtualHost, WeightedClusters,
+    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions, HeaderCase,
+    HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy,
+    Listener, ListenerFilter, ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route,
+    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
+    ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
+    TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,6 +28,8 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         stat_prefix: Name::from("outbound"),
         cluster: TcpCluster::Cluster(Name::from("reviews-v1")),
         idle_timeout: Some(HOUR),
+        max_duration: None,
+        max_connect_attempts: 1,
         access_log: Vec::new(),
     };
     let listener = Listener {
@@ -60,6 +62,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         traffic_direction: TrafficDirection::Outbound,
         access_log: Vec::new(),
         stat_prefix: None,
+        keepalive: None,
     };
     let clusters = ["reviews-v1", "reviews-v2"].map(|name| cluster(name, upstreams));
     Ok(Resources {
@@ -90,6 +93,10 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         http2: Http2Options::default(),
         idle_timeout: Some(HOUR),
         max_requests_per_connection: None,
+        header_case: HeaderCase::Lower,
+        max_connection_duration: None,
+        max_headers_count: None,
+        keepalive: None,
         tls: None,
     }
 }
@@ -115,6 +122,8 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         upgrades: Vec::new(),
         idle_timeout: Some(HOUR),
         stream_idle_timeout: Some(Duration::from_secs(300)),
+        limits: DownstreamLimits::default(),
+        heads: HeadOptions::default(),
         request_headers_timeout: None,
         delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: Name::from("envoy"),
@@ -185,7 +194,9 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
                 timeout: None,
                 grpc: None,
             },
+            idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Vec::new(),
         }),
     }
 }

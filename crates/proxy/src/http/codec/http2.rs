@@ -11,12 +11,15 @@ use crate::http::date;
 use crate::http::guard::HeadLimits;
 use crate::http::headers;
 use crate::http::source::{Received, Source};
+use crate::http::switch::Ask;
+use crate::http::tunnel::{ByteStream, End, Ended};
 use crate::transport::io::Io;
 use crate::worker::TrackGuard;
 use bytes::{Buf, Bytes};
+use h2::ext::Protocol;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, server};
-use http::header::{COOKIE, DATE, EXPECT, HOST};
+use http::header::{CONNECTION, COOKIE, DATE, EXPECT, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -29,12 +32,8 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-
-/// How long a client may take to hear that its connection ends, where nothing else limits it.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Serve a connection until it ends. `read` was read of it already.
 pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
@@ -50,6 +49,9 @@ pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
         .initial_connection_window_size(chain.http2.connection_window)
         .header_table_size(chain.http2.hpack_table)
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
+    if chain.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
     let handshake = until_kicked(tracked, builder.handshake(io)).await;
     let ended = match handshake {
         Some(Ok(codec)) => Serving::new(codec, connection).run().await,
@@ -114,6 +116,7 @@ struct Serving<'a> {
     /// silence ends.
     farewell: Option<Pin<Box<Sleep>>>,
     sent_away: bool,
+    accepted: u32,
 }
 
 impl<'a> Serving<'a> {
@@ -129,6 +132,7 @@ impl<'a> Serving<'a> {
             resets: Rc::new(Resets::new(burst, rate, now)),
             farewell: None,
             sent_away: false,
+            accepted: 0,
         }
     }
 
@@ -162,8 +166,7 @@ impl<'a> Serving<'a> {
         let chain = &self.connection.chain.drain;
         let draining = worker.process.drain.is_draining() || chain.has_begun();
         if self.farewell.is_none() && (draining || kicked.is_some()) {
-            self.codec.graceful_shutdown();
-            self.farewell = Some(Box::pin(sleep(FAREWELL)));
+            self.say_farewell();
         }
         if let Some(farewell) = &mut self.farewell
             && !tracked.in_request()
@@ -173,11 +176,25 @@ impl<'a> Serving<'a> {
         }
         loop {
             match std::task::ready!(self.codec.poll_accept(cx)) {
-                Some(Ok((request, respond))) => self.accept(request, respond),
+                Some(Ok((request, respond))) => {
+                    self.accept(request, respond);
+                    self.accepted += 1;
+                    let most = self.connection.chain.limits.max_requests_per_connection;
+                    if self.farewell.is_none() && most.is_some_and(|most| self.accepted >= most) {
+                        self.say_farewell();
+                    }
+                }
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Tell the client that the connection serves what it has begun, and no more.
+    fn say_farewell(&mut self) {
+        self.codec.graceful_shutdown();
+        let patience = self.connection.chain.limits.drain_timeout;
+        self.farewell = Some(Box::pin(sleep(patience)));
     }
 
     fn accept(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
@@ -220,13 +237,21 @@ impl AcceptedStream {
         let tracked = Rc::clone(&served.tracked);
         let is_head = *request.method() == Method::HEAD;
         let (head, stream) = request.into_parts();
-        if head.headers.get(EXPECT).is_some_and(headers::is_continue) && !stream.is_end_stream() {
+        let is_connect = head.method == Method::CONNECT;
+        let expects = head.headers.get(EXPECT).is_some_and(headers::is_continue);
+        if expects && !is_connect && !stream.is_end_stream() {
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
             // Fails only where the stream is gone.
             let _gone = respond.send_informational(go_on);
         }
-        let source = Source::Http2(Received::new(stream, &head.headers));
+        // What a CONNECT sends is no body, but what goes through the tunnel.
+        let (source, sent) = if is_connect {
+            (Source::Empty, Some(stream))
+        } else {
+            let received = Received::new(stream, &head.headers);
+            (Source::Http2(received), None)
+        };
         let request = Request::from_parts(head, source);
         let was_reset = || {
             // The bucket is looked at by the connection's task.
@@ -254,7 +279,17 @@ impl AcceptedStream {
                 return;
             }
         };
-        let (head, body) = answer.into_parts();
+        let (head, mut body) = answer.into_parts();
+        if let (Some(tunnel), Some(sent)) = (body.take_tunnel(), sent) {
+            let granted = respond.send_response(Response::from_parts(head, ()), false);
+            if let Ok(stream) = granted {
+                let stream = End::Stream(ByteStream::new(stream, sent));
+                if Box::pin(tunnel.run(stream, Bytes::new())).await == Ended::ByDownstream {
+                    was_reset();
+                }
+            }
+            return;
+        }
         let mut body = pin!(body);
         let ends = is_head || body.is_end_stream();
         let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
@@ -270,18 +305,15 @@ impl AcceptedStream {
 }
 
 /// Refuse what must not be forwarded, and bring the rest into one form: origin form, exactly one
-/// `host`, one `cookie`, as HTTP/1.1 would have it.
+/// `host`, one `cookie`, as HTTP/1.1 would have it. Says what it asks for besides an answer.
 pub(in crate::http) fn admit(
     request: &mut Request<RequestBody>,
     limits: HeadLimits,
-) -> Result<(), Failure> {
+) -> Result<Option<Ask>, Failure> {
     let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let headers = request.headers();
     if headers.len() > limits.count || headers.iter().map(size).sum::<usize>() > limits.bytes {
         return Err(Failure::HeadTooLarge);
-    }
-    if *request.method() == Method::CONNECT {
-        return Err(Failure::ConnectRefused);
     }
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     // RFC 9113 §8.3.1: `:authority` stands for the host, and knows no user.
@@ -303,6 +335,19 @@ pub(in crate::http) fn admit(
         Some(_) => {}
     }
     join_cookies(headers);
+    *request.version_mut() = Version::HTTP_11;
+    let mut ask = None;
+    if *request.method() == Method::CONNECT {
+        let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
+            return Ok(Some(Ask::Tunnel));
+        };
+        // RFC 8441 §5: the same as an upgrade of HTTP/1.1.
+        let protocol = HeaderValue::from_str(protocol.as_str());
+        ask = Some(Ask::Protocol(
+            protocol.map_err(|_bad| Failure::UpgradeFailed)?,
+        ));
+        *request.method_mut() = Method::GET;
+    }
     let path = request.uri().path_and_query();
     let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
     let asterisk = path == "*" && *request.method() == Method::OPTIONS;
@@ -310,8 +355,7 @@ pub(in crate::http) fn admit(
         return Err(Failure::PathNotAbsolute);
     }
     *request.uri_mut() = Uri::from(path);
-    *request.version_mut() = Version::HTTP_11;
-    Ok(())
+    Ok(ask)
 }
 
 const INVALID_AUTHORITY: Failure = Failure::BadRequest {
@@ -335,6 +379,12 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Bring the head of an answer into the form of this version.
 pub(in crate::http) fn complete(head: &mut response::Parts) {
     head.version = Version::HTTP_2;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // RFC 8441 §5: what a CONNECT is granted by.
+        head.status = StatusCode::OK;
+        head.headers.remove(UPGRADE);
+        head.headers.remove(CONNECTION);
+    }
     if !head.headers.contains_key(DATE) {
         head.headers.insert(DATE, date::now());
     }

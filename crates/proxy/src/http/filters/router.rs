@@ -3,29 +3,32 @@
 //! A loop over attempts. One attempt fails without a trace where its request was never sent: a
 //! pooled connection that the upstream had closed gives the request back.
 
+mod timer;
+
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
 use crate::cluster::manager::WorkerCluster;
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
-use crate::http::body::{Cut, Download, Lease, RequestBody};
+use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
+use crate::http::go_on::Held;
 use crate::http::headers;
 use crate::http::source::Source;
+use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
+use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
-use http::header::UPGRADE;
+use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until};
+use timer::{Over, Timer};
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +54,9 @@ impl Router<'_> {
             outcome,
             upload,
             is_grpc,
+            ask,
             served,
+            ..
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;
@@ -65,42 +70,52 @@ impl Router<'_> {
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
 
+        // Expectations, where the upstream decides them
+        if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
+            expect(request, cluster.config.speaks_http2(outcome.protocol));
+        }
+
         // Attempts, within the route's timeout
-        let over = forward.deadline(request.headers(), *is_grpc);
+        let limits = &connection.chain.limits;
+        let over = forward.deadline(request.headers(), *is_grpc, limits.max_stream_duration);
         self.announce_timeout(request, over);
+        served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
-        let mut deadline = None;
+        let mut timer = Timer::new(started, over, limits.request_timeout);
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
-            let mut attempts = pin!(attempts(
-                worker,
-                &cluster,
+            let asked = ask.as_ref().map(|ask| {
+                let route = forward.upgrade(ask.protocol());
+                let terminates = route.is_some_and(|route| route.terminates);
+                Asked { ask, terminates }
+            });
+            let target = UpstreamTarget {
+                cluster: &cluster,
                 destination,
                 scheme,
-                request,
-                outcome
-            ));
+                asked,
+            };
+            let mut attempts = pin!(attempts(worker, &target, request, outcome));
             poll_fn(|cx| {
                 if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
                     return Poll::Ready(exchanged);
                 }
                 let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
                 if served.tracked.kicked() == Some(Kick::Idle) {
+                    // One that asks for bytes both ways never comes to its end.
+                    let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let (timeout, failure) = match over {
-                    Some(Deadline::Response(timeout)) if request_complete => {
-                        (timeout, Failure::ResponseTimeout)
+                let over = timer.poll(cx, worker.clock.now(), request_complete);
+                Poll::Ready(Err(match std::task::ready!(over) {
+                    Over::Request => Failure::RequestTimeout,
+                    Over::Stream => Failure::MaxDuration { request_complete },
+                    Over::Response => {
+                        worker.stats.inc(cluster.config.series.rq_timeout);
+                        Failure::ResponseTimeout
                     }
-                    Some(Deadline::Stream(duration)) => (duration, Failure::MaxDuration),
-                    _ => return Poll::Pending,
-                };
-                std::task::ready!(sleep(&mut deadline, worker, timeout).poll(cx));
-                if matches!(over, Some(Deadline::Response(_))) {
-                    worker.stats.inc(cluster.config.series.rq_timeout);
-                }
-                Poll::Ready(Err(failure))
+                }))
             })
             .await
         };
@@ -121,40 +136,44 @@ impl Router<'_> {
                 return Err(failure);
             }
         };
+        if let Some(wanted) = upload.as_ref().and_then(|upload| upload.held.get()) {
+            wanted.is_answered();
+        }
         let elapsed = headers::millis(worker.clock.now().saturating_duration_since(started));
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
         if let Lease::Switched(upstream) = lease {
-            let protocol = head.headers.get(UPGRADE).cloned();
-            headers::strip_hop_by_hop(&mut head.headers);
-            if let Some(protocol) = protocol {
-                headers::ask_for_upgrade(&mut head.headers, protocol);
+            if let Some(ask) = ask {
+                ask.grant(&mut head);
             }
-            return Ok(Answer::Switched(head, upstream, active));
+            let granted = Granted {
+                upstream,
+                active,
+                deadline: timer.of_tunnel(),
+            };
+            return Ok(Answer::Switched(head, granted));
         }
         headers::strip_hop_by_hop(&mut head.headers);
         // Time that passed before the request had come is not the upstream's.
-        let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
+        let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.complete.get());
         if !self.suppress_envoy_headers && request_complete {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
+        let (deadline, cut) = timer.of_response();
         let download = Download {
             incoming,
             lease: Some(lease),
             deadline,
-            cut: match over {
-                Some(Deadline::Stream(_)) => Cut::Duration,
-                _ => Cut::Timeout,
-            },
+            cut,
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Option<Deadline>) {
-        if let Some(Deadline::Response(timeout)) = over
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline) {
+        if let Some(timeout) = over.response
             && !self.suppress_envoy_headers
         {
             let timeout = headers::millis(timeout).into();
@@ -165,16 +184,19 @@ impl Router<'_> {
     }
 }
 
-/// The timer of a request: made when its time begins.
-fn sleep<'a>(
-    deadline: &'a mut Option<Pin<Box<Sleep>>>,
-    worker: &Worker,
-    timeout: Duration,
-) -> Pin<&'a mut Sleep> {
-    let at = Instant::from_std(worker.clock.now()) + timeout;
-    deadline
-        .get_or_insert_with(|| Box::pin(sleep_until(at)))
-        .as_mut()
+/// Hold a body that its client holds back, until the upstream wants it. Over HTTP/2 upstream it is
+/// wanted at once.
+fn expect(request: &mut Request<RequestBody>, by_http2: bool) {
+    let expects = request.headers().get(EXPECT);
+    if !expects.is_some_and(headers::is_continue) {
+        return;
+    }
+    if by_http2 {
+        request.headers_mut().remove(EXPECT);
+    } else if matches!(request.body(), RequestBody::Incoming { .. }) {
+        let (held, wanted) = Held::until_wanted(request);
+        request.body_mut().hold(held, wanted);
+    }
 }
 
 struct Exchanged {
@@ -183,31 +205,57 @@ struct Exchanged {
     active: ActiveRequest,
 }
 
+/// Where a request goes, and how.
+struct UpstreamTarget<'a> {
+    cluster: &'a Rc<WorkerCluster>,
+    destination: Destination,
+    scheme: &'static str,
+    /// What it asks for besides an answer.
+    asked: Option<Asked<'a>>,
+}
+
 /// Try until an upstream has answered or a request was lost.
 async fn attempts(
     worker: &Rc<Worker>,
-    cluster: &Rc<WorkerCluster>,
-    destination: Destination,
-    scheme: &'static str,
+    target: &UpstreamTarget<'_>,
     request: &mut Request<RequestBody>,
     outcome: &mut Outcome,
 ) -> Result<Exchanged, Failure> {
+    let cluster = target.cluster;
     let mut active = ActiveRequest::begin(worker, cluster)?;
     loop {
         // Endpoint
-        let pool = cluster.pick(worker, destination)?;
+        let pool = cluster.pick(worker, target.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
-        let switches = request.headers().contains_key(UPGRADE);
-        if cluster.config.speaks_http2(outcome.protocol) {
-            if switches {
-                return Err(Failure::UpgradeFailed);
-            }
+        let speaks_http2 = cluster.config.speaks_http2(outcome.protocol);
+        if let Some(asked) = target.asked {
+            // Boxed: few requests are of this kind.
+            let switched = Box::pin(switch::request(
+                worker,
+                &pool,
+                asked,
+                asked.way(speaks_http2),
+                std::mem::replace(request, Request::new(RequestBody::Empty)),
+                target.scheme,
+                |local| {
+                    outcome.upstream_local = Some(local);
+                    active.sent();
+                },
+            ));
+            let (response, lease) = switched.await?;
+            return Ok(Exchanged {
+                response,
+                lease,
+                active,
+            });
+        }
+        if speaks_http2 {
             let (place, sender) = pool.stream(worker).await?;
             outcome.upstream_local = Some(place.local());
             active.sent();
             let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
             // Boxed: an exchange of HTTP/1 does not hold the memory of it.
-            let exchanged = Box::pin(exchange(place, sender, taken, scheme)).await?;
+            let exchanged = Box::pin(exchange(place, sender, taken, target.scheme)).await?;
             let (response, lease) = (exchanged.0, Lease::Http2(exchanged.1));
             return Ok(Exchanged {
                 response,
@@ -223,21 +271,8 @@ async fn attempts(
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
         }
-        let (heir, switched) = oneshot::channel();
-        if switches {
-            connection.heir.replace(Some(heir));
-        }
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
-            Ok(response) if switches && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let switched = switched.await;
-                let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
-                return Ok(Exchanged {
-                    response: response.map(Source::Http1),
-                    lease: Lease::Switched(Box::new(switched)),
-                    active,
-                });
-            }
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -246,7 +281,6 @@ async fn attempts(
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
-                connection.heir.take();
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },

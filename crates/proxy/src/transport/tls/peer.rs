@@ -89,6 +89,8 @@ pub struct PeerCertificate {
     pub dns: Vec<Box<str>>,
     /// SHA-256 of its DER form, in hexadecimal.
     pub sha256: Box<str>,
+    /// It and those that vouch for it, in DER; only where they are to be told of.
+    pub chain: Box<[Box<[u8]>]>,
 }
 
 impl PeerCertificate {
@@ -111,6 +113,7 @@ impl PeerCertificate {
                     hex
                 })
                 .into(),
+            chain: Box::default(),
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct ServerTls {
     without_alpn: Arc<ServerConfig>,
     require_sni: bool,
     local_uris: Box<[Box<str>]>,
+    /// The certificates of clients are remembered.
+    keeps_chains: bool,
 }
 
 /// A downstream connection that is secured.
@@ -75,7 +77,16 @@ impl ServerTls {
             without_alpn: Arc::new(without_alpn),
             require_sni: config.require_sni,
             local_uris,
+            keeps_chains: false,
         })
+    }
+
+    /// Remember the certificates of clients, or only what is known of them.
+    pub fn keeping_chains(self, keeps_chains: bool) -> Self {
+        Self {
+            keeps_chains,
+            ..self
+        }
     }
 
     /// Shake hands with a client.
@@ -108,6 +119,10 @@ impl ServerTls {
         let (_, connection) = stream.get_ref();
         let mut info = TlsInfo::of(connection, connection.server_name());
         info.local_uris = self.local_uris.clone();
+        if let Some(peer) = info.peer.as_mut().filter(|_| self.keeps_chains) {
+            let chain = connection.peer_certificates().unwrap_or_default();
+            peer.chain = chain.iter().map(|one| Box::from(&**one)).collect();
+        }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
         Ok(Secured {
             info,

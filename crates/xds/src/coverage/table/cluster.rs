@@ -33,6 +33,7 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("http2_protocol_options", Implemented),
             ("http_protocol_options", Implemented),
             ("max_requests_per_connection", Implemented),
+            ("upstream_connection_options", Implemented),
             ("transport_socket", Implemented),
             ("transport_socket_matches", Implemented),
             ("alt_stat_name", STATIC_NAMES),
@@ -93,6 +94,20 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             "healthy_panic_threshold",
             Partly("0: an unhealthy endpoint is never used"),
         )],
+    },
+    Coverage {
+        message: "envoy.config.cluster.v3.UpstreamConnectionOptions",
+        fields: &[
+            ("tcp_keepalive", Implemented),
+            (
+                "set_local_interface_name_on_upstream_connections",
+                FOR_OTHERS,
+            ),
+            (
+                "happy_eyeballs_config",
+                Inert("an endpoint has one address"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.config.cluster.v3.CircuitBreakers",

@@ -32,9 +32,34 @@ pub(super) const HTTP: &[Coverage] = &[
             ("set_current_client_cert_details", Implemented),
             ("request_id_extension", Partly("`UuidRequestIdConfig`")),
             ("add_user_agent", Only("false")),
-            ("normalize_path", Only("false")),
-            ("path_with_escaped_slashes_action", Only("KEEP_UNCHANGED")),
-            ("request_timeout", Only("0s")),
+            ("normalize_path", Implemented),
+            ("merge_slashes", Implemented),
+            (
+                "path_with_escaped_slashes_action",
+                Partly("`IMPLEMENTATION_SPECIFIC_DEFAULT` is `KEEP_UNCHANGED`"),
+            ),
+            ("strip_matching_host_port", Implemented),
+            ("strip_any_host_port", Implemented),
+            ("strip_trailing_host_dot", Implemented),
+            ("via", Implemented),
+            ("xff_num_trusted_hops", Implemented),
+            ("skip_xff_append", Implemented),
+            ("append_x_forwarded_port", Implemented),
+            ("preserve_external_request_id", Implemented),
+            ("always_set_request_id_in_response", Implemented),
+            (
+                "proxy_100_continue",
+                Partly(
+                    "between HTTP/1.1 on both sides; elsewhere Shunt says 100 itself. An upstream \
+                     that says nothing is sent the body after a second",
+                ),
+            ),
+            ("request_timeout", Implemented),
+            (
+                "drain_timeout",
+                Partly("not for the drain of a chain or of the process"),
+            ),
+            ("http1_safe_max_connection_duration", Implemented),
             ("request_headers_timeout", Implemented),
             ("delayed_close_timeout", Implemented),
             ("max_request_headers_kb", Implemented),
@@ -54,19 +79,14 @@ pub(super) const HTTP: &[Coverage] = &[
             ("subject", Implemented),
             ("uri", Implemented),
             ("dns", Implemented),
-            ("cert", Only("false")),
-            ("chain", Only("false")),
+            ("cert", Implemented),
+            ("chain", Implemented),
         ],
     },
     Coverage {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
         fields: &[
-            (
-                "upgrade_type",
-                Partly(
-                    "not `CONNECT`; between HTTP/1.1 on both sides, elsewhere it is answered with 403",
-                ),
-            ),
+            ("upgrade_type", Partly("not `CONNECT-UDP`")),
             ("enabled", Implemented),
         ],
     },
@@ -96,13 +116,16 @@ pub(super) const HTTP: &[Coverage] = &[
         message: "envoy.config.core.v3.HttpProtocolOptions",
         fields: &[
             ("idle_timeout", Implemented),
+            ("max_headers_count", Implemented),
+            ("max_requests_per_connection", Implemented),
+            ("max_connection_duration", Implemented),
             (
-                "max_headers_count",
-                Partly("of a listener; not of a cluster"),
+                "headers_with_underscores_action",
+                Partly("of a listener; in HTTP/2 too a refused request is answered with 400"),
             ),
             (
-                "max_requests_per_connection",
-                Partly("of a cluster; not of a listener"),
+                "max_stream_duration",
+                Partly("of a listener, for routes that do not say; not of a cluster"),
             ),
         ],
     },
@@ -122,7 +145,7 @@ pub(super) const HTTP: &[Coverage] = &[
                 "stream_reset_rate",
                 Partly("of a listener; a cluster has no clients"),
             ),
-            ("allow_connect", Only("false")),
+            ("allow_connect", Implemented),
             ("allow_metadata", Only("false")),
             ("disallow_obs_text", Only("false")),
             ("max_outbound_frames", ANSWERED),
@@ -175,7 +198,31 @@ pub(super) const HTTP: &[Coverage] = &[
     },
     Coverage {
         message: "envoy.config.core.v3.Http1ProtocolOptions",
-        fields: &[("allow_absolute_url", Only("true"))],
+        fields: &[
+            ("allow_absolute_url", Only("true")),
+            ("header_key_format", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat",
+        fields: &[
+            ("proper_case_words", Partly("words are parted by `-` alone")),
+            (
+                "stateful_formatter",
+                Partly("`PreserveCaseFormatterConfig`"),
+            ),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.TypedExtensionConfig",
+        fields: &[("name", NAMED_BY_TYPE), ("typed_config", Implemented)],
+    },
+    Coverage {
+        message: "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
+        fields: &[
+            ("forward_reason_phrase", Only("false")),
+            ("formatter_type_on_envoy_headers", Only("DEFAULT")),
+        ],
     },
     Coverage {
         message: "envoy.extensions.filters.http.router.v3.Router",

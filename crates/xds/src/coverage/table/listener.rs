@@ -30,6 +30,7 @@ pub(super) const LISTENERS: &[Coverage] = &[
                 "reuse_port",
                 Inert("Shunt always listens with SO_REUSEPORT"),
             ),
+            ("tcp_keepalive", Implemented),
             ("transparent", Only("false")),
             ("freebind", Only("false")),
             ("metadata", FOR_OTHERS),
@@ -136,6 +137,14 @@ pub(super) const LISTENERS: &[Coverage] = &[
             ("source_type", Implemented),
             ("source_prefix_ranges", Implemented),
             ("source_ports", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.TcpKeepalive",
+        fields: &[
+            ("keepalive_probes", Partly("up to 127; 0 = no probes")),
+            ("keepalive_time", Partly("up to 32767 s; 0 = no probes")),
+            ("keepalive_interval", Partly("up to 32767 s; 0 = no probes")),
         ],
     },
     Coverage {

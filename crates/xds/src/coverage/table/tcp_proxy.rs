@@ -1,7 +1,7 @@
 //! The TCP proxy.
 
 use crate::coverage::Coverage;
-use crate::coverage::Verdict::{Implemented, Only};
+use crate::coverage::Verdict::{Implemented, Inert};
 
 /// What of the TCP proxy is not refused.
 pub(super) const TCP_PROXY: &[Coverage] = &[
@@ -13,7 +13,15 @@ pub(super) const TCP_PROXY: &[Coverage] = &[
             ("weighted_clusters", Implemented),
             ("idle_timeout", Implemented),
             ("access_log", Implemented),
-            ("max_connect_attempts", Only("1")),
+            ("max_downstream_connection_duration", Implemented),
+            ("max_connect_attempts", Implemented),
+            (
+                "hash_policy",
+                Inert(
+                    "`ROUND_ROBIN` does not look at a hash, in Envoy neither; policies that do are \
+                     refused",
+                ),
+            ),
         ],
     },
     Coverage {
