@@ -74,6 +74,8 @@ pub struct Stream {
     pub is_grpc: bool,
     /// What it asks for besides an answer.
     pub ask: Option<Ask>,
+    /// Its client wants the connection to end with the answer, by not saying otherwise.
+    pub is_last: bool,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -144,6 +146,7 @@ impl Stream {
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
         let is_grpc = grpc::is_grpc(&head.headers);
+        let is_last = head.version < Version::HTTP_11 && !headers::keeps_alive(&head.headers);
         let (body, upload) = RequestBody::of(incoming, &served);
         (
             Self {
@@ -152,6 +155,7 @@ impl Stream {
                 upload,
                 is_grpc,
                 ask: None,
+                is_last,
                 served,
             },
             Request::from_parts(head, body),
@@ -162,7 +166,7 @@ impl Stream {
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
         self.ask = match self.version() {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
-            _ => codec::http1::admit(request)?,
+            _ => codec::http1::admit(request, self.connection.chain.http10.as_ref())?,
         };
         self.edit(request.headers_mut());
 
@@ -253,7 +257,7 @@ impl Stream {
         outcome.details = Cow::Borrowed("via_upstream");
         match version {
             Version::HTTP_2 => codec::http2::complete(&mut head),
-            _ => codec::http1::complete(&mut head, false),
+            _ => codec::http1::complete(&mut head, Version::HTTP_11, false),
         }
         outcome.status = Some(head.status);
         let chain = &self.connection.chain;
@@ -293,6 +297,7 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
+        closing |= self.is_last;
         // A client that took no for an answer would already be sending for the other end.
         closing |= self.ask == Some(Ask::Tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
@@ -305,9 +310,11 @@ impl Stream {
         closing |= tracked.kicked().is_some() || chain.drain.has_begun();
         closing |= self.connection.worker.process.drain.is_draining();
         outcome.status = Some(head.status);
+        // In HTTP/1.0 only the end of the connection can be that of a body without a length.
+        closing |= version < Version::HTTP_11 && body.size_hint().exact().is_none();
         match version {
             Version::HTTP_2 => codec::http2::complete(&mut head),
-            _ => codec::http1::complete(&mut head, closing),
+            version => codec::http1::complete(&mut head, version, closing),
         }
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);

@@ -20,8 +20,9 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, Codec, ForwardClientCert, Http2Options, HttpConnectionManager, HttpFilter,
-    Keepalive, NetworkFilter, RouteSource, ServerHeader, TcpCluster, TcpProxy,
+    ClientCertDetails, Codec, ForwardClientCert, Http2Options, Http10Options,
+    HttpConnectionManager, HttpFilter, Keepalive, NetworkFilter, RouteSource, ServerHeader,
+    TcpCluster, TcpProxy,
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,

@@ -260,6 +260,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         }],
         access_log: vec![log],
         codec: Codec::Auto,
+        http10: None,
         http2: Http2Options::default(),
         max_request_headers: 60 * 1024,
         max_headers_count: 100,

@@ -53,6 +53,7 @@ impl Router<'_> {
             is_grpc,
             ask,
             served,
+            ..
         } = stream;
         let worker = &connection.worker;
         let forward = self.forward;

@@ -170,7 +170,17 @@ pub(super) const HTTP: &[Coverage] = &[
     },
     Coverage {
         message: "envoy.config.core.v3.Http1ProtocolOptions",
-        fields: &[("allow_absolute_url", Only("true"))],
+        fields: &[
+            ("allow_absolute_url", Only("true")),
+            (
+                "accept_http_10",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            (
+                "default_host_for_http_10",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.extensions.filters.http.router.v3.Router",
