@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod replay;
 pub mod source;
 pub mod switch;
 pub mod tunnel;

@@ -361,6 +361,17 @@ impl Upstream {
     }
 }
 
+/// The head of a message, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        bytes.push(byte[0]);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 /// One HTTP message with its body, by content-length or chunked; `None` at the end of the stream.
 pub fn read_message(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
