@@ -14,8 +14,8 @@ use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
     self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HeadOptions,
-    HeaderCase, Http2Options, HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
-    TcpKeepalive, UpstreamProtocol,
+    HeaderCase, Http2Options, Http10Options, HttpFilter, ListenerFilter, ListenerFilterKind, Name,
+    ServerHeader, TcpKeepalive, UpstreamProtocol,
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
@@ -181,6 +181,8 @@ pub struct HttpChain {
     pub series: HttpSeries,
     /// Which versions of HTTP its connections may speak.
     pub codec: Codec,
+    /// How HTTP/1.0 is served; `None` = it is refused.
+    pub http10: Option<Http10Options>,
     /// How HTTP/2 is spoken.
     pub http2: Http2Options,
     /// Counters of HTTP/2.

@@ -256,6 +256,7 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         "codec_type: HTTP2\n          upgrade_configs: [ { upgrade_type: WebSocket }, \
          { upgrade_type: other, enabled: false }, { upgrade_type: CONNECT } ]\n          max_request_headers_kb: 96\n          \
          common_http_protocol_options: { max_headers_count: 50 }\n          \
+         http_protocol_options: { accept_http_10: true, default_host_for_http_10: 'shop:80' }\n          \
          http2_protocol_options: { max_concurrent_streams: 7, initial_stream_window_size: 65536, \
          initial_connection_window_size: 131072, hpack_table_size: 0, stream_reset_burst: 5, \
          stream_reset_rate: 6, allow_connect: true, connection_keepalive: { interval: 30s, timeout: 10s } }",
@@ -267,6 +268,8 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         panic!("HTTP")
     };
     assert_eq!(manager.codec, Codec::Http2);
+    let host = manager.http10.as_ref().and_then(|h| h.default_host.clone());
+    assert_eq!(host.unwrap(), "shop:80");
     assert_eq!(manager.upgrades, ["websocket".into(), "connect".into()]);
     assert_eq!(
         (manager.max_request_headers, manager.max_headers_count),

@@ -26,7 +26,7 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options, Http10Options,
     HttpConnectionManager, HttpFilter, Keepalive, NetworkFilter, RouteSource, ServerHeader,
     TcpCluster, TcpProxy,
 };

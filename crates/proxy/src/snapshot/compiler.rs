@@ -292,6 +292,7 @@ impl Compiler<'_> {
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: HttpSeries::new(self.registry, &config.stat_prefix),
             codec: config.codec,
+            http10: config.http10.clone(),
             http2: config.http2,
             http2_series: Http2Series::new(self.registry, &config.stat_prefix),
             head_limits: HeadLimits {

@@ -269,6 +269,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         }],
         access_log: vec![log],
         codec: Codec::Auto,
+        http10: None,
         http2: Http2Options::default(),
         max_request_headers: 60 * 1024,
         max_headers_count: 100,
@@ -374,6 +375,17 @@ impl Upstream {
         });
         (upstream, requests)
     }
+}
+
+/// The head of a message, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        bytes.push(byte[0]);
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 /// One HTTP message with its body, by content-length or chunked; `None` at the end of the stream.

@@ -117,6 +117,7 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         }],
         access_log: Vec::new(),
         codec: Codec::Auto,
+        http10: None,
         http2: Http2Options::default(),
         max_request_headers: 60 * 1024,
         max_headers_count: 100,
