@@ -34,7 +34,7 @@ pub use route::{
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
     StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
-pub use socket::TcpKeepalive;
+pub use socket::{ListenerSocket, TcpKeepalive};
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
     UpstreamTls, Validation,
