@@ -102,6 +102,10 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     ),
     (
+        "envoy/extensions/transport_sockets/tls/v3/secret.proto",
+        "envoy.extensions.transport_sockets.tls.v3.Secret",
+    ),
+    (
         "envoy/extensions/access_loggers/file/v3/file.proto",
         "envoy.extensions.access_loggers.file.v3.FileAccessLog",
     ),
@@ -116,6 +120,10 @@ const ROOTS: &[(&str, &str)] = &[
     (
         "envoy/extensions/request_id/uuid/v3/uuid.proto",
         "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+    ),
+    (
+        "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
+        "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
     ),
     (
         "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",

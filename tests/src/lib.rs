@@ -28,6 +28,8 @@
 //! | [`server`] | servers that tell what they saw: source, original destination, headers |
 //! | [`client`] | TCP with deadlines, an HTTP/1.1 client that can also misbehave |
 //! | [`process`] | the programs under test inside a pod, with uid, limits, sandbox; their output |
+//! | [`ca`], [`folder`] | certificates; files of configuration, and how they are replaced |
+//! | [`istiod`] | what a real istiod sends, made fit to be served from files |
 //! | [`init`] | runs `shunt-init` in a pod as Istio's injector does |
 //! | [`sidecar`] | runs `shunt-agent sidecar` in a pod, asks its admin interface |
 //! | [`scene`] | a pod in the mesh and a peer outside it, as most tests need them |
@@ -39,11 +41,14 @@
 //! | [`differential`] | the same traffic through Envoy and through Shunt, compared |
 //! | [`oracle`] | what `nft` and `ip` say about a pod |
 
+pub mod ca;
 pub mod client;
 pub mod cluster;
 pub mod differential;
 pub mod expect;
+pub mod folder;
 pub mod init;
+pub mod istiod;
 pub mod lab;
 pub mod net;
 pub mod oracle;

@@ -30,8 +30,10 @@ fn every_backend_and_the_evaluator_decide_alike() -> Result<()> {
         totals.policies == 200 && totals.trials == 40_000,
         "{totals}"
     );
-    ensure!(totals.tproxy >= 60 && totals.v6 >= 10_000, "{totals}");
-    ensure!(totals.dns >= 80 && totals.pairs >= 6_000, "{totals}");
+    // At least 30 % of the policies by TPROXY, 30 % of the trials IPv6, 20 % queries that share a
+    // source port.
+    ensure!(totals.tproxy >= 60 && totals.v6 >= 12_000, "{totals}");
+    ensure!(totals.dns >= 80 && totals.pairs >= 8_000, "{totals}");
     ensure!(totals.mark >= 20 && totals.cgroup >= 30, "{totals}");
     ensure!(totals.captured >= 8_000, "{totals}");
     Ok(())

@@ -1,9 +1,7 @@
 //! Mutual TLS between two captured pods, with Shunt or the real Envoy as either sidecar: both are
 //! given the same configuration, and the application must not see which it is.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, SanType,
-};
+use shunt_tests::ca::Ca;
 use shunt_tests::prelude::*;
 use shunt_tests::process::Running;
 
@@ -21,30 +19,14 @@ enum Program {
     Envoy,
 }
 
-/// Who vouches for everybody in a mesh.
-struct Ca(CertifiedIssuer<'static, KeyPair>);
-
-impl Ca {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        Ok(Self(issuer))
-    }
-
-    /// A sidecar's configuration with a certificate of this one for this name.
-    fn fill(&self, bootstrap: &str, id: &str) -> Result<String> {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = vec![SanType::URI(id.try_into()?)];
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.0)?;
-        let line = |pem: String| pem.replace('\r', "").replace('\n', "\\n");
-        Ok(bootstrap
-            .replace("CERTIFICATE", &line(certificate.pem()))
-            .replace("KEY", &line(key.serialize_pem()))
-            .replace("TRUSTED", &line(self.0.as_ref().pem())))
-    }
+/// A sidecar's configuration with a certificate of this authority for this name.
+fn fill(ca: &Ca, bootstrap: &str, id: &str) -> Result<String> {
+    let own = ca.issue_uri(id)?;
+    let line = |pem: String| pem.replace('\r', "").replace('\n', "\\n");
+    Ok(bootstrap
+        .replace("CERTIFICATE", &line(own.certificate.pem()))
+        .replace("KEY", &line(own.key.serialize_pem()))
+        .replace("TRUSTED", &line(ca.certificate().pem())))
 }
 
 /// Starts a sidecar and waits until it serves.
@@ -87,8 +69,8 @@ impl Mesh {
         for pod in [&server, &client] {
             pod.apply_rules(&[])?;
         }
-        let of_server = ca.fill(SERVER, id[1])?;
-        let of_client = ca.fill(CLIENT, id[0])?;
+        let of_server = fill(&ca, SERVER, id[1])?;
+        let of_client = fill(&ca, CLIENT, id[0])?;
         let of_client = of_client.replace("SERVER", &server.v4(0).ip().to_string());
         let sidecars = [
             start(&client, client_is, &of_client)?,

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use shunt_tests::client::tcp::greeting;
 use shunt_tests::expect::eventually::poll;
+use shunt_tests::folder::Folder;
 use shunt_tests::prelude::*;
 use shunt_tests::server::Answer;
-use tempfile::TempDir;
 
 const CHANGES: usize = 1000;
 /// Changes before anything is measured.
@@ -47,26 +46,20 @@ struct Version {
 }
 
 /// The files of the sidecar.
-struct Files(TempDir);
+struct Files(Folder);
 
 impl Files {
     fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        Ok(Self(folder))
+        Ok(Self(Folder::new()?))
     }
 
     fn source(&self, name: &str) -> String {
-        let path = self.0.path().join(name);
+        let path = self.0.path(name);
         format!("{{ path_config_source: {{ path: {} }} }}", path.display())
     }
 
-    /// Move a file to its place.
     fn put(&self, name: &str, resources: &str) -> Result<()> {
-        let new = self.0.path().join("new");
-        fs::write(&new, format!("resources:\n{resources}"))?;
-        fs::rename(new, self.0.path().join(name))?;
-        Ok(())
+        Ok(self.0.put(name, &format!("resources:\n{resources}"))?)
     }
 
     fn bootstrap(&self) -> String {

@@ -56,6 +56,9 @@ pub mod mark {
     pub const TPROXY: u32 = 1337;
     /// What marks the proxy's calls to its own pod while TPROXY is used (Istio).
     pub const SELF_CALL: u32 = 1338;
+    /// Mark of a connection ("ShTP") whose first packet TPROXY captured: its later packets are
+    /// looked up as that was. No packet ever has it.
+    pub const CAPTURED: u32 = 0x5368_5450;
     /// Conntrack zone of DNS between the proxy and resolvers (Istio).
     pub const DNS_ZONE_PROXY: u16 = 1;
     /// Conntrack zone of DNS between the application and the proxy (Istio).
@@ -121,6 +124,8 @@ pub mod name {
         pub const RESTORE_MARK: &str = "SHUNT_RESTORE_MARK";
         /// Gives connections their packet's mark, and ends the chain that went to it.
         pub const SAVE_MARK: &str = "SHUNT_SAVE_MARK";
+        /// Hands packets to the proxy's transparent socket, and marks their connection.
+        pub const TPROXY: &str = "SHUNT_TPROXY";
         /// Puts packets into a conntrack zone, whose number follows, and ends the chain that went
         /// to it.
         pub const ZONE: &str = "SHUNT_ZONE_";

@@ -67,7 +67,11 @@ pub const TPROXY_EXCLUDE_SOURCES_V6: &str = "tproxy/exclude-sources-v6";
 pub const TPROXY_LOOPBACK_V4: &str = "tproxy/loopback-v4";
 /// Destination ::1, TPROXY: passes.
 pub const TPROXY_LOOPBACK_V6: &str = "tproxy/loopback-v6";
-/// Later packets of connections that arrived: marked, so that they find the proxy.
+/// Later packets of captured connections: to the proxy's socket; to the one that listens where
+/// none knows the connection yet, since the kernel answered its first packet with a SYN cookie.
+pub const TPROXY_CAPTURED: &str = "tproxy/captured";
+/// Answers, and later packets of connections from before the rules: marked, so that they find the
+/// pod's sockets.
 pub const TPROXY_ESTABLISHED: &str = "tproxy/established";
 /// Connections that arrive: to the proxy's socket, addresses untouched.
 pub const TPROXY_CAPTURE: &str = "tproxy/capture";

@@ -8,11 +8,14 @@
 use crate::ids::{ClusterId, RouteTableId};
 use crate::listener::places::{PlaceError, Places, Prepared};
 use crate::listener::slot::Socket;
-use crate::model::{self, Invalid, Name, Resources};
+use crate::model::{self, Invalid, Name, Resources, Secrets};
 use crate::observe::series::ManagerSeries;
 use crate::observe::stats::Counter;
 use crate::route::RouteTable;
-use crate::snapshot::{Chain, Cluster, Compiler, Kept, Listener, Listeners};
+use crate::snapshot::{Chain, Cluster, ClusterTls, Compiler, Kept, Listener, Listeners};
+use crate::transport::tls::client::ClientTls;
+use crate::transport::tls::rotating::Made;
+use crate::transport::tls::server::ServerTls;
 use crate::worker::Process;
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -62,6 +65,46 @@ struct Compiled {
     listeners: Vec<Kept<model::Listener, Listener>>,
 }
 
+/// Contexts to take the place of those that an earlier version of a secret made.
+#[derive(Default)]
+struct Renewed {
+    chains: Vec<(Arc<Chain>, Arc<Made<ServerTls>>)>,
+    clusters: Vec<(Arc<ClusterTls>, Arc<Made<ClientTls>>)>,
+}
+
+impl Compiled {
+    /// Make anew what needs secrets that have changed.
+    fn renew(&self, secrets: &Secrets) -> Result<Renewed, Invalid> {
+        let mut renewed = Renewed::default();
+        for chain in self.listeners.iter().flat_map(|l| l.compiled.chains.all()) {
+            if let Some(tls) = &chain.tls
+                && let Some(next) = tls.server.next(secrets)?
+            {
+                renewed.chains.push((Arc::clone(chain), next));
+            }
+        }
+        for tls in self.clusters.values().flat_map(|c| c.compiled.transports()) {
+            if let Some(next) = tls.client.next(secrets)? {
+                renewed.clusters.push((Arc::clone(tls), next));
+            }
+        }
+        Ok(renewed)
+    }
+}
+
+impl Renewed {
+    fn commit(self) {
+        for (chain, next) in self.chains {
+            if let Some(tls) = &chain.tls {
+                tls.server.set(next);
+            }
+        }
+        for (tls, next) in self.clusters {
+            tls.client.set(next);
+        }
+    }
+}
+
 impl Control {
     /// A process without any resource.
     pub(crate) fn new(
@@ -85,8 +128,10 @@ impl Control {
     /// Where one of them cannot be compiled or bound. Those before stay.
     pub fn apply(&mut self, resources: &Resources) -> Result<(), ApplyError> {
         let next = self.compile(resources)?;
+        let renewed = next.renew(&resources.secrets)?;
         let listeners: Vec<_> = next.listeners.iter().map(compiled).collect();
         let places = self.places.prepare(&listeners, self.workers.len())?;
+        renewed.commit();
         self.commit(next, listeners, places);
         Ok(())
     }
@@ -107,6 +152,7 @@ impl Control {
             store,
             registry,
             logs,
+            secrets: &resources.secrets,
         };
         let mut next = Compiled::default();
         for model in &resources.clusters {

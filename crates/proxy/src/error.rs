@@ -30,8 +30,6 @@ pub enum Failure {
     Http10,
     /// Downstream, head: an upgrade that is not configured.
     UpgradeFailed,
-    /// Downstream, head: a CONNECT, for which no route can be configured.
-    ConnectRefused,
     /// No virtual host or no route of it matches.
     RouteNotFound,
     /// The route names a cluster that does not exist.
@@ -141,9 +139,7 @@ impl Failure {
             Self::UpgradeFailed => {
                 reply(StatusCode::FORBIDDEN, Flags::empty(), "upgrade_failed", "")
             }
-            Self::RouteNotFound | Self::ConnectRefused => {
-                reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", "")
-            }
+            Self::RouteNotFound => reply(StatusCode::NOT_FOUND, Flags::NR, "route_not_found", ""),
             Self::ClusterNotFound { status } => reply(*status, Flags::NC, "cluster_not_found", ""),
             Self::NoHealthyUpstream => reply(
                 unavailable,
@@ -241,7 +237,6 @@ impl Failure {
                 | Self::PathNormalization
                 | Self::Http10
                 | Self::UpgradeFailed
-                | Self::ConnectRefused
         )
     }
 

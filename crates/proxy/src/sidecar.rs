@@ -186,7 +186,8 @@ async fn terminate(
     plain: Plain,
 ) -> Result<Secured, Cow<'static, str>> {
     let series = &tls.series;
-    let handshake = tls.server.accept(plain);
+    let context = tls.server.current();
+    let handshake = context.tls.accept(plain);
     let shaken = match tls.timeout {
         Some(timeout) => tokio::time::timeout(timeout, handshake).await,
         None => Ok(handshake.await),

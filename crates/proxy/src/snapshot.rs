@@ -26,6 +26,7 @@ use crate::observe::series::{
 use crate::route::{RouteTable, Target};
 use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
+use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
 use http::{HeaderValue, Version};
@@ -162,7 +163,7 @@ pub struct Chain {
 #[derive(Debug)]
 pub struct ChainTls {
     /// The handshake.
-    pub server: ServerTls,
+    pub server: Rotating<ServerTls>,
     /// How long it may take; `None` = for ever.
     pub timeout: Option<Duration>,
     /// Counters.
@@ -217,7 +218,7 @@ pub struct HttpChain {
     pub request_headers_timeout: Option<Duration>,
     /// How long a client may take to read an answer that came before it had sent all.
     pub delayed_close_timeout: Option<Duration>,
-    /// Protocols that a connection may switch to.
+    /// Protocols that a connection may switch to, unless a route says otherwise.
     pub upgrades: Box<[Name]>,
     /// What becomes of heads.
     pub heads: HeadOptions,
@@ -335,6 +336,11 @@ pub struct ClusterInfo {
 }
 
 impl Cluster {
+    /// What its transport sockets were compiled to.
+    pub(crate) fn transports(&self) -> impl Iterator<Item = &Arc<ClusterTls>> {
+        self.transports.iter().map(|(_, compiled)| compiled)
+    }
+
     /// Whether a request that came by this version goes on by HTTP/2.
     pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
         match self.protocol {
@@ -349,7 +355,7 @@ impl Cluster {
 #[derive(Debug)]
 pub struct ClusterTls {
     /// The handshake.
-    pub client: ClientTls,
+    pub client: Rotating<ClientTls>,
     /// Counters.
     pub series: ClusterTlsSeries,
 }

@@ -8,7 +8,7 @@
 
 mod support;
 
-use shunt_proxy::model::{Cluster, HttpConnectionManager, UpstreamProtocol};
+use shunt_proxy::model::{Cluster, HttpConnectionManager};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
@@ -195,12 +195,6 @@ fn only_what_is_configured_and_has_no_body_may_switch() {
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
         assert!(proxy.records(1)[0].contains(" 403 - upgrade_failed"));
     }
-    // There is no switching in HTTP/2 but by another way.
-    let proxy = with(&upstream, |_, cluster| {
-        cluster.protocol = UpstreamProtocol::Http2
-    });
-    let answer = exchange(&mut proxy.connect(), ASK);
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(requests.try_recv().is_err(), "nothing reached the upstream");
 }
 

@@ -213,6 +213,8 @@ pub enum Match {
     NotMark(u32),
     /// The mark of the packet's connection is this.
     ConnectionMark(u32),
+    /// The packet goes the way of its connection's first one.
+    Original,
     /// The packet belongs to a connection that has seen both directions, or is related to one.
     Established,
     /// Conntrack cannot place the packet.
@@ -263,8 +265,9 @@ pub enum Verdict {
     Drop,
     /// Its connection goes to this port of the machine.
     Redirect(Port),
-    /// It goes, marked, to the transparent socket that listens on this port. If there is none the
-    /// rule does not match (nf_tables) or the packet is dropped (iptables).
+    /// Its connection is marked [`CAPTURED`](shunt_abi::mark::CAPTURED), and it goes, marked, to
+    /// the transparent socket that knows it, or else to the one that listens on this port. If there
+    /// is none the rule does not match (nf_tables) or the packet is dropped (iptables).
     Tproxy {
         /// Where the proxy listens.
         port: Port,

@@ -1,4 +1,4 @@
-//! Kernel parameters: the one that Linkerd's init sets, and one that TPROXY depends on.
+//! Kernel parameters: the one that Linkerd's init sets, and whether there is IPv6.
 
 use std::fs;
 use std::io;
@@ -41,12 +41,6 @@ impl CloseWaitBefore {
 pub(crate) fn ipv6_disabled(interface: &str) -> bool {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
     fs::read_to_string(path).is_ok_and(|value| value.trim() == "1")
-}
-
-/// Whether the kernel answers each opening of a connection with a cookie (`tcp_syncookies` is 2), in
-/// the network namespace of the calling thread. It holds for IPv6, too.
-pub(crate) fn cookies_always() -> bool {
-    fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").is_ok_and(|value| value.trim() == "2")
 }
 
 /// The parameter cannot be set.

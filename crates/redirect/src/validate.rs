@@ -163,6 +163,10 @@ impl CaptureConfig {
             let meaning = "which marks the proxy's calls to its own pod";
             return same(Field::TproxyMark, mark::SELF_CALL, meaning);
         }
+        if tproxy.is_some_and(|tproxy| tproxy.get() == mark::CAPTURED) {
+            let meaning = "which marks the connections that TPROXY captured";
+            return same(Field::TproxyMark, mark::CAPTURED, meaning);
+        }
         let Some(own) = self.proxy.mark else {
             return Ok(());
         };

@@ -8,7 +8,7 @@
 mod access_log;
 mod address;
 mod admin;
-mod certificates;
+pub(crate) mod certificates;
 mod cluster;
 mod config_source;
 pub(crate) mod draft;

@@ -14,4 +14,5 @@ mod watch;
 pub use error::FileError;
 pub use updates::{Updates, Watching};
 
+pub(crate) use contents::Kind;
 pub(crate) use state::State;

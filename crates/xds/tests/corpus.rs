@@ -1,5 +1,5 @@
-//! What a real istiod sends: every listener's filter chain matches, listener filters and TLS, and
-//! every cluster's transport sockets, made static and loaded.
+//! What a real istiod sends: all of it is accepted, but for what a list names with the part of
+//! Shunt that will bring it.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,146 +7,188 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "../../../tests/src/istiod.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "the harness of the end-to-end tests shares it"
+)]
+mod istiod;
+
+use istiod::{Pattern, Place, Source, recorded};
 use serde_json::{Value, json};
-use shunt_xds::{Converter, load_bootstrap};
-use std::fs;
-use std::path::{Path, PathBuf};
+use shunt_xds::{Converter, Problem, ProblemKind, load_bootstrap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::{env, fs};
 
-fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/istiod")
-}
+const LIST: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../tests/data/istiod/refused.txt"
+);
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
-/// The resources of this type in every scenario, as each sidecar got them.
-fn resources(kind: &str) -> Vec<(String, Vec<Value>)> {
-    let mut found = Vec::new();
-    for scenario in fs::read_dir(corpus()).unwrap_or_else(|e| panic!("the corpus is needed: {e}")) {
-        for sidecar in ["client", "reviews"] {
-            let file = scenario.as_ref().unwrap().path().join(sidecar).join(kind);
-            let Ok(text) = fs::read(&file) else { continue };
-            found.push((
-                file.display().to_string(),
-                serde_json::from_slice(&text).unwrap(),
-            ));
-        }
+/// A folder with files that stand in for a control plane.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        fs::write(folder.path("empty.json"), "{}").unwrap();
+        folder
     }
-    assert!(found.len() >= 18, "only {} files {kind}", found.len());
-    found
-}
 
-/// A TLS context with what SDS would give it: certificates, and whom to trust.
-fn fill(context: &mut Value, pem: &(String, String)) {
-    let Some(common) = context.get_mut("common_tls_context") else {
-        return;
-    };
-    let common = common.as_object_mut().unwrap();
-    let (cert, key) = (&pem.0, &pem.1);
-    if common
-        .remove("tls_certificate_sds_secret_configs")
-        .is_some()
-    {
-        let certificate = json!({
-            "certificate_chain": {"inline_string": cert},
-            "private_key": {"inline_string": key},
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// What is wrong with a resource; it stands in a bootstrap where it can.
+    fn problems(&self, resource: &Value) -> Vec<Problem> {
+        let (at, bootstrap) = self.bootstrap(resource);
+        let path = self.path("bootstrap.json");
+        fs::write(&path, bootstrap.to_string()).unwrap();
+        let error = match load_bootstrap(&path, &Converter::InProcess) {
+            Ok(_) => return Vec::new(),
+            Err(error) => error,
+        };
+        let problems = error.problems().unwrap_or_else(|| panic!("{error}"));
+        let mut problems = problems.list().to_vec();
+        for problem in &mut problems {
+            let path = problem.path.strip_prefix(at);
+            let path = path.unwrap_or_else(|| panic!("elsewhere: {problem}"));
+            problem.path = path.trim_start_matches('.').to_owned();
+        }
+        problems
+    }
+
+    /// A bootstrap with this resource, and the path to it there.
+    fn bootstrap(&self, resource: &Value) -> (&'static str, Value) {
+        let message = resource["@type"].as_str().unwrap().rsplit('.').next();
+        let mut resource = resource.clone();
+        resource.as_object_mut().unwrap().remove("@type");
+        let listener = |manager: Value| {
+            let filter = json!({"name": "http", "typed_config": manager});
+            json!({
+                "name": "any",
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}},
+                "filter_chains": [{"filters": [filter]}],
+            })
+        };
+        let manager = |routes: Value| {
+            let router = json!({"name": "router", "typed_config": {"@type": ROUTER}});
+            json!({
+                "@type": MANAGER, "stat_prefix": "any", "http_filters": [router],
+                "route_config": routes,
+            })
+        };
+        let (at, listeners, clusters) = match message.unwrap() {
+            "Listener" => ("static_resources.listeners[0]", resource, json!([])),
+            "Cluster" => (
+                "static_resources.clusters[0]",
+                listener(manager(json!({"name": "any"}))),
+                json!([resource]),
+            ),
+            "RouteConfiguration" => (
+                "static_resources.listeners[0].filter_chains[0].filters[0].typed_config.route_config",
+                listener(manager(resource)),
+                json!([]),
+            ),
+            "ClusterLoadAssignment" => (
+                "static_resources.clusters[0].load_assignment",
+                listener(manager(json!({"name": "any"}))),
+                json!([{"name": "any", "load_assignment": resource}]),
+            ),
+            other => panic!("a recorded {other}"),
+        };
+        // Clusters come and go, as with a control plane.
+        let clusters_elsewhere = json!({"path_config_source": {"path": self.path("empty.json")}});
+        let bootstrap = json!({
+            "dynamic_resources": {"cds_config": clusters_elsewhere, "lds_config": clusters_elsewhere},
+            "static_resources": {"listeners": [listeners], "clusters": clusters},
         });
-        common.insert("tls_certificates".to_owned(), json!([certificate]));
-    }
-    if let Some(mut combined) = common.remove("combined_validation_context") {
-        let mut validation = combined["default_validation_context"].take();
-        validation["trusted_ca"] = json!({"inline_string": cert});
-        common.insert("validation_context".to_owned(), validation);
+        (at, bootstrap)
     }
 }
 
-fn fill_socket(holder: &mut Value, pem: &(String, String)) -> usize {
-    match holder.pointer_mut("/transport_socket/typed_config") {
-        Some(context) => {
-            fill(context, pem);
-            1
+impl Place for Folder {
+    fn file(&self, _source: Source) -> String {
+        self.path("empty.json").display().to_string()
+    }
+
+    fn address(&self, _host: &str) -> String {
+        "192.0.2.1".to_owned()
+    }
+}
+
+/// What has to be taken from a resource until it is accepted.
+fn refused_of(mut resource: Value, folder: &Folder) -> BTreeSet<Pattern> {
+    let mut refused = BTreeSet::new();
+    loop {
+        let problems = folder.problems(&resource);
+        if problems.is_empty() {
+            return refused;
         }
-        None => 0,
+        let patterns = problems.iter().map(|problem| {
+            assert_eq!(problem.kind, ProblemKind::Refused, "{problem}");
+            let whole = problem.message == "known to Envoy, not implemented by Shunt yet";
+            Pattern::of(&resource, &problem.path, whole)
+        });
+        let patterns: BTreeSet<Pattern> = patterns.collect();
+        let mut removed = false;
+        for pattern in &patterns {
+            removed |= pattern.remove(&mut resource, folder);
+        }
+        assert!(removed, "{problems:#?}\n{patterns:#?}");
+        refused.extend(patterns);
     }
 }
 
-fn identity() -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
-    (made.cert.pem(), made.signing_key.serialize_pem())
-}
+/// What will bring what is refused.
+const PARTS: [&str; 5] = [
+    "transport",
+    "routing, clusters and resilience",
+    "process: admin, logs, drain, overload, tracing",
+    "ADS",
+    "SDS, identity and authorization",
+];
 
-fn load(listeners: &Value, clusters: &[Value], from: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("bootstrap.json");
-    let bootstrap = json!({"static_resources": {"listeners": listeners, "clusters": clusters}});
-    fs::write(&path, bootstrap.to_string()).unwrap();
-    if let Err(error) = load_bootstrap(&path, &Converter::InProcess) {
-        panic!("{from}: {error}");
-    }
-}
-
+/// Run with `UPDATE=1` to write the list anew.
 #[test]
-fn every_listener_of_istiod_is_accepted_but_for_what_stands_behind_its_transport() {
-    let pem = identity();
-    let mut terminated = 0;
-    for (file, mut listeners) in resources("Listener.json") {
-        for listener in &mut listeners {
-            let object = listener.as_object_mut().unwrap();
-            object.remove("@type");
-            object.remove("access_log");
-            let mut default = object.remove("default_filter_chain");
-            let chains = object.get_mut("filter_chains");
-            let chains = chains.and_then(Value::as_array_mut).into_iter().flatten();
-            for chain in chains.chain(default.as_mut()) {
-                terminated += fill_socket(chain, &pem);
-                chain["filters"] = json!([{
-                    "name": "tcp",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                        "stat_prefix": "tcp",
-                        "cluster": "app",
-                    },
-                }]);
-            }
-            if let Some(default) = default {
-                listener["default_filter_chain"] = default;
-            }
-        }
-        load(&Value::from(listeners), &[json!({"name": "app"})], &file);
+fn all_that_istiod_sends_is_accepted_or_named_with_what_will_bring_it() {
+    let folder = Folder::new();
+    let mut found = BTreeSet::new();
+    let resources = recorded();
+    assert!(resources.len() > 100, "only {} resources", resources.len());
+    for recorded in resources {
+        found.extend(refused_of(recorded.resource, &folder));
     }
-    assert!(terminated > 50, "only {terminated} chains terminate TLS");
-}
-
-#[test]
-fn every_transport_socket_of_istiods_clusters_is_accepted() {
-    let pem = identity();
-    let listener = json!([{
-        "name": "any",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}},
-        "filter_chains": [{"filters": [{
-            "name": "tcp",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
-                "stat_prefix": "tcp",
-                "cluster": "BlackHoleCluster",
-            },
-        }]}],
-    }]);
-    let mut originated = 0;
-    for (file, clusters) in resources("Cluster.json") {
-        let mut kept = Vec::new();
-        for mut cluster in clusters {
-            originated += fill_socket(&mut cluster, &pem);
-            let matches = cluster.get_mut("transport_socket_matches");
-            for entry in matches.and_then(Value::as_array_mut).into_iter().flatten() {
-                originated += fill_socket(entry, &pem);
-            }
-            let mut own = json!({"name": cluster["name"]});
-            for field in ["transport_socket", "transport_socket_matches"] {
-                if let Some(value) = cluster.get(field) {
-                    own[field] = value.clone();
-                }
-            }
-            kept.push(own);
-        }
-        load(&listener, &kept, &file);
+    let outermost = |inner: &&Pattern| !found.iter().any(|outer| outer.holds(inner));
+    let found: BTreeSet<String> = found
+        .iter()
+        .filter(outermost)
+        .map(Pattern::to_string)
+        .collect();
+    let text = fs::read_to_string(LIST).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| line.split_once(" -> ").unwrap_or((line, "")));
+    let known: BTreeMap<&str, &str> = lines.collect();
+    if env::var_os("UPDATE").is_some() {
+        let lines = found.iter().map(|line| {
+            let brings = known.get(line.as_str()).copied().unwrap_or_default();
+            format!("{line} -> {brings}\n")
+        });
+        fs::write(LIST, lines.collect::<String>()).unwrap();
+        return;
     }
-    assert!(originated > 100, "only {originated} transport sockets");
+    let listed: BTreeSet<String> = known.keys().map(ToString::to_string).collect();
+    let refused: Vec<_> = found.difference(&listed).collect();
+    let served: Vec<_> = listed.difference(&found).collect();
+    assert!(refused.is_empty(), "refused and not listed: {refused:#?}");
+    assert!(served.is_empty(), "listed and not refused: {served:#?}");
+    for (line, brings) in known {
+        assert!(PARTS.contains(&brings), "{line}: what is {brings:?}?");
+    }
 }

@@ -7,130 +7,16 @@
     reason = "a test that cannot go on fails"
 )]
 
-use shunt_proxy::admin::readiness::Readiness;
-use shunt_proxy::observe::stats::Registry;
-use shunt_proxy::server::{Bound, Config, Running};
-use shunt_xds::files::Watching;
-use shunt_xds::{Converter, LoadError, Loaded, load_bootstrap};
+mod support;
+
+use shunt_xds::{Converter, LoadError, load_bootstrap};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The folder of a test's files.
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Write a file in place.
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    /// Move a file to its place, as it has to be done.
-    fn put(&self, name: &str, text: &str) {
-        self.write("new", text);
-        fs::rename(self.path("new"), self.path(name)).unwrap();
-    }
-}
-
-/// A sidecar in this process.
-struct Sidecar {
-    registry: Registry,
-    process: Arc<shunt_proxy::worker::Process>,
-    warm: Arc<AtomicBool>,
-    _watching: Watching,
-    running: Option<Running>,
-}
-
-impl Sidecar {
-    fn start(bootstrap: &Path) -> Self {
-        let loaded =
-            load_bootstrap(bootstrap, &Converter::InProcess).unwrap_or_else(|e| panic!("{e}"));
-        let Loaded { model, updates, .. } = loaded;
-        let bound = Bound::bind(&Config {
-            resources: model.resources,
-            workers: 1,
-            drain_time: Duration::from_secs(1),
-        });
-        let bound = bound.unwrap();
-        let process = Arc::clone(bound.process());
-        let registry = process.registry.clone();
-        let (running, control) = bound.run().unwrap();
-        let warm = Arc::new(AtomicBool::new(false));
-        let when_warm = {
-            let warm = Arc::clone(&warm);
-            move || warm.store(true, Ordering::SeqCst)
-        };
-        let watching = updates.unwrap().watch(control, registry.clone(), when_warm);
-        Self {
-            registry,
-            process,
-            warm,
-            _watching: watching.unwrap(),
-            running: Some(running),
-        }
-    }
-
-    fn value(&self, name: &str, labels: &[(&'static str, &str)]) -> u64 {
-        self.registry.value(name, labels).unwrap_or(0)
-    }
-
-    /// Wait until a counter or gauge has this value.
-    fn wait(&self, name: &str, labels: &[(&'static str, &str)], value: u64) {
-        let what = || {
-            format!(
-                "{name}{labels:?} is {}, not {value}",
-                self.value(name, labels)
-            )
-        };
-        eventually(what, || self.value(name, labels) == value);
-    }
-
-    fn names(&self) -> Vec<String> {
-        let listeners = self.process.store.listeners();
-        listeners.all.iter().map(|l| l.name.to_string()).collect()
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        if let Some(running) = self.running.take() {
-            runtime
-                .unwrap()
-                .block_on(running.shut_down(&Readiness::new()));
-        }
-    }
-}
-
-fn eventually(what: impl Fn() -> String, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "{}", what());
-        std::thread::yield_now();
-    }
-}
-
-/// A port that is free now.
-fn free_port() -> SocketAddr {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.local_addr().unwrap()
-}
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use support::{DEADLINE, Files, Sidecar, eventually, free_port};
 
 /// The status and body of the answer to one request.
 fn ask(to: SocketAddr) -> (String, String) {
@@ -395,7 +281,7 @@ fn a_swap_of_a_watched_directory_reads_its_files_again() {
         "dynamic_resources:\n  lds_config:\n    path_config_source:\n      path: {}\n      \
          watched_directory: {{ path: {} }}\n",
         path.display(),
-        files.0.path().display()
+        files.path("").display()
     );
     let boots = Files::new();
     boots.write("bootstrap.yaml", &text);

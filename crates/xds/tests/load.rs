@@ -9,7 +9,8 @@
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
     ListenerFilter, ListenerFilterKind, ListenerSocket, NetworkFilter, PathMatch, RouteAction,
-    RouteSource, RouteTarget, TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
+    RouteSource, RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection,
+    UpstreamProtocol,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -264,19 +265,20 @@ fn load_http(manager: &str, route: &str, cluster: &str) -> Loaded {
 fn how_http2_is_spoken_arrives_in_the_model() {
     let loaded = load_http(
         "codec_type: HTTP2\n          upgrade_configs: [ { upgrade_type: WebSocket }, \
-         { upgrade_type: other, enabled: false } ]\n          max_request_headers_kb: 96\n          \
+         { upgrade_type: other, enabled: false }, { upgrade_type: CONNECT } ]\n          max_request_headers_kb: 96\n          \
          common_http_protocol_options: { max_headers_count: 50 }\n          \
          http2_protocol_options: { max_concurrent_streams: 7, initial_stream_window_size: 65536, \
          initial_connection_window_size: 131072, hpack_table_size: 0, stream_reset_burst: 5, \
-         stream_reset_rate: 6, connection_keepalive: { interval: 30s, timeout: 10s } }",
-        "timeout: 1s",
+         stream_reset_rate: 6, allow_connect: true, connection_keepalive: { interval: 30s, timeout: 10s } }",
+        "upgrade_configs: [ { upgrade_type: CONNECT, connect_config: {} }, \
+         { upgrade_type: WebSocket, enabled: false } ]",
         "http2_protocol_options: { max_concurrent_streams: 9 }",
     );
     let NetworkFilter::Http(manager) = &listener(&loaded, "web").filter_chains[0].filter else {
         panic!("HTTP")
     };
     assert_eq!(manager.codec, Codec::Http2);
-    assert_eq!(manager.upgrades, ["websocket".into()]);
+    assert_eq!(manager.upgrades, ["websocket".into(), "connect".into()]);
     assert_eq!(
         (manager.max_request_headers, manager.max_headers_count),
         (96 * 1024, 50)
@@ -291,10 +293,27 @@ fn how_http2_is_spoken_arrives_in_the_model() {
             jitter_percent: 15,
             timeout: Duration::from_secs(10),
         }),
+        allow_connect: true,
         reset_burst: 5,
         reset_rate: 6,
     };
     assert_eq!(manager.http2, expected);
+    let RouteSource::Inline(routes) = &manager.route_config else {
+        panic!("inline")
+    };
+    let RouteAction::Forward(forward) = &routes.virtual_hosts[0].routes[0].action else {
+        panic!("forward")
+    };
+    let upgrade = |protocol: &str, enabled, terminates| RouteUpgrade {
+        protocol: protocol.into(),
+        enabled,
+        terminates,
+    };
+    let expected = [
+        upgrade("connect", true, true),
+        upgrade("websocket", false, false),
+    ];
+    assert_eq!(forward.upgrades, expected);
     let cluster = &loaded.model.resources.clusters[0];
     assert_eq!(cluster.protocol, UpstreamProtocol::Http2);
     assert_eq!(cluster.http2.max_concurrent_streams, 9);

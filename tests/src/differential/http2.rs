@@ -1,4 +1,9 @@
-//! A client of HTTP/2: makes the requests of a scenario on one connection and notes the answers.
+//! A client and an upstream of HTTP/2: make or answer the requests of a scenario and note what
+//! comes.
+
+mod upstream;
+
+pub use upstream::{Answer, serve};
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -6,7 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
-use h2::{Reason, RecvStream};
+use h2::ext::Protocol;
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
@@ -22,7 +28,10 @@ pub struct Request {
     /// `:method`, `GET` where it is missing.
     #[serde(default = "get")]
     method: String,
-    /// `:path`.
+    /// `:protocol` of an extended CONNECT.
+    protocol: Option<String>,
+    /// `:path`; a CONNECT without `:protocol` has none.
+    #[serde(default)]
     path: String,
     /// `:authority`, `shop` where it is missing.
     #[serde(default = "shop")]
@@ -30,8 +39,10 @@ pub struct Request {
     /// Lines of `name: value`.
     #[serde(default)]
     headers: Vec<String>,
-    /// The body, in a frame of its own.
+    /// The body, in a frame of its own. Of a CONNECT: sent once that is granted.
     body: Option<String>,
+    /// Of a CONNECT: what must have come before our side of the tunnel is ended.
+    until: Option<String>,
     /// Lines of `name: value` behind the body.
     #[serde(default)]
     trailers: Vec<String>,
@@ -88,22 +99,41 @@ fn end(error: &h2::Error) -> String {
     format!("{what} {reason}")
 }
 
+impl Request {
+    fn is_connect(&self) -> bool {
+        self.method == "CONNECT"
+    }
+
+    fn head(&self) -> Result<http::Request<()>> {
+        let uri = if self.is_connect() && self.protocol.is_none() {
+            self.authority.clone()
+        } else {
+            format!("http://{}{}", self.authority, self.path)
+        };
+        let mut head = http::Request::builder()
+            .method(self.method.as_str())
+            .uri(uri)
+            .body(())
+            .with_context(|| format!("{self:?}"))?;
+        *head.headers_mut() = headers(&self.headers)?;
+        if let Some(protocol) = &self.protocol {
+            head.extensions_mut()
+                .insert(Protocol::from(protocol.as_str()));
+        }
+        Ok(head)
+    }
+}
+
 async fn exchange(
     client: SendRequest<Bytes>,
     request: &Request,
     lines: &mut Vec<String>,
 ) -> Result<()> {
-    let uri = format!("http://{}{}", request.authority, request.path);
-    let mut head = http::Request::builder()
-        .method(request.method.as_str())
-        .uri(uri)
-        .body(())
-        .with_context(|| format!("{request:?}"))?;
-    *head.headers_mut() = headers(&request.headers)?;
+    let head = request.head()?;
     let mut ready = client.ready().await?;
-    let bare = request.body.is_none() && request.trailers.is_empty();
+    let bare = !request.is_connect() && request.body.is_none() && request.trailers.is_empty();
     let (response, mut stream) = ready.send_request(head, bare)?;
-    if let Some(body) = &request.body {
+    if let Some(body) = request.body.as_ref().filter(|_| !request.is_connect()) {
         let body = super::wire::bytes_of(body);
         stream.send_data(body.into(), request.trailers.is_empty())?;
     }
@@ -113,6 +143,9 @@ async fn exchange(
     let (head, mut body) = response.await?.into_parts();
     lines.push(format!("status {}", head.status.as_u16()));
     say("header", &head.headers, lines);
+    if request.is_connect() && head.status.is_success() {
+        return tunnel(request, stream, body, lines).await;
+    }
     let received = receive(&mut body).await;
     let (bytes, trailers) = received?;
     if !bytes.is_empty() {
@@ -120,6 +153,39 @@ async fn exchange(
     }
     say("trailer", &trailers.unwrap_or_default(), lines);
     Ok(())
+}
+
+/// Bytes both ways: ours, then what comes, then our end, then the other's.
+async fn tunnel(
+    request: &Request,
+    mut stream: SendStream<Bytes>,
+    mut body: RecvStream,
+    lines: &mut Vec<String>,
+) -> Result<()> {
+    if let Some(bytes) = &request.body {
+        stream.send_data(super::wire::bytes_of(bytes).into(), false)?;
+    }
+    let until = request.until.as_deref().map(super::wire::bytes_of);
+    let mut until = until.filter(|until| !until.is_empty());
+    let mut bytes = Vec::new();
+    let ended = loop {
+        if let Some(wanted) = &until
+            && bytes.windows(wanted.len()).any(|seen| seen == wanted)
+        {
+            until = None;
+            stream.send_data(Bytes::new(), true)?;
+        }
+        match body.data().await {
+            Some(Ok(data)) => {
+                body.flow_control().release_capacity(data.len())?;
+                bytes.extend_from_slice(&data);
+            }
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    lines.push(format!("tunnel {}", shown(&bytes)));
+    Ok(ended?)
 }
 
 async fn receive(stream: &mut RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use super::http2::Request as Http2Request;
+use super::http2::{Answer as Http2Answer, Request as Http2Request};
 use super::message::Kind;
 
 /// Where listeners of a bootstrap are, unless a scenario says otherwise.
@@ -35,6 +35,10 @@ pub struct Scenario {
     /// further ones.
     #[serde(default)]
     pub upstreams: BTreeMap<u16, Vec<Vec<Step>>>,
+    /// What upstreams that speak HTTP/2 answer, by port: the first request of a connection, and so
+    /// on, the last answer for all further ones.
+    #[serde(default)]
+    pub http2_upstreams: BTreeMap<u16, Vec<Http2Answer>>,
     /// The configured time after which something must happen, in milliseconds.
     #[serde(default)]
     pub time: Option<u64>,

@@ -91,6 +91,11 @@ impl Stage {
                 };
                 upstreams.open.fetch_add(1, Ordering::SeqCst);
                 let stream = connection.stream.try_clone()?;
+                if let Some(answers) = scenario.http2_upstreams.get(&port) {
+                    let served = http2::serve(stream, port, answers, &board);
+                    upstreams.open.fetch_sub(1, Ordering::SeqCst);
+                    return served.map_err(io::Error::other);
+                }
                 let (mut wire, number) = Wire::upstream(stream, port, &board);
                 wire.serve(&scenario.script(port, number));
                 wire.drain_and_close(&connection.stream);
@@ -179,6 +184,7 @@ impl Stage {
         }
         let mut transcript = Transcript::of(&records, &upstreams, scenario.time());
         transcript.lines.splice(0..0, by_http2);
+        transcript.lines.extend(board.noted());
 
         self.upstreams.set(None);
         board.end();

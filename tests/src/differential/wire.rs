@@ -70,15 +70,20 @@ impl Record {
     }
 }
 
+/// Lines of what came on a connection of HTTP/2, one list for each request.
+pub type Noted = Arc<Mutex<Vec<Vec<String>>>>;
+
 /// What all connections of a scenario share.
 #[derive(Debug)]
 pub struct Board {
     records: Mutex<Vec<(u16, Arc<Mutex<Record>>)>>,
+    /// Those of upstreams that speak HTTP/2.
+    http2: Mutex<Vec<(u16, Noted)>>,
     activity: Mutex<Instant>,
     over: Mutex<bool>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -87,6 +92,7 @@ impl Board {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             records: Mutex::default(),
+            http2: Mutex::default(),
             activity: Mutex::new(Instant::now()),
             over: Mutex::new(false),
         })
@@ -105,6 +111,41 @@ impl Board {
     /// Ends the scenario: its connections are closed.
     pub fn end(&self) {
         *lock(&self.over) = true;
+    }
+
+    /// Ready when the scenario has ended.
+    pub async fn ended(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    /// Where to note what comes on a connection of HTTP/2 to this port.
+    pub fn note(&self, port: u16) -> Noted {
+        let noted = Noted::default();
+        self.touch();
+        lock(&self.http2).push((port, Arc::clone(&noted)));
+        noted
+    }
+
+    /// What came to upstreams by HTTP/2, line by line.
+    pub fn noted(&self) -> Vec<String> {
+        let http2 = lock(&self.http2);
+        let mut ports: Vec<u16> = http2.iter().map(|(port, _)| *port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        let mut lines = Vec::new();
+        for port in ports {
+            let connections = http2.iter().filter(|(of, _)| *of == port);
+            for (connection, (_, noted)) in connections.enumerate() {
+                for (stream, noted) in lock(noted).iter().enumerate() {
+                    let (connection, stream) = (connection + 1, stream + 1);
+                    let who = format!("upstream {port} connection {connection} stream {stream}");
+                    lines.extend(noted.iter().map(|line| format!("{who}: {line}")));
+                }
+            }
+        }
+        lines
     }
 
     fn is_over(&self) -> bool {

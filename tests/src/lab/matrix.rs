@@ -29,8 +29,8 @@ pub struct Shares {
 impl Default for Shares {
     fn default() -> Self {
         Self {
-            v6: 30,
-            dns_pairs: 40,
+            v6: 33,
+            dns_pairs: 60,
         }
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use serde::Serialize;
 
-use crate::{cpu, exchange, identity};
+use crate::outcome::Window;
+use crate::{exchange, identity};
 
 /// Arguments of the load.
 #[derive(clap::Args)]
@@ -37,20 +37,6 @@ pub struct Args {
     /// Send as this uid and gid, as an application would
     #[arg(long)]
     uid: Option<u32>,
-}
-
-/// What one run found.
-#[derive(Serialize)]
-struct Outcome {
-    requests: usize,
-    /// Nanoseconds of CPU that the process used for a request.
-    cpu_ns_per_request: f64,
-    requests_per_second: f64,
-    /// Share of one core that the process used: 1.0 is a full core.
-    utilisation: f64,
-    /// Microseconds from a request's first byte to its answer's last.
-    p50_us: u128,
-    p99_us: u128,
 }
 
 struct Connection {
@@ -106,31 +92,9 @@ pub fn run(args: &Args) -> Result<()> {
         connections.push(connection);
     }
     exchange_for(args.warm_up, &epoll, &mut connections, &request)?;
-    let cpu_before = cpu::time(args.of)?;
-    let start = Instant::now();
-    let mut latencies = exchange_for(args.measure, &epoll, &mut connections, &request)?;
-    let took = start.elapsed();
-    let cpu = cpu::time(args.of)?.saturating_sub(cpu_before);
-
-    latencies.sort_unstable();
-    let requests = latencies.len();
-    if requests < 100 {
-        bail!("only {requests} requests in {took:?}: the proxy is stuck");
-    }
-    let quantile = |percent: usize| {
-        let at = latencies.get(requests * percent / 100);
-        at.map_or(0, Duration::as_micros)
-    };
-    let outcome = Outcome {
-        requests,
-        cpu_ns_per_request: cpu.as_secs_f64() * 1e9 / requests as f64,
-        requests_per_second: requests as f64 / took.as_secs_f64(),
-        utilisation: cpu.as_secs_f64() / took.as_secs_f64(),
-        p50_us: quantile(50),
-        p99_us: quantile(99),
-    };
-    println!("{}", serde_json::to_string(&outcome)?);
-    Ok(())
+    let window = Window::open(args.of)?;
+    let latencies = exchange_for(args.measure, &epoll, &mut connections, &request)?;
+    window.close(latencies)
 }
 
 /// Keeps every connection busy for some milliseconds; gives the time each exchange took.

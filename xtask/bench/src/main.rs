@@ -8,10 +8,13 @@ pub mod churn;
 pub mod connect;
 pub mod cpu;
 pub mod exchange;
+pub mod grpc;
 pub mod hold;
 pub mod identity;
 pub mod load;
 pub mod once;
+pub mod outcome;
+pub mod paced;
 pub mod rows;
 pub mod stream;
 pub mod upstream;
@@ -33,6 +36,12 @@ enum Verb {
     Upstream(upstream::Args),
     /// Send requests in a closed loop and report what they cost the proxy
     Load(load::Args),
+    /// Send requests at a fixed rate and report how long after its time each is answered
+    Paced(paced::Args),
+    /// Call a gRPC method in a closed loop and report what a call costs the proxy
+    Grpc(grpc::Args),
+    /// Answer every such call with the same message, until killed
+    GrpcUpstream(grpc::UpstreamArgs),
     /// Open connections one after the other and report what one costs
     Connect(connect::Args),
     /// Open a connection for each request and report what one costs the proxy
@@ -53,6 +62,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Upstream(args) => upstream::run(&args),
         Verb::Load(args) => load::run(&args),
+        Verb::Paced(args) => paced::run(&args),
+        Verb::Grpc(args) => grpc::run(&args),
+        Verb::GrpcUpstream(args) => grpc::upstream(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Churn(args) => churn::run(&args),
         Verb::Stream(args) => stream::run(&args),

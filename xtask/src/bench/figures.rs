@@ -33,6 +33,11 @@ impl Samples {
         format!("{median:.decimals$} ({least:.decimals$} to {most:.decimals$})")
     }
 
+    /// This, less another one measured in the same rounds, round by round.
+    pub(super) fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect())
+    }
+
     /// This, divided by another one measured in the same rounds, round by round.
     pub(super) fn ratio_to(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect())

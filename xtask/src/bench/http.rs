@@ -4,12 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, PLAIN, Setting};
 use super::figures::{Samples, table};
 use super::publish;
+use super::requests::{self, Requests};
 
 /// Arguments of `cargo xtask bench http`.
 #[derive(clap::Args)]
@@ -126,25 +127,11 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// What `shunt-bench load` prints.
-#[derive(Deserialize)]
-struct Load {
-    cpu_ns_per_request: f64,
-    requests_per_second: f64,
-    utilisation: f64,
-    p50_us: f64,
-    p99_us: f64,
-}
-
 /// All measurements of one row.
 #[derive(Serialize)]
 struct Measured {
     name: &'static str,
-    cpu_ns_per_request: Samples,
-    requests_per_second: Samples,
-    utilisation: Samples,
-    p50_us: Samples,
-    p99_us: Samples,
+    requests: Requests,
     ready_ms: Samples,
     rss_idle_bytes: Samples,
     rss_per_idle_connection_bytes: Samples,
@@ -154,11 +141,7 @@ impl Measured {
     fn new(name: &'static str) -> Self {
         Self {
             name,
-            cpu_ns_per_request: Samples::default(),
-            requests_per_second: Samples::default(),
-            utilisation: Samples::default(),
-            p50_us: Samples::default(),
-            p99_us: Samples::default(),
+            requests: Requests::default(),
             ready_ms: Samples::default(),
             rss_idle_bytes: Samples::default(),
             rss_per_idle_connection_bytes: Samples::default(),
@@ -242,17 +225,10 @@ fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> R
     for round in 1..=rounds {
         println!("requests, round {round} of {rounds}");
         for ((row, contestant), measured) in rows.iter().zip(&contestants).zip(&mut *measured) {
-            let mut command = contestant.client("load");
-            command.args(["--of", &contestant.proxy.id().to_string()]);
-            let text = contestant
-                .measure(command)
+            measured
+                .requests
+                .measure(contestant, contestant.client("load"))
                 .with_context(|| format!("measuring {}", row.name))?;
-            let load: Load = serde_json::from_str(&text).context("reading what the load found")?;
-            measured.cpu_ns_per_request.push(load.cpu_ns_per_request);
-            measured.requests_per_second.push(load.requests_per_second);
-            measured.utilisation.push(load.utilisation);
-            measured.p50_us.push(load.p50_us);
-            measured.p99_us.push(load.p99_us);
         }
     }
     Ok(())
@@ -267,8 +243,7 @@ fn budgets(measured: &[Measured]) -> Result<Vec<Budget>> {
     let shunt = named(measured, SHUNT)?;
     let times = |peer| -> Result<f64> {
         let peer = named(measured, peer)?;
-        let ratio = shunt.cpu_ns_per_request.ratio_to(&peer.cpu_ns_per_request);
-        Ok(ratio.median())
+        Ok(shunt.requests.cost_to(&peer.requests).median())
     };
     let budget = |what, at_most, measured| Budget {
         what,
@@ -290,31 +265,8 @@ fn budgets(measured: &[Measured]) -> Result<Vec<Budget>> {
 
 fn requests_table(measured: &[Measured]) -> Result<String> {
     let envoy = named(measured, ENVOY)?;
-    let head = [
-        "",
-        "CPU us/request",
-        "x Envoy",
-        "core used",
-        "requests/s",
-        "p50 us",
-        "p99 us",
-    ];
-    let rows: Vec<_> = measured
-        .iter()
-        .map(|row| {
-            let cpu = &row.cpu_ns_per_request;
-            vec![
-                row.name.to_owned(),
-                cpu.shown(1e3, 2),
-                cpu.ratio_to(&envoy.cpu_ns_per_request).shown(1.0, 2),
-                format!("{:.0} %", row.utilisation.median() * 1e2),
-                format!("{:.0}", row.requests_per_second.median()),
-                format!("{:.0}", row.p50_us.median()),
-                format!("{:.0}", row.p99_us.median()),
-            ]
-        })
-        .collect();
-    Ok(table(&head, &rows))
+    let rows = measured.iter().map(|row| (row.name, &row.requests));
+    Ok(requests::table(rows, &envoy.requests))
 }
 
 fn memory_table(measured: &[Measured]) -> String {

@@ -5,13 +5,20 @@
 //! touches all alike. The table is printed as Markdown; it and every sample go to `target/bench`.
 
 mod budget;
+mod certificates;
+mod configuration;
 mod contestant;
 mod figures;
+mod grpc;
 mod http;
 mod init;
+mod latency;
 mod namespace;
 mod process;
+mod requests;
+mod streams;
 mod tcp;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -32,6 +39,12 @@ pub struct BenchArgs {
 enum What {
     /// HTTP/1.1 through the sidecar: CPU per request, memory, time to ready
     Http(http::Args),
+    /// Unary gRPC through the sidecar: CPU per call
+    Grpc(grpc::Args),
+    /// Requests, bytes and handshakes through mutual TLS: CPU of both ends
+    Tls(tls::Args),
+    /// Requests at a fixed rate: what the sidecar adds to the time until an answer
+    Latency(latency::Args),
     /// Bytes through the sidecar: CPU per gigabyte, throughput, new connections
     Tcp(tcp::Args),
     /// The whole process of `shunt-init`, beside iptables and nft
@@ -66,6 +79,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     )?;
     match args.what {
         What::Http(args) => http::run(&args),
+        What::Grpc(args) => grpc::run(&args),
+        What::Tls(args) => tls::run(&args),
+        What::Latency(args) => latency::run(&args),
         What::Tcp(args) => tcp::run(&args),
         What::Init(args) => init::run(&args),
     }

@@ -1,12 +1,13 @@
 //! `cargo xtask bench tcp`: what bytes and new connections cost that nobody looks into.
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, PLAIN, Tcp};
-use super::figures::{Samples, table};
+use super::figures::Samples;
 use super::publish;
+use super::streams::{self, Connections, Streams};
 
 /// Arguments of `cargo xtask bench tcp`.
 #[derive(clap::Args)]
@@ -58,30 +59,12 @@ const ROWS: &[Row] = &[
     },
 ];
 
-/// What `shunt-bench stream` prints.
-#[derive(Deserialize)]
-struct Stream {
-    cpu_s_per_gb: f64,
-    gb_per_second: f64,
-    utilisation: f64,
-}
-
-/// What `shunt-bench churn` prints.
-#[derive(Deserialize)]
-struct Churn {
-    connections_per_cpu_second: f64,
-    connections_per_second: f64,
-}
-
 /// All measurements of one row; those of streams are empty where a row has none.
 #[derive(Serialize)]
 struct Measured {
     name: &'static str,
-    cpu_s_per_gb: Samples,
-    gb_per_second: Samples,
-    utilisation: Samples,
-    connections_per_cpu_second: Samples,
-    connections_per_second: Samples,
+    streams: Streams,
+    connections: Connections,
 }
 
 /// Measures everything and publishes a table for streams and one for connections.
@@ -98,11 +81,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|row| Measured {
             name: row.name,
-            cpu_s_per_gb: Samples::default(),
-            gb_per_second: Samples::default(),
-            utilisation: Samples::default(),
-            connections_per_cpu_second: Samples::default(),
-            connections_per_second: Samples::default(),
+            streams: Streams::default(),
+            connections: Connections::default(),
         })
         .collect();
     for round in 1..=args.rounds {
@@ -124,27 +104,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 fn measure(row: &Row, contestant: &Contestant, measured: &mut Measured) -> Result<()> {
-    let process = contestant.proxy.id().to_string();
     if matches!(row.kind, Kind::Tcp(_)) {
-        let mut command = contestant.streams();
-        command.args(["--of", &process]);
-        let stream: Stream = serde_json::from_str(&contestant.measure(command)?)
-            .context("reading what the streams found")?;
-        measured.cpu_s_per_gb.push(stream.cpu_s_per_gb);
-        measured.gb_per_second.push(stream.gb_per_second);
-        measured.utilisation.push(stream.utilisation);
+        measured.streams.measure(contestant)?;
     }
-    let mut command = contestant.client("churn");
-    command.args(["--of", &process]);
-    let churn: Churn = serde_json::from_str(&contestant.measure(command)?)
-        .context("reading what the connections found")?;
     measured
-        .connections_per_cpu_second
-        .push(churn.connections_per_cpu_second);
-    measured
-        .connections_per_second
-        .push(churn.connections_per_second);
-    Ok(())
+        .connections
+        .measure(contestant, contestant.client("churn"))
 }
 
 fn named<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {
@@ -165,53 +130,40 @@ fn budgets(measured: &[Measured]) -> Result<Vec<Budget>> {
         budget(
             "CPU per GB, x Envoy",
             0.8,
-            &shunt.cpu_s_per_gb,
-            &envoy.cpu_s_per_gb,
+            &shunt.streams.cpu_s_per_gb,
+            &envoy.streams.cpu_s_per_gb,
         ),
         budget(
             "Envoy's throughput, x ours (ours is 1.2 times as much)",
             1.0 / 1.2,
-            &envoy.gb_per_second,
-            &shunt.gb_per_second,
+            &envoy.streams.gb_per_second,
+            &shunt.streams.gb_per_second,
         ),
         budget(
             "Envoy's new TCP connections per CPU second, x ours (ours are 1.5 times as many)",
             1.0 / 1.5,
-            &envoy.connections_per_cpu_second,
-            &shunt.connections_per_cpu_second,
+            &envoy.connections.per_cpu_second,
+            &shunt.connections.per_cpu_second,
         ),
         budget(
             "Envoy's new HTTP connections per CPU second, x ours (ours are 1.5 times as many)",
             1.0 / 1.5,
-            &envoy_http.connections_per_cpu_second,
-            &shunt_http.connections_per_cpu_second,
+            &envoy_http.connections.per_cpu_second,
+            &shunt_http.connections.per_cpu_second,
         ),
     ])
 }
 
 fn streams_table(measured: &[Measured]) -> Result<String> {
     let envoy = named(measured, ENVOY)?;
-    let head = ["", "CPU s/GB", "x Envoy", "GB/s", "x Envoy", "core used"];
-    let rows: Vec<_> = measured
+    let rows = measured
         .iter()
-        .filter(|row| !row.cpu_s_per_gb.median().is_nan())
-        .map(|row| {
-            let (cpu, speed) = (&row.cpu_s_per_gb, &row.gb_per_second);
-            vec![
-                row.name.to_owned(),
-                cpu.shown(1.0, 3),
-                cpu.ratio_to(&envoy.cpu_s_per_gb).shown(1.0, 2),
-                speed.shown(1.0, 2),
-                speed.ratio_to(&envoy.gb_per_second).shown(1.0, 2),
-                format!("{:.0} %", row.utilisation.median() * 1e2),
-            ]
-        })
-        .collect();
-    Ok(table(&head, &rows))
+        .filter(|row| row.streams.are_measured())
+        .map(|row| (row.name, &row.streams));
+    Ok(streams::streams_table(rows, &envoy.streams))
 }
 
 fn connections_table(measured: &[Measured]) -> Result<String> {
-    let head = ["", "connections per CPU s", "x Envoy", "connections/s"];
     let rows = measured
         .iter()
         .map(|row| {
@@ -221,15 +173,8 @@ fn connections_table(measured: &[Measured]) -> Result<String> {
                 ENVOY
             };
             let envoy = named(measured, of_its_kind)?;
-            let cost = &row.connections_per_cpu_second;
-            Ok(vec![
-                row.name.to_owned(),
-                cost.shown(1.0, 0),
-                cost.ratio_to(&envoy.connections_per_cpu_second)
-                    .shown(1.0, 2),
-                format!("{:.0}", row.connections_per_second.median()),
-            ])
+            Ok((row.name, &row.connections, &envoy.connections))
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(table(&head, &rows))
+    Ok(streams::connections_table(rows.into_iter()))
 }

@@ -2,11 +2,10 @@
 
 use crate::error::Failure;
 use crate::http::body::{Download, Kind, Upload};
-use crate::http::filters::router::ActiveRequest;
 use crate::http::grpc;
+use crate::http::tunnel::Granted;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
-use crate::upstream::pool::Switched;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, response};
@@ -18,8 +17,8 @@ use std::rc::Rc;
 pub enum Answer {
     /// From an upstream.
     Upstream(response::Parts, Download),
-    /// From an upstream that switches protocols.
-    Switched(response::Parts, Box<Switched>, ActiveRequest),
+    /// From an upstream that grants what was asked for.
+    Switched(response::Parts, Granted),
     /// From the route itself.
     Direct(DirectResponse),
     /// To ask for this path instead.

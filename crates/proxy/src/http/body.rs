@@ -6,6 +6,7 @@ use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
 use crate::http::source::Source;
+use crate::http::tunnel::Tunnel;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
@@ -180,8 +181,9 @@ impl Body for RequestBody {
 /// The body of a response on its way downstream. Ends the record of its request when dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
-    /// `None`: the connection switches protocols, and the record goes on with it.
     kept: Option<Kept>,
+    /// What comes in place of a body, with the record: what is asked for was granted.
+    tunnel: Option<Box<Tunnel>>,
 }
 
 #[derive(Debug)]
@@ -230,7 +232,7 @@ pub enum Lease {
     },
     /// A stream of HTTP/2.
     Http2(StreamLease),
-    /// A connection that has switched protocols.
+    /// A connection or stream that has switched protocols.
     Switched(Box<Switched>),
 }
 
@@ -265,12 +267,20 @@ impl ResponseBody {
             outcome,
             served,
         });
-        Self { kept }
+        Self { kept, tunnel: None }
     }
 
-    /// No body, and no record that it could end.
-    pub(super) fn none() -> Self {
-        Self { kept: None }
+    /// No body, but bytes both ways.
+    pub(super) fn switched(tunnel: Box<Tunnel>) -> Self {
+        Self {
+            kept: None,
+            tunnel: Some(tunnel),
+        }
+    }
+
+    /// What comes in its place, where something does.
+    pub(super) fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
     }
 }
 

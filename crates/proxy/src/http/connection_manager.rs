@@ -8,21 +8,21 @@ use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody, Upload};
 use crate::http::client_cert::ClientCert;
 use crate::http::codec;
-use crate::http::filters::router::{ActiveRequest, Router};
+use crate::http::filters::router::Router;
 use crate::http::grpc;
-use crate::http::headers::{self, Upgrade};
+use crate::http::headers;
 use crate::http::normalize::normalize;
 use crate::http::source::Source;
-use crate::http::tunnel::Tunnel;
+use crate::http::switch::Ask;
+use crate::http::tunnel::{Granted, Tunnel};
 use crate::model::{HttpFilter, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::{Begin, Outcome};
 use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::tls::TlsInfo;
-use crate::upstream::pool::Switched;
 use crate::worker::Worker;
-use http::header::{EXPECT, HOST, SERVER, UPGRADE};
+use http::header::{EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
@@ -74,6 +74,8 @@ pub struct Stream {
     pub upload: Option<Rc<Upload>>,
     /// It is of gRPC, and is answered in its form.
     pub is_grpc: bool,
+    /// What it asks for besides an answer.
+    pub ask: Option<Ask>,
     /// Its id, where the answer is to tell it.
     request_id: Option<Box<HeaderValue>>,
     /// Its timeout, and that it is served.
@@ -99,7 +101,7 @@ fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> Reque
         path: request
             .uri()
             .path_and_query()
-            .map_or("/", PathAndQuery::as_str),
+            .map_or("", PathAndQuery::as_str),
         scheme,
         headers: request.headers(),
     }
@@ -175,6 +177,7 @@ impl Stream {
                 outcome,
                 upload,
                 is_grpc,
+                ask: None,
                 request_id,
                 served,
             },
@@ -184,10 +187,10 @@ impl Stream {
 
     /// From a request to what is answered.
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
-        match self.version() {
+        self.ask = match self.version() {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
-            _ => codec::http1::admit(request, &self.connection.chain.upgrades)?,
-        }
+            _ => codec::http1::admit(request)?,
+        };
         let chain = Arc::clone(&self.connection.chain);
         if chain.rewrites_heads {
             let port = self.connection.destination.address.port();
@@ -209,6 +212,20 @@ impl Stream {
             return Err(Failure::RouteNotFound);
         };
         self.outcome.route_name = self.outcome.name(&route.name);
+        if let Some(ask) = &self.ask {
+            let forward = match &route.action {
+                Action::Forward(forward) => Some(forward),
+                Action::DirectResponse(_) => None,
+            };
+            // A tunnel that is granted by nobody goes nowhere.
+            let leads_nowhere = match &route.action {
+                Action::DirectResponse(direct) => ask.is_granted(direct.status),
+                Action::Forward(_) => false,
+            };
+            if leads_nowhere || !ask.is_allowed(&chain.upgrades, forward) {
+                return Err(Failure::UpgradeFailed);
+            }
+        }
 
         // HTTP filters, in the order of the configuration; the router is the last.
         #[expect(
@@ -252,14 +269,9 @@ impl Stream {
 
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
-        // One that was admitted: the others have been answered.
-        let upgrade = match headers::requested_upgrade(map) {
-            Upgrade::Other => map.get(UPGRADE).cloned(),
-            Upgrade::None | Upgrade::H2c => None,
-        };
         headers::strip_hop_by_hop(map);
-        if let Some(protocol) = upgrade {
-            headers::ask_for_upgrade(map, protocol);
+        if let Some(ask) = &self.ask {
+            ask.write(map);
         }
         let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
@@ -290,40 +302,35 @@ impl Stream {
         }
     }
 
-    /// Give the answer that switches protocols: the connection is a tunnel once it is sent.
-    fn switch(
-        mut self,
-        mut head: response::Parts,
-        upstream: Box<Switched>,
-        active: ActiveRequest,
-    ) -> Response<ResponseBody> {
+    /// Give the answer that grants what was asked for: bytes go both ways once it is sent.
+    fn switch(mut self, mut head: response::Parts, granted: Granted) -> Response<ResponseBody> {
+        let version = self.version();
         let outcome = &mut self.outcome;
         outcome.flags.remove(Flags::DC);
         outcome.details = Cow::Borrowed("via_upstream");
+        match version {
+            Version::HTTP_2 => codec::http2::complete(&mut head),
+            _ => codec::http1::complete(&mut head, false),
+        }
         outcome.status = Some(head.status);
-        codec::http1::complete(&mut head, false);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);
         }
         let tunnel = Tunnel {
-            upstream,
-            active,
+            granted,
             outcome: self.outcome,
             served: self.served,
         };
-        self.connection.tunnel.replace(Some(Box::new(tunnel)));
-        Response::from_parts(head, ResponseBody::none())
+        Response::from_parts(head, ResponseBody::switched(Box::new(tunnel)))
     }
 
     /// Give the answer: its head is completed and noted, its body takes the record along.
     fn answer(mut self, answer: Answer) -> Response<ResponseBody> {
         let version = self.version();
         let answer = match answer {
-            Answer::Switched(head, upstream, active) => {
-                return self.switch(head, upstream, active);
-            }
+            Answer::Switched(head, granted) => return self.switch(head, granted),
             other => other,
         };
         let outcome = &mut self.outcome;
@@ -343,6 +350,8 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
+        // A client that took no for an answer would already be sending for the other end.
+        closing |= self.ask == Some(Ask::Tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);

@@ -120,8 +120,8 @@ impl Refusal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expect {
     Head,
-    /// The answer to a request that asks to switch protocols: what the bytes behind it are depends
-    /// on it.
+    /// The answer to a request that asks to switch protocols or for a tunnel: what the bytes behind
+    /// it are depends on it.
     Answer,
     /// A body by length, this much of it.
     Body(u64),
@@ -270,8 +270,11 @@ impl Guard {
                     (Some(Coding::Other), None) => return Err(Refusal::TransferCoding),
                     // RFC 9112 §6.1: that version knows no codings.
                     (Some(_), None) if head.is_http_10 => return Err(Refusal::Version),
+                    // RFC 9110 §9.3.6: nothing is known of what it would mean.
+                    (Some(_), None) if head.is_connect => return Err(Refusal::TransferCoding),
+                    (None, Some(1..)) if head.is_connect => return Err(Refusal::Malformed),
                     (Some(Coding::Chunked), None) => Expect::ChunkSize,
-                    (None, None | Some(0)) if head.upgrades => Expect::Answer,
+                    (None, None | Some(0)) if head.awaits_answer => Expect::Answer,
                     (None, None | Some(0)) => Expect::Head,
                     (None, Some(length)) => Expect::Body(length),
                 };
@@ -291,7 +294,9 @@ struct Block {
     length: Option<u64>,
     coding: Option<Coding>,
     is_http_10: bool,
-    upgrades: bool,
+    is_connect: bool,
+    /// It asks for more than an answer.
+    awaits_answer: bool,
 }
 
 /// What `transfer-encoding` says.
@@ -333,6 +338,8 @@ impl Block {
     fn head_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
         if self.lines == 0 {
             self.is_http_10 = request_line(line)?;
+            self.is_connect = line.starts_with(b"CONNECT ");
+            self.awaits_answer = self.is_connect;
             return Ok(());
         }
         let (name, value) = header(line)?;
@@ -349,7 +356,7 @@ impl Block {
                     _ => Some(Coding::Other),
                 };
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrades = true,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.awaits_answer = true,
             _ => {}
         }
         Ok(())

@@ -15,6 +15,7 @@ pub mod headers;
 pub mod normalize;
 pub mod path;
 pub mod source;
+pub mod switch;
 pub mod tunnel;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec

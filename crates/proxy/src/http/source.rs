@@ -17,6 +17,8 @@ pub enum Source {
     Http1(Incoming),
     /// By HTTP/2.
     Http2(Received),
+    /// There is none, or it is no body.
+    Empty,
 }
 
 /// A body that comes on a stream of HTTP/2.
@@ -72,6 +74,7 @@ impl Body for Source {
         match self.get_mut() {
             Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Self::Http2(received) => received.poll_frame(cx),
+            Self::Empty => Poll::Ready(None),
         }
     }
 
@@ -79,6 +82,7 @@ impl Body for Source {
         match self {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(received) => received.stream.is_end_stream(),
+            Self::Empty => true,
         }
     }
 
@@ -86,6 +90,7 @@ impl Body for Source {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http2(received) => received.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
         }
     }
 }

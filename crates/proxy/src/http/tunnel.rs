@@ -1,10 +1,13 @@
-//! After a switch of protocols: bytes both ways, until both sides are done.
+//! After a switch of protocols or a CONNECT: bytes both ways, until both sides are done.
+
+mod end;
+
+pub use end::{ByteStream, End};
 
 use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::filters::router::ActiveRequest;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
-use crate::transport::io::Io;
 use crate::upstream::pool::Switched;
 use crate::worker::Worker;
 use bytes::{Buf, Bytes};
@@ -15,80 +18,133 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::time::Sleep;
 
 /// Bytes that may be on their way in one direction.
 const BUFFER: usize = 16 * 1024;
 
-/// The upstream's side of a connection that has switched, and the record of the request that
-/// asked for it.
+/// What an upstream has granted.
 #[derive(Debug)]
-pub struct Tunnel {
-    /// The upstream connection.
+pub struct Granted {
+    /// The upstream connection or stream.
     pub upstream: Box<Switched>,
     /// Keeps the request counted.
     pub active: ActiveRequest,
+    /// When the time that it may take is over.
+    pub deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// The upstream's side of what has switched, and the record of the request that asked for it.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The upstream's side.
+    pub granted: Granted,
     /// What becomes of it.
     pub outcome: Outcome,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
 
+/// How a tunnel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Both sides were done.
+    InOrder,
+    /// The downstream broke it off.
+    ByDownstream,
+    /// The upstream did, or its time was over.
+    Otherwise,
+}
+
+/// Why a tunnel is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Kicked(Kick),
+    Duration,
+    Io,
+}
+
 impl Tunnel {
     /// Pass bytes both ways. `read` was read from downstream already.
-    pub async fn run(self, downstream: Io, read: Bytes) {
+    pub async fn run(self, downstream: End, read: Bytes) -> Ended {
         let Self {
-            upstream,
-            active,
+            granted,
             mut outcome,
             served,
         } = self;
+        let Granted {
+            upstream,
+            active,
+            mut deadline,
+        } = granted;
         let Switched {
-            io,
+            end,
             read: early,
             place,
         } = *upstream;
         let tracked = Rc::clone(&served.tracked);
         let mut down = Side::new(downstream, read, &served);
-        let mut up = Side::new(io, early, &served);
+        let mut up = Side::new(end, early, &served);
         let ended = {
             let mut copying = pin!(copy_bidirectional_with_sizes(
                 &mut down, &mut up, BUFFER, BUFFER
             ));
             poll_fn(|cx| {
                 tracked.register(cx.waker());
-                match tracked.kicked() {
-                    // Another request would not be served; a tunnel is not cut.
-                    Some(kick) if kick != Kick::MaxDuration => Poll::Ready(Err(Some(kick))),
-                    _ => copying.as_mut().poll(cx).map_err(|_error| None),
+                // Another request would not be served; a tunnel is not cut.
+                if let Some(kick) = tracked.kicked()
+                    && kick != Kick::MaxDuration
+                {
+                    return Poll::Ready(Err(Cut::Kicked(kick)));
                 }
+                if let Some(deadline) = &mut deadline
+                    && deadline.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(Err(Cut::Duration));
+                }
+                copying.as_mut().poll(cx).map_err(|_of_a_side| Cut::Io)
             })
             .await
         };
         outcome.bytes_received = down.moved;
         outcome.bytes_sent = up.moved;
-        if let Err(why) = ended {
-            let (flag, details) = match why {
-                Some(Kick::DrainEnd) => (Flags::empty(), "drain_time_over"),
-                Some(_) => (Flags::SI, "stream_idle_timeout"),
-                None if up.failed => (
-                    Flags::UC,
-                    "upstream_reset_after_response_started{connection_termination}",
-                ),
-                None => (Flags::DC, "downstream_remote_disconnect"),
-            };
-            outcome.flags |= flag;
-            outcome.details = Cow::Borrowed(details);
-            // Bytes may be on their way: nobody may take this for the end of the stream.
-            tracked.break_off();
-            up.io.reset_on_close();
-        }
+        let ended = match ended {
+            Ok(_moved) => Ended::InOrder,
+            Err(why) => {
+                let (flag, details, ended) = match why {
+                    Cut::Kicked(Kick::DrainEnd) => {
+                        (Flags::empty(), "drain_time_over", Ended::Otherwise)
+                    }
+                    Cut::Kicked(_) => (Flags::SI, "stream_idle_timeout", Ended::Otherwise),
+                    Cut::Duration => (Flags::empty(), "max_duration_timeout", Ended::Otherwise),
+                    Cut::Io if up.failed => (
+                        Flags::UC,
+                        "upstream_reset_after_response_started{connection_termination}",
+                        Ended::Otherwise,
+                    ),
+                    Cut::Io => (
+                        Flags::DC,
+                        "downstream_remote_disconnect",
+                        Ended::ByDownstream,
+                    ),
+                };
+                outcome.flags |= flag;
+                outcome.details = Cow::Borrowed(details);
+                // Bytes may be on their way: nobody may take this for the end of the stream.
+                tracked.break_off();
+                down.end.break_off();
+                up.end.break_off();
+                ended
+            }
+        };
         drop((active, place));
+        ended
     }
 }
 
 /// One side: what was read of it already, then what comes; counted and watched.
 struct Side {
-    io: Io,
+    end: End,
     read: Bytes,
     moved: u64,
     failed: bool,
@@ -97,9 +153,9 @@ struct Side {
 }
 
 impl Side {
-    fn new(io: Io, read: Bytes, served: &InRequest) -> Self {
+    fn new(end: End, read: Bytes, served: &InRequest) -> Self {
         Self {
-            io,
+            end,
             read,
             moved: 0,
             failed: false,
@@ -127,7 +183,7 @@ impl AsyncRead for Side {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = if self.read.is_empty() {
-            AsyncRead::poll_read(Pin::new(&mut self.io), cx, buf)
+            AsyncRead::poll_read(Pin::new(&mut self.end), cx, buf)
         } else {
             let length = self.read.len().min(buf.remaining());
             buf.put_slice(&self.read[..length]);
@@ -145,22 +201,22 @@ impl AsyncWrite for Side {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = AsyncWrite::poll_write(Pin::new(&mut self.io), cx, buf);
+        let polled = AsyncWrite::poll_write(Pin::new(&mut self.end), cx, buf);
         self.note(polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = AsyncWrite::poll_flush(Pin::new(&mut self.io), cx);
+        let polled = AsyncWrite::poll_flush(Pin::new(&mut self.end), cx);
         self.note(polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = AsyncWrite::poll_shutdown(Pin::new(&mut self.io), cx);
+        let polled = AsyncWrite::poll_shutdown(Pin::new(&mut self.end), cx);
         self.note(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
-        AsyncWrite::is_write_vectored(&self.io)
+        AsyncWrite::is_write_vectored(&self.end)
     }
 
     fn poll_write_vectored(
@@ -168,7 +224,7 @@ impl AsyncWrite for Side {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = AsyncWrite::poll_write_vectored(Pin::new(&mut self.io), cx, bufs);
+        let polled = AsyncWrite::poll_write_vectored(Pin::new(&mut self.end), cx, bufs);
         self.note(polled)
     }
 }

@@ -10,6 +10,7 @@ mod head;
 mod listener;
 mod network;
 mod route;
+mod secret;
 mod socket;
 mod tls;
 
@@ -32,8 +33,9 @@ pub use network::{
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
     PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
-    StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
+    RouteUpgrade, StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
+pub use secret::{Secret, SecretRefs, Secrets};
 pub use socket::{ListenerSocket, TcpKeepalive};
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
@@ -64,6 +66,8 @@ pub struct Resources {
     pub clusters: Vec<Arc<Cluster>>,
     /// Those that connection managers name ([`RouteSource::Named`]), names unique.
     pub routes: Vec<Arc<RouteConfiguration>>,
+    /// Those that transport sockets name ([`SecretRefs`]).
+    pub secrets: Secrets,
 }
 
 /// What a sidecar starts with (`envoy.config.bootstrap.v3.Bootstrap`).

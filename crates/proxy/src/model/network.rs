@@ -97,7 +97,7 @@ pub struct HttpConnectionManager {
     /// configuration).
     pub delayed_close_timeout: Option<Duration>,
     /// `upgrade_configs` that are enabled: protocols that a connection may switch to, in lower
-    /// case.
+    /// case; `connect` for the method CONNECT. A route may say otherwise.
     pub upgrades: Vec<Name>,
     /// What becomes of heads besides.
     pub heads: HeadOptions,
@@ -185,6 +185,8 @@ pub struct Http2Options {
     pub hpack_table: u32,
     /// `connection_keepalive`.
     pub keepalive: Option<Keepalive>,
+    /// `allow_connect`: protocols may be switched to by an extended CONNECT (RFC 8441).
+    pub allow_connect: bool,
     /// `stream_reset_burst`: so many streams a client may reset at once; Envoy's default is 1000.
     pub reset_burst: u64,
     /// `stream_reset_rate`: and so many more with each second; Envoy's default is 33.
@@ -201,6 +203,7 @@ impl Default for Http2Options {
             connection_window: 16 * 1024 * 1024,
             hpack_table: 4096,
             keepalive: None,
+            allow_connect: false,
             reset_burst: 1000,
             reset_rate: 33,
         }

@@ -58,6 +58,8 @@ pub enum PathMatch {
     Exact(String),
     /// `safe_regex`.
     Regex(FullMatchRegex),
+    /// `connect_matcher`: the method is CONNECT, which has no path.
+    Connect,
 }
 
 /// `HeaderMatcher`.
@@ -173,6 +175,20 @@ pub struct RouteForward {
     pub idle: StreamIdle,
     /// `cluster_not_found_response_code`, default 503.
     pub cluster_not_found: StatusCode,
+    /// `upgrade_configs`; each protocol once.
+    pub upgrades: Vec<RouteUpgrade>,
+}
+
+/// `RouteAction.UpgradeConfig`: whether a request of this route may ask for a protocol, whatever
+/// its connection manager says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteUpgrade {
+    /// `upgrade_type` in lower case, not empty; `connect` for the method CONNECT.
+    pub protocol: Name,
+    /// `enabled`, default true.
+    pub enabled: bool,
+    /// `connect_config`: a CONNECT ends here, and what is in it goes to the upstream as it is.
+    pub terminates: bool,
 }
 
 /// How long a request of a route may go without a byte (`RouteAction.idle_timeout`).

@@ -1,20 +1,23 @@
 //! Transport sockets with TLS (`envoy.extensions.transport_sockets.tls.v3`).
 
 use super::StringMatch;
+use super::secret::SecretRefs;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::fmt;
 
 /// `DownstreamTlsContext`: how a filter chain terminates TLS.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DownstreamTls {
     /// `common_tls_context.tls_params`.
     pub params: TlsParams,
-    /// `common_tls_context.tls_certificates`, at least one.
+    /// `common_tls_context.tls_certificates`; at least one, with those of `secrets`.
     pub identities: Vec<Identity>,
     /// `common_tls_context.alpn_protocols`, best first.
     pub alpn: Vec<String>,
     /// `common_tls_context.validation_context`; `None` = no certificate is asked for.
     pub validation: Option<Validation>,
+    /// What of it is in secrets.
+    pub secrets: SecretRefs,
     /// `require_client_certificate`; only with a validation.
     pub require_client_certificate: bool,
     /// `require_sni`: refuse a client that names no server.
@@ -28,7 +31,7 @@ pub struct DownstreamTls {
 }
 
 /// `UpstreamTlsContext`: how connections to an upstream originate TLS.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamTls {
     /// `common_tls_context.tls_params`.
     pub params: TlsParams,
@@ -39,6 +42,8 @@ pub struct UpstreamTls {
     pub alpn: Vec<String>,
     /// `common_tls_context.validation_context`; `None` = whoever answers is believed.
     pub validation: Option<Validation>,
+    /// What of it is in secrets.
+    pub secrets: SecretRefs,
     /// `sni`; `None` = no server name is sent.
     pub sni: Option<ServerName<'static>>,
     /// `max_session_keys` is not 0: sessions are resumed.
@@ -54,6 +59,15 @@ pub struct Identity {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the key nor pages of bytes.
@@ -63,9 +77,9 @@ impl fmt::Debug for Identity {
 }
 
 /// `CertificateValidationContext`: whom to believe.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
-    /// `trusted_ca`; never empty.
+    /// `trusted_ca`; empty only where a secret brings it.
     pub trusted: Vec<CertificateDer<'static>>,
     /// `match_typed_subject_alt_names`, `match_subject_alt_names`: one of these must match one of
     /// the certificate's names; empty = any will do. No host name is checked besides.

@@ -50,7 +50,7 @@ macro_rules! fixed {
 
 mod updates;
 
-pub use updates::{CdsSeries, EdsSeries, LdsSeries, RdsSeries, UpdateSeries};
+pub use updates::{CdsSeries, EdsSeries, LdsSeries, RdsSeries, SdsSeries, UpdateSeries};
 
 series! {
     /// Of the process.
@@ -90,9 +90,9 @@ series! {
         listener_removed: Counter counter "envoy_listener_manager_listener_removed"
             "Listeners that were removed",
         warming_clusters: Gauge gauge "envoy_cluster_manager_warming_clusters"
-            "Clusters that wait for their endpoints; the version before, if there is one, serves meanwhile",
+            "Clusters that wait for their endpoints or secrets; the version before, if there is one, serves meanwhile",
         warming_listeners: Gauge gauge "envoy_listener_manager_total_listeners_warming"
-            "Listeners that wait for their routes; the version before, if there is one, serves meanwhile",
+            "Listeners that wait for their routes or secrets; the version before, if there is one, serves meanwhile",
     }
 }
 
@@ -254,12 +254,13 @@ mod tests {
     use crate::observe::stats::CodeCounters;
     use std::collections::BTreeSet;
 
-    const SETS: [(&str, &[Family]); 14] = [
+    const SETS: [(&str, &[Family]); 15] = [
         (ManagerSeries::LABEL, ManagerSeries::FAMILIES),
         (LdsSeries::LABEL, LdsSeries::FAMILIES),
         (CdsSeries::LABEL, CdsSeries::FAMILIES),
         (RdsSeries::LABEL, RdsSeries::FAMILIES),
         (EdsSeries::LABEL, EdsSeries::FAMILIES),
+        (SdsSeries::LABEL, SdsSeries::FAMILIES),
         (Http2Series::LABEL, Http2Series::FAMILIES),
         (ListenerTlsSeries::LABEL, ListenerTlsSeries::FAMILIES),
         (ClusterTlsSeries::LABEL, ClusterTlsSeries::FAMILIES),

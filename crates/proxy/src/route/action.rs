@@ -2,8 +2,8 @@
 
 use crate::ids::ClusterId;
 use crate::model::{
-    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, StreamIdle, TcpCluster, Timeouts,
-    WeightedClusters,
+    DirectResponse, Name, RouteAction, RouteForward, RouteTarget, RouteUpgrade, StreamIdle,
+    TcpCluster, Timeouts, WeightedClusters,
 };
 use http::StatusCode;
 
@@ -27,6 +27,8 @@ pub struct Forward {
     pub idle: StreamIdle,
     /// What is answered where the chosen cluster does not exist.
     pub cluster_not_found: StatusCode,
+    /// What its requests may ask for, whatever the connection manager says.
+    pub upgrades: Box<[RouteUpgrade]>,
 }
 
 /// Which cluster a request or connection goes to. Interned: it may not exist (any more).
@@ -70,7 +72,15 @@ impl Forward {
             timeouts: forward.timeouts,
             idle: forward.idle,
             cluster_not_found: forward.cluster_not_found,
+            upgrades: forward.upgrades.clone().into(),
         }
+    }
+
+    /// What is configured for a protocol that a request asks for, in any case.
+    pub fn upgrade(&self, protocol: &[u8]) -> Option<&RouteUpgrade> {
+        let is_it =
+            |upgrade: &&RouteUpgrade| upgrade.protocol.as_bytes().eq_ignore_ascii_case(protocol);
+        self.upgrades.iter().find(is_it)
     }
 }
 

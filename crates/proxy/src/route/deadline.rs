@@ -88,6 +88,7 @@ mod tests {
             timeouts,
             idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Box::default(),
         };
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {

@@ -2,11 +2,12 @@
 
 use super::RequestHead;
 use crate::model::{HeaderMatch, HeaderMatcher, PathMatch, RouteMatch, StringMatch};
+use http::Method;
 use std::borrow::Cow;
 
 /// Whether all parts of the match hold. `path` is the request's, by [`path_only`].
 pub(super) fn route_matches(matcher: &RouteMatch, head: &RequestHead<'_>, path: &str) -> bool {
-    path_matches(matcher, path)
+    path_matches(matcher, head.method, path)
         && matcher
             .headers
             .iter()
@@ -20,9 +21,12 @@ pub(super) fn path_only(path_and_query: &str) -> &str {
     end.map_or(path_and_query, |end| &path_and_query[..end])
 }
 
-fn path_matches(matcher: &RouteMatch, path: &str) -> bool {
+/// A CONNECT has no path, and only a matcher of its own takes it.
+fn path_matches(matcher: &RouteMatch, method: &Method, path: &str) -> bool {
     let ignore_case = !matcher.case_sensitive;
     match &matcher.path {
+        PathMatch::Connect => *method == Method::CONNECT,
+        _ if path.is_empty() => false,
         PathMatch::Prefix(prefix) => starts_with(path.as_bytes(), prefix, ignore_case),
         PathMatch::Exact(exact) => equals(path.as_bytes(), exact, ignore_case),
         PathMatch::Regex(regex) => regex.is_match(path),

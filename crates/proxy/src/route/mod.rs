@@ -85,15 +85,12 @@ impl RouteTable {
 
     /// The route for a request: in the virtual host that fits its authority best, the first route
     /// that matches. `None` where no virtual host or none of its routes does (404, response flag
-    /// `NR`); the routes of other virtual hosts are not tried. A request without a path matches no
-    /// route: only Envoy's `connect_matcher` would take it.
+    /// `NR`); the routes of other virtual hosts are not tried. A request without a path is a
+    /// CONNECT, and matches only `connect_matcher`.
     ///
     /// Allocates only for an authority with upper-case letters and for some header matchers (a
     /// header of several lines, `contains` without case).
     pub fn route(&self, head: &RequestHead<'_>) -> Option<&CompiledRoute> {
-        if head.path.is_empty() {
-            return None;
-        }
         let host = self.domains.find(head.authority)?;
         let path = matcher::path_only(head.path);
         self.virtual_hosts[host]

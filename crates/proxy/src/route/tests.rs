@@ -356,6 +356,7 @@ fn a_route_keeps_what_its_action_says() {
             timeouts,
             idle: crate::model::StreamIdle::Inherited,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
+            upgrades: vec![],
         }),
         ..route("forward", prefix("/forward"))
     };

@@ -8,7 +8,7 @@ use crate::cluster::breaker::Breaker;
 use crate::http::guard::HeadLimits;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
-use crate::model::{self, Invalid};
+use crate::model::{self, Invalid, Secrets};
 use crate::observe::access_log::{AccessLogWriter, LogSet};
 use crate::observe::series::{
     ClusterSeries, ClusterTlsSeries, Http2Series, HttpSeries, ListenerSeries, ListenerTlsSeries,
@@ -18,6 +18,7 @@ use crate::observe::stats::Registry;
 use crate::route::{RouteTable, Target};
 use crate::store::Store;
 use crate::transport::tls::client::ClientTls;
+use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
 use http::HeaderValue;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct Compiler<'a> {
     pub registry: &'a Registry,
     /// Where access log lines go.
     pub logs: &'a AccessLogWriter,
+    /// What transport sockets name.
+    pub secrets: &'a Secrets,
 }
 
 /// A resource and what it was compiled to.
@@ -168,14 +171,16 @@ impl Compiler<'_> {
         let compiled = match known.iter().find(|(c, _)| c == wanted) {
             Some((_, compiled)) => Arc::clone(compiled),
             None => {
-                if wanted.validation.is_none() {
+                if wanted.validation.is_none() && wanted.secrets.validation.is_none() {
                     tracing::warn!(
                         %cluster,
                         "whoever answers for it is believed: its TLS has no trusted_ca"
                     );
                 }
+                let config = Arc::clone(wanted);
+                let make = move |secrets: &Secrets| ClientTls::compile(&config.with(secrets)?);
                 Arc::new(ClusterTls {
-                    client: ClientTls::compile(wanted)?,
+                    client: Rotating::new(&wanted.secrets, self.secrets, make)?,
                     series: ClusterTlsSeries::new(self.registry, cluster),
                 })
             }
@@ -248,12 +253,19 @@ impl Compiler<'_> {
         let drain = Arc::new(ChainDrain::default());
         let tls = match &config.tls {
             None => None,
-            Some(tls) => Some(Box::new(ChainTls {
-                server: ServerTls::compile(tls, config.filter.not_served())?
-                    .keeping_chains(config.filter.wants_certificates()),
-                timeout: config.handshake_timeout,
-                series: ListenerTlsSeries::new(self.registry, label),
-            })),
+            Some(tls) => {
+                let (own, not_served) = (Arc::clone(tls), config.filter.not_served());
+                let keeps_chains = config.filter.wants_certificates();
+                let make = move |secrets: &Secrets| {
+                    Ok(ServerTls::compile(&own.with(secrets)?, not_served)?
+                        .keeping_chains(keeps_chains))
+                };
+                Some(Box::new(ChainTls {
+                    server: Rotating::new(&tls.secrets, self.secrets, make)?,
+                    timeout: config.handshake_timeout,
+                    series: ListenerTlsSeries::new(self.registry, label),
+                }))
+            }
         };
         let filter = match &config.filter {
             model::NetworkFilter::Http(http) => {

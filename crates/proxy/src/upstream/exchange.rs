@@ -10,7 +10,7 @@ use h2::client::SendRequest;
 use h2::{Reason, SendStream};
 use http::header::HOST;
 use http::uri::{Authority, Parts, Scheme};
-use http::{Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response, Uri, Version};
 use http_body::Body;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -21,6 +21,16 @@ use tokio::task::AbortHandle;
 pub struct StreamLease {
     _upload: Option<Upload>,
     _place: StreamPlace,
+}
+
+impl StreamLease {
+    /// Of a stream on which we send nothing more.
+    pub(super) fn of(place: StreamPlace) -> Self {
+        Self {
+            _upload: None,
+            _place: place,
+        }
+    }
 }
 
 /// Sends a body that is longer than the wait for the response; dropping it makes an end of that.
@@ -73,21 +83,22 @@ async fn send(body: RequestBody, mut stream: SendStream<Bytes>) {
     let _ended = pump(Pin::new(&mut body), &mut stream, Reason::CANCEL).await;
 }
 
+/// The host of a request, as HTTP/2 has it.
+pub(super) fn authority(headers: &mut HeaderMap) -> Result<Authority, Failure> {
+    let host = headers.remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    authority.ok_or(Failure::BadRequest {
+        details: "http2.invalid_authority",
+    })
+}
+
 /// The same request in the form of HTTP/2: the host has become `:authority`.
-fn into_http2(
+pub(super) fn into_http2(
     request: Request<RequestBody>,
     scheme: &'static str,
 ) -> Result<(Request<()>, RequestBody), Failure> {
     let (mut head, body) = request.into_parts();
-    let host = head.headers.remove(HOST);
-    let authority = host
-        .as_ref()
-        .map(|host| Authority::try_from(host.as_bytes()));
-    let Some(Ok(authority)) = authority else {
-        return Err(Failure::BadRequest {
-            details: "http2.invalid_authority",
-        });
-    };
+    let authority = authority(&mut head.headers)?;
     let mut parts = Parts::default();
     parts.scheme = Some(match scheme {
         "https" => Scheme::HTTPS,
@@ -103,7 +114,7 @@ fn into_http2(
 }
 
 /// Why there was no response.
-fn failure(error: &h2::Error) -> Failure {
+pub(super) fn failure(error: &h2::Error) -> Failure {
     if error.is_reset() && error.is_remote() {
         return Failure::UpstreamReset {
             refused: error.reason() == Some(Reason::REFUSED_STREAM),

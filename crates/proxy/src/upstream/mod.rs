@@ -4,3 +4,4 @@ pub mod connect;
 pub mod exchange;
 pub mod http2;
 pub mod pool;
+pub mod switch;

@@ -7,6 +7,7 @@ use crate::addr::{Client, Upstream};
 use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
+use crate::http::tunnel::End;
 use crate::model::HeaderCase;
 use crate::observe::limited;
 use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
@@ -14,7 +15,7 @@ use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
-use crate::upstream::http2::Http2;
+use crate::upstream::http2::{Http2, StreamPlace};
 use crate::worker::Worker;
 use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -70,14 +71,24 @@ pub struct PooledConnection {
 /// Set by a request that asks to switch protocols.
 pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
 
-/// A connection that does not speak HTTP any more.
+/// A connection or stream that does not speak HTTP any more.
 pub struct Switched {
     /// Its bytes in both directions.
-    pub io: Io,
+    pub end: End,
     /// What was read of it already.
     pub read: Bytes,
     /// Keeps it counted.
-    pub place: PoolPlace,
+    pub place: SwitchedPlace,
+}
+
+/// Where something that has switched protocols is counted.
+pub enum SwitchedPlace {
+    /// A connection that was in a pool.
+    Pool(PoolPlace),
+    /// A stream of a connection in a pool.
+    Stream(StreamPlace),
+    /// A connection of its own.
+    Own(OpenConnection),
 }
 
 impl std::fmt::Debug for Switched {
@@ -206,8 +217,9 @@ impl Pool {
         };
         // The time to connect is for both together.
         let left = self.cluster.connect_timeout.saturating_sub(begun.elapsed());
+        let context = tls.client.current();
         // Boxed: connections in plaintext do not hold the memory of a handshake.
-        let handshake = Box::pin(tls.client.connect(plain, self.upstream, purpose));
+        let handshake = Box::pin(context.tls.connect(plain, self.upstream, purpose));
         let shaken = tokio::time::timeout(left, handshake).await;
         let series = &self.cluster.series;
         match shaken {
@@ -288,9 +300,9 @@ impl Pool {
             };
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
             let switched = Switched {
-                io,
+                end: End::Connection(io),
                 read: read_buf,
-                place,
+                place: SwitchedPlace::Pool(place),
             };
             let _gone = heir.send(switched);
         });

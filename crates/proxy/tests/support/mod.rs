@@ -19,7 +19,7 @@ use shunt_proxy::model::{
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
     LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, ServerHeader,
+    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader,
     StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
@@ -213,6 +213,7 @@ pub fn resources(listeners: Vec<Listener>, clusters: Vec<Cluster>) -> Resources 
         listeners: listeners.into_iter().map(Arc::new).collect(),
         clusters: clusters.into_iter().map(Arc::new).collect(),
         routes: Vec::new(),
+        secrets: Secrets::default(),
     }
 }
 
@@ -304,6 +305,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
             },
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: vec![],
         }),
     }
 }

@@ -11,7 +11,8 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 use shunt_proxy::model::{
-    DownstreamTls, Identity, SanKind, SanMatcher, StringMatch, TlsParams, UpstreamTls, Validation,
+    DownstreamTls, Identity, SanKind, SanMatcher, SecretRefs, StringMatch, TlsParams, UpstreamTls,
+    Validation,
 };
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -118,6 +119,7 @@ pub fn downstream(identity: Identity) -> DownstreamTls {
         identities: vec![identity],
         alpn: vec![],
         validation: None,
+        secrets: SecretRefs::default(),
         require_client_certificate: false,
         require_sni: false,
         session_tickets: true,
@@ -133,6 +135,7 @@ pub fn upstream(validation: Option<Validation>) -> UpstreamTls {
         identity: None,
         alpn: vec![],
         validation,
+        secrets: SecretRefs::default(),
         sni: Some("upstream.test".try_into().unwrap()),
         resumption: true,
     }

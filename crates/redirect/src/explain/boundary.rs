@@ -65,6 +65,7 @@ impl Asked {
             Test::Family(_)
             | Test::Socket
             | Test::States(_)
+            | Test::Original
             | Test::Local(_)
             | Test::Unknown(_) => {}
         }

@@ -110,6 +110,10 @@ fn variations(flow: &Flow, values: &Values) -> Vec<Flow> {
     ] {
         push(&|flow| flow.state = state);
     }
+    push(&|flow| {
+        flow.state = State::Established;
+        flow.answers = true;
+    });
     if matches!(flow.side, Side::Sent { .. }) {
         for id in &values.uids {
             push(&|flow| set_socket(flow, Some(*id), None, None));
@@ -183,6 +187,7 @@ fn plain(side: &Side, family: Family) -> Flow {
         destination: SocketAddr::new(destination, 80),
         state: State::New,
         mark: 0,
+        answers: false,
         connection_mark: 0,
     }
 }
@@ -279,6 +284,12 @@ fn satisfy(flow: &mut Flow, test: &Test, negated: bool) {
         Test::States(states) => {
             if let Some(state) = states.first().filter(|_| !negated) {
                 flow.state = *state;
+            }
+        }
+        Test::Original => {
+            flow.answers = negated;
+            if negated {
+                flow.state = State::Established;
             }
         }
         Test::Family(_)

@@ -49,7 +49,7 @@ impl Packet {
             (Finding::Absent, Dialect::Xtables)
                 if matches!(
                     condition.test,
-                    Test::ConnectionMark { .. } | Test::Cgroup { .. }
+                    Test::ConnectionMark { .. } | Test::Original | Test::Cgroup { .. }
                 ) =>
             {
                 Finding::No
@@ -113,6 +113,10 @@ impl Packet {
                 Ok(mark) => known(mark, "the connection's mark", |mark| {
                     values.contains(mark & mask)
                 }),
+                Err(NoConnection) => Finding::Absent,
+            },
+            Test::Original => match self.connection_mark() {
+                Ok(_) => (!self.answers).into(),
                 Err(NoConnection) => Finding::Absent,
             },
             Test::States(states) => states.contains(&self.state()).into(),

@@ -18,6 +18,8 @@ pub struct Flow {
     pub destination: SocketAddr,
     /// What conntrack will say of it.
     pub state: State,
+    /// Whether it goes against the way of its connection's first packet.
+    pub answers: bool,
     /// Its mark: when sent, that of the socket (`SO_MARK`).
     pub mark: u32,
     /// The mark of its connection.
@@ -131,6 +133,7 @@ impl Flow {
             source,
             destination,
             state: State::New,
+            answers: false,
             mark: 0,
             connection_mark: 0,
         }
@@ -234,6 +237,9 @@ impl fmt::Display for Flow {
         }
         if self.state != State::New {
             write!(f, ", {}", format!("{:?}", self.state).to_lowercase())?;
+        }
+        if self.answers {
+            f.write_str(", an answer")?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shunt_abi::mark::CAPTURED;
 use shunt_abi::name;
 
 use super::flow::{Protocol, State};
@@ -150,6 +151,7 @@ impl Sets {
                 mask: u32::MAX,
                 values: only(*value),
             }),
+            Match::Original => is(Test::Original),
             Match::Established => is(Test::States(vec![State::Established, State::Related])),
             Match::Invalid => is(Test::States(vec![State::Invalid])),
         }
@@ -201,6 +203,7 @@ fn actions(verdict: Verdict) -> Vec<Action> {
         Verdict::Drop => vec![Action::Drop],
         Verdict::Redirect(port) => vec![Action::Redirect(Some((port.get(), port.get())))],
         Verdict::Tproxy { port, mark } => vec![
+            Action::SetConnectionMark(MarkValue::Constant(CAPTURED)),
             Action::Tproxy(Tproxy {
                 port: Some(port.get()),
                 xtables: None,

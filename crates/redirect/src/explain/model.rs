@@ -190,6 +190,8 @@ pub(super) enum Test {
         values: Arc<Ranges<u32>>,
     },
     States(Vec<StateBit>),
+    /// It goes the way of its connection's first packet.
+    Original,
     /// A local address (`addrtype`, `fib`).
     Local(End),
     /// What is not understood.

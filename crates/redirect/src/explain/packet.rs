@@ -19,6 +19,8 @@ pub(super) struct Packet {
     pub(super) leaves_by: Interface,
     pub(super) sender: Option<Sender>,
     state: State,
+    /// Whether it goes against the way of its connection's first packet.
+    pub(super) answers: bool,
     /// Whether conntrack has looked it up.
     tracked: bool,
     /// Whether a rule has said how conntrack is to look it up; later ones are ignored.
@@ -87,6 +89,7 @@ impl Packet {
             leaves_by,
             sender,
             state: flow.state,
+            answers: flow.answers,
             zone: 0,
             mark: Some(flow.mark),
             connection_mark: Some(flow.connection_mark),

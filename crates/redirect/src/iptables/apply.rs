@@ -16,21 +16,10 @@ use crate::ruleset::Family;
 const ATTEMPTS: u32 = 8;
 
 /// One family's programs, and what its tables shall hold.
-struct Half<'a> {
-    family: Family,
+pub(super) struct Half<'a> {
+    pub(super) family: Family,
     pair: &'a Pair,
-    target: State,
-}
-
-/// How our part of iptables' tables differs from a plan; `None` if it does not.
-///
-/// # Errors
-/// If a program is missing or fails.
-pub(crate) fn compare(flavour: Flavour, plan: &Plan) -> Result<Option<String>, IptablesError> {
-    let tools = Tools::of(flavour)?;
-    let halves = halves(&tools, plan)?;
-    let found = difference(&halves, &read(&halves)?);
-    Ok(found.map(|(family, difference)| format!("{family:?}: {difference}")))
+    pub(super) target: State,
 }
 
 /// Makes our part of iptables' tables follow a plan.
@@ -81,7 +70,7 @@ pub(crate) fn apply(tools: &Tools, plan: &Plan) -> Result<Change, IptablesError>
     })
 }
 
-fn halves<'a>(tools: &'a Tools, plan: &Plan) -> Result<Vec<Half<'a>>, IptablesError> {
+pub(super) fn halves<'a>(tools: &'a Tools, plan: &Plan) -> Result<Vec<Half<'a>>, IptablesError> {
     let half = |family, pair| Half {
         family,
         pair,
@@ -113,7 +102,7 @@ fn ipv6_in_use(flavour: Flavour) -> bool {
     }
 }
 
-fn read(halves: &[Half<'_>]) -> Result<Vec<State>, IptablesError> {
+pub(super) fn read(halves: &[Half<'_>]) -> Result<Vec<State>, IptablesError> {
     halves
         .iter()
         .map(|half| {
@@ -128,7 +117,7 @@ fn read(halves: &[Half<'_>]) -> Result<Vec<State>, IptablesError> {
         .collect()
 }
 
-fn difference(halves: &[Half<'_>], states: &[State]) -> Option<(Family, String)> {
+pub(super) fn difference(halves: &[Half<'_>], states: &[State]) -> Option<(Family, String)> {
     halves.iter().zip(states).find_map(|(half, state)| {
         let difference = state.difference(&half.target)?;
         let family = match half.family {

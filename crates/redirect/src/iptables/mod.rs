@@ -11,16 +11,18 @@ mod error;
 mod list;
 mod others;
 mod program;
+mod readback;
 pub mod render;
 mod script;
 mod sets;
 mod state;
 
-pub(crate) use apply::{ClearError, Cleared, apply, clear, compare};
+pub(crate) use apply::{ClearError, Cleared, apply, clear};
 pub(crate) use detect::Tools;
 pub use error::IptablesError;
 pub use list::{Listed, list};
 pub(crate) use others::legacy_chains;
+pub(crate) use readback::Readback;
 pub use state::State;
 
 /// Which of iptables' two kernel interfaces.

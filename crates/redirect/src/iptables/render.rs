@@ -9,6 +9,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use shunt_abi::mark::CAPTURED;
 use shunt_abi::{SCHEMA_VERSION, name::iptables};
 
 use super::sets::{ids, multiports, port_range, v4_blocks, v6_blocks};
@@ -33,6 +34,15 @@ pub fn state(ruleset: &Ruleset, family: Family) -> State {
     state
 }
 
+/// Our chain for what comes to a hook.
+pub(super) fn chain_name(hook: Hook) -> &'static str {
+    if hook.is_output() {
+        iptables::OUTPUT
+    } else {
+        iptables::PREROUTING
+    }
+}
+
 /// The rule that leads from a built-in chain to ours.
 pub(super) fn jump(built_in: &str, ours: &str) -> Jump {
     let comment = comment(&format!("{}{SCHEMA_VERSION}", iptables::JUMP));
@@ -45,6 +55,14 @@ pub(super) fn jump(built_in: &str, ours: &str) -> Jump {
 fn comment(key: &str) -> String {
     format!("-m comment --comment \"{}{key}\"", iptables::COMMENT)
 }
+
+/// A rule of a helper chain.
+fn step(key: &str, action: &str) -> String {
+    format!("{} -j {action}", comment(key))
+}
+
+/// The mask that keeps every bit of a mark.
+const ALL: &str = "0xffffffff";
 
 /// A part of a rule. The first kinds stand before all matches, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,11 +112,12 @@ struct Renderer<'a> {
 
 impl Renderer<'_> {
     fn chain(&self, table: &mut Table, hook: Hook, rules: &[Rule]) {
-        let (built_in, name) = if hook.is_output() {
-            ("OUTPUT", iptables::OUTPUT)
+        let built_in = if hook.is_output() {
+            "OUTPUT"
         } else {
-            ("PREROUTING", iptables::PREROUTING)
+            "PREROUTING"
         };
+        let name = chain_name(hook);
         let mut lines = Vec::new();
         for rule in rules {
             self.rule(table, rule, &mut lines);
@@ -150,7 +169,7 @@ impl Renderer<'_> {
 
     /// How a packet that matches goes on. Makes the helper chain that this takes.
     fn target(&self, table: &mut Table, verdict: Verdict) -> String {
-        let (helper, key, action) = match verdict {
+        let (helper, steps) = match verdict {
             Verdict::Return => return "-j RETURN".to_owned(),
             Verdict::Drop => return "-j DROP".to_owned(),
             Verdict::Redirect(port) => return format!("-j REDIRECT --to-ports {port}"),
@@ -159,33 +178,39 @@ impl Renderer<'_> {
                     Family::V4 => "0.0.0.0",
                     Family::V6 => "::",
                 };
-                return format!(
-                    "-j TPROXY --on-port {port} --on-ip {any} --tproxy-mark {mark:#x}/0xffffffff"
+                let remember = step(
+                    "captured",
+                    &format!("CONNMARK --set-xmark {CAPTURED:#x}/{ALL}"),
                 );
+                let target =
+                    format!("TPROXY --on-port {port} --on-ip {any} --tproxy-mark {mark:#x}/{ALL}");
+                // The target refuses rules that do not say it.
+                let hand_over = format!("-p tcp {}", step("tproxy", &target));
+                (iptables::TPROXY.to_owned(), vec![remember, hand_over])
             }
             Verdict::SetMark(mark) => (
                 format!("{}{mark}", iptables::MARK),
-                "set-mark",
-                format!("MARK --set-xmark {mark:#x}/0xffffffff"),
+                vec![step(
+                    "set-mark",
+                    &format!("MARK --set-xmark {mark:#x}/{ALL}"),
+                )],
             ),
-            Verdict::RestoreMark => (
-                iptables::RESTORE_MARK.to_owned(),
-                "restore-mark",
-                "CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff".to_owned(),
-            ),
-            Verdict::SaveMark => (
-                iptables::SAVE_MARK.to_owned(),
-                "save-mark",
-                "CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff".to_owned(),
-            ),
+            Verdict::RestoreMark => {
+                let action = format!("CONNMARK --restore-mark --nfmask {ALL} --ctmask {ALL}");
+                let name = iptables::RESTORE_MARK.to_owned();
+                (name, vec![step("restore-mark", &action)])
+            }
+            Verdict::SaveMark => {
+                let action = format!("CONNMARK --save-mark --nfmask {ALL} --ctmask {ALL}");
+                let name = iptables::SAVE_MARK.to_owned();
+                (name, vec![step("save-mark", &action)])
+            }
             Verdict::Zone(zone) => (
                 format!("{}{zone}", iptables::ZONE),
-                "zone",
-                format!("CT --zone {zone}"),
+                vec![step("zone", &format!("CT --zone {zone}"))],
             ),
         };
-        let rule = format!("{} -j {action}", comment(key));
-        table.chain_mut(&helper).rules = vec![rule];
+        table.chain_mut(&helper).rules = steps;
         format!("-g {helper}")
     }
 
@@ -219,6 +244,7 @@ impl Renderer<'_> {
             Match::Mark(mark) => matching(format!("-m mark --mark {mark:#x}")),
             Match::NotMark(mark) => matching(format!("-m mark ! --mark {mark:#x}")),
             Match::ConnectionMark(mark) => matching(format!("-m connmark --mark {mark:#x}")),
+            Match::Original => matching("-m conntrack --ctdir ORIGINAL".to_owned()),
             Match::Established => matching("-m conntrack --ctstate RELATED,ESTABLISHED".to_owned()),
             Match::Invalid => matching("-m conntrack --ctstate INVALID".to_owned()),
         }

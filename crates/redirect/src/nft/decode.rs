@@ -4,6 +4,8 @@
 
 mod matches;
 
+use shunt_abi::mark::CAPTURED;
+
 use super::attr::{Attribute, Attributes, Malformed};
 use super::encode::{Shape, chain_type, hook_number, shape};
 use super::expr::{Code, Expr, data_value};
@@ -114,12 +116,14 @@ fn decode_verdict(list: &[Expr]) -> Result<Verdict, Malformed> {
         [Expr::Verdict(Code::Drop)] => Ok(Verdict::Drop),
         [Expr::Immediate(port), Expr::Redirect] => Ok(Verdict::Redirect(port_of(port)?)),
         [
+            Expr::Immediate(captured),
+            Expr::SetConnection(abi::CT_MARK),
             Expr::Immediate(port),
             Expr::Tproxy,
             Expr::Immediate(mark),
             Expr::SetMeta(abi::META_MARK),
             Expr::Verdict(Code::Accept),
-        ] => Ok(Verdict::Tproxy {
+        ] if *captured == CAPTURED.to_ne_bytes() => Ok(Verdict::Tproxy {
             port: port_of(port)?,
             mark: mark_of(mark)?,
         }),

@@ -4,6 +4,7 @@
 
 mod matches;
 
+use shunt_abi::mark::CAPTURED;
 use shunt_abi::name;
 
 use super::attr::Writer;
@@ -222,8 +223,10 @@ fn encode_verdict(verdict: Verdict, list: &mut Vec<Expr>) {
         Verdict::Drop => list.push(Expr::Verdict(Code::Drop)),
         // redirect to :15001
         Verdict::Redirect(to) => list.extend([port(to.get()), Expr::Redirect]),
-        // tproxy to :15006 meta mark set 0x00000539 accept
+        // ct mark set 0x53685450 tproxy to :15006 meta mark set 0x00000539 accept
         Verdict::Tproxy { port: to, mark: m } => list.extend([
+            mark(CAPTURED),
+            Expr::SetConnection(abi::CT_MARK),
             port(to.get()),
             Expr::Tproxy,
             mark(m),

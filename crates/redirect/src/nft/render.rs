@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use shunt_abi::mark::CAPTURED;
 use shunt_abi::name;
 
 use super::encode::chain_type;
@@ -150,7 +151,9 @@ fn verdict(verdict: Verdict) -> String {
         Verdict::Drop => "drop".to_owned(),
         Verdict::Redirect(port) => format!("redirect to :{port}"),
         Verdict::Tproxy { port, mark } => {
-            format!("tproxy to :{port} meta mark set 0x{mark:08x} accept")
+            format!(
+                "ct mark set 0x{CAPTURED:08x} tproxy to :{port} meta mark set 0x{mark:08x} accept"
+            )
         }
         Verdict::SetMark(mark) => format!("meta mark set 0x{mark:08x} return"),
         Verdict::RestoreMark => "meta mark set ct mark return".to_owned(),
@@ -183,6 +186,7 @@ fn match_text(condition: &Match) -> String {
         Match::Mark(mark) => format!("meta mark 0x{mark:08x}"),
         Match::NotMark(mark) => format!("meta mark != 0x{mark:08x}"),
         Match::ConnectionMark(mark) => format!("ct mark 0x{mark:08x}"),
+        Match::Original => "ct direction original".to_owned(),
         Match::Established => "ct state established,related".to_owned(),
         Match::Invalid => "ct state invalid".to_owned(),
     }

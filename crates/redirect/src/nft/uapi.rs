@@ -203,8 +203,11 @@ pub(crate) mod expr {
     pub(crate) const CT_KEY: u16 = 2;
     pub(crate) const CT_SREG: u16 = 4;
     pub(crate) const CT_STATE: u32 = 0;
+    pub(crate) const CT_DIRECTION: u32 = 1;
     pub(crate) const CT_MARK: u32 = 3;
     pub(crate) const CT_ZONE: u32 = 17;
+    /// `IP_CT_DIR_ORIGINAL`.
+    pub(crate) const DIRECTION_ORIGINAL: u8 = 0;
     /// Bits of `NFT_CT_STATE` (`NF_CT_STATE_*`).
     pub(crate) const STATE_INVALID: u32 = 1;
     pub(crate) const STATE_ESTABLISHED: u32 = 2;

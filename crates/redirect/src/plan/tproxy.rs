@@ -1,6 +1,7 @@
 //! Packets of connections that TPROXY captures, both ways: mangle PREROUTING and OUTPUT.
 //!
-//! Four kinds of packets meet here. A client's go to the proxy's socket, marked. The proxy's to
+//! Four kinds of packets meet here. A client's go to the proxy's socket, marked, and so is their
+//! connection, by another mark that tells it from those which were not captured. The proxy's to
 //! the application carry the mark already, and the connection remembers it. The application's
 //! answers get it back, so that they reach the proxy and not the client. And the proxy's calls to
 //! its own pod get a mark of their own on the way out, by which they are told from the
@@ -82,20 +83,31 @@ impl Planner<'_> {
         }
     }
 
-    fn for_the_proxy(&mut self, rules: &mut Vec<Rule>, mark: u32) {
+    fn for_the_proxy(&mut self, rules: &mut Vec<Rule>, marked: u32) {
         let Some(ports) = self.inbound_ports() else {
             return;
         };
+        let port = self.config.inbound.port;
+        // A connection whose opening the kernel answered with a SYN cookie is known to conntrack,
+        // but to no socket until its second packet has found the one that listens.
+        rules.push(rule(
+            key::TPROXY_CAPTURED,
+            [
+                ports.clone(),
+                Match::ConnectionMark(mark::CAPTURED),
+                Match::Original,
+            ],
+            Verdict::Tproxy { port, mark: marked },
+        ));
         rules.push(rule(
             key::TPROXY_ESTABLISHED,
             [ports.clone(), Match::Established],
-            Verdict::SetMark(mark),
+            Verdict::SetMark(marked),
         ));
-        let port = self.config.inbound.port;
         rules.push(rule(
             key::TPROXY_CAPTURE,
             [ports.clone()],
-            Verdict::Tproxy { port, mark },
+            Verdict::Tproxy { port, mark: marked },
         ));
         // Without a listener the rule above does not match; the packet must not reach the
         // application uncaptured.

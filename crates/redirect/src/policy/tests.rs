@@ -283,6 +283,10 @@ fn contradictions_are_told_at_the_field_that_they_are_about() {
             "spec.inbound.tproxy.mark is 1338, which marks",
         ),
         (
+            "inbound: {tproxy: {mark: 1399346256}}",
+            "spec.inbound.tproxy.mark is 1399346256, which marks the connections that TPROXY",
+        ),
+        (
             "inbound: {tproxy: {table: 255}}",
             "spec.inbound.tproxy.table is 255: 0 is no table",
         ),

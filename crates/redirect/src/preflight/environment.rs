@@ -126,20 +126,6 @@ pub(super) fn sysctls() -> Finding {
     }
 }
 
-/// With cookies alone no connection that TPROXY captures is ever opened.
-pub(super) fn cookies() -> Finding {
-    const CHECK: &str = "SYN cookies";
-    if sysctl::cookies_always() {
-        Finding::note(
-            CHECK,
-            "are the only answer to openings (net.ipv4.tcp_syncookies is 2): connections that \
-             TPROXY captures cannot be opened so; set it to 1, or use REDIRECT",
-        )
-    } else {
-        Finding::good(CHECK, "are not the only answer to openings")
-    }
-}
-
 pub(super) fn security_module() -> Finding {
     const CHECK: &str = "security module";
     let context = fs::read_to_string("/proc/self/attr/current").unwrap_or_default();

@@ -117,7 +117,6 @@ pub fn preflight() -> Preflight {
     findings.push(policy_routing());
     findings.push(environment::ipv6());
     findings.push(environment::sysctls());
-    findings.push(environment::cookies());
     findings.push(environment::security_module());
     findings.extend(environment::programs());
     findings.extend(neighbours::findings());

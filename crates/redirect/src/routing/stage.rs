@@ -126,11 +126,12 @@ impl Route {
         Ok(())
     }
 
-    /// The interface by which a packet of a probe would leave.
+    /// The interface by which a packet of a probe with this mark would leave.
     pub(crate) fn probe_leaves_by(
         &mut self,
         own: IpAddr,
         destination: IpAddr,
+        mark: u32,
     ) -> Result<Option<u32>, KernelError> {
         let mut message = RouteMessage::default();
         message.header.address_family = address_family(Family::of(own));
@@ -139,6 +140,7 @@ impl Route {
         message.attributes = vec![
             RouteAttribute::Source(route_address(own)),
             RouteAttribute::Destination(route_address(destination)),
+            RouteAttribute::Mark(mark),
         ];
         let operation = format!("find the route from {own} to {destination}");
         let message = RouteNetlinkMessage::GetRoute(message);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::VerifyError;
+use crate::backend::Backend;
 use crate::error::KernelError;
 use crate::iptables::Tools;
 use crate::nft::Nft;
@@ -27,7 +28,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(mut nft: Nft) -> Result<Self, KernelError> {
+    fn new(mut nft: Nft) -> Result<Self, KernelError> {
         let rules = nft.counters()?.into_iter();
         let places = rules.map(|rule| (rule.key, (rule.chain, rule.handle)));
         Ok(Self {
@@ -51,6 +52,13 @@ impl Table {
 }
 
 impl Counting {
+    pub(super) fn new(backend: Backend) -> Result<Self, VerifyError> {
+        Ok(match backend {
+            Backend::Nft => Self::Nft(Table::new(Nft::open()?)?),
+            Backend::Iptables(flavour) => Self::Iptables(Box::new(Tools::of(flavour)?)),
+        })
+    }
+
     /// All of them.
     pub(super) fn read(&mut self) -> Result<Counters, VerifyError> {
         Ok(match self {

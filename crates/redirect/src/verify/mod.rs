@@ -8,6 +8,7 @@
 mod counting;
 mod decide;
 mod flows;
+mod held;
 mod live;
 mod others;
 mod readback;
@@ -32,16 +33,15 @@ use shunt_abi::rule as key;
 
 use crate::backend::Backend;
 use crate::error::{Cause, KernelError};
-use crate::iptables::{self, IptablesError, Tools};
-use crate::nft::Nft;
+use crate::iptables::IptablesError;
 use crate::plan::Plan;
 use crate::routing::Route;
 use crate::ruleset::{AddressTest, Family, Hook, Match, Rule, Ruleset, Verdict};
-use counting::{Counting, Table};
+use counting::Counting;
 use decide::{Outcome, Way};
 use flows::Probe;
+use held::Held;
 use live::Watch;
-use readback::Readback;
 pub use report::{Failure, Leg, Proof, Report};
 pub use routing::LO_UP;
 use shown::Shown;
@@ -122,26 +122,20 @@ pub fn verify(plan: &Plan, backend: Backend, options: &Options) -> Result<Report
 
 fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, VerifyError> {
     let rules = &plan.ruleset;
-    let (counting, readback) = match backend {
-        Backend::Nft => {
-            let mut nft = Nft::open()?;
-            let readback = Readback::read(&mut nft, rules)?;
-            (Counting::Nft(Table::new(nft)?), Some(readback))
-        }
-        Backend::Iptables(flavour) => (Counting::Iptables(Box::new(Tools::of(flavour)?)), None),
-    };
+    let held = Held::read(plan, backend)?;
+    let counting = Counting::new(backend)?;
     // It is told first, and no packet would tell more.
     let mut legs: Vec<Leg> = routing::loopback().into_iter().collect();
     let live = match legs.first() {
         None => Live::run(rules, counting, options.timeout),
         Some(_) => Live::not_run("interface lo is down"),
     };
+    let mut told = false;
     for chain in &rules.chains {
         for rule in &chain.rules {
             for family in families(rule, plan.ipv6) {
-                let difference = readback
-                    .as_ref()
-                    .and_then(|readback| readback.difference(rules, chain.hook, rule));
+                let difference = held.difference(rules, chain.hook, rule, family);
+                told |= difference.is_some();
                 legs.push(Leg {
                     title: title::of(&rule.key),
                     family: Some(family),
@@ -151,12 +145,7 @@ fn attempt(plan: &Plan, backend: Backend, options: &Options) -> Result<Report, V
             }
         }
     }
-    let intruder = match (backend, &readback) {
-        (Backend::Iptables(flavour), _) => iptables::compare(flavour, plan)?,
-        (Backend::Nft, Some(readback)) => readback.intruder(rules),
-        (Backend::Nft, None) => None,
-    };
-    legs.extend(live.rest(intruder));
+    legs.extend(live.rest(held.intruder(rules, told)));
     legs.extend(routing::legs(plan)?);
     Ok(Report {
         legs,
@@ -304,7 +293,12 @@ impl Live {
             let listener = listeners.arriving(place.own);
             if let (Some(listener), Some(port)) = (listener, captured_port) {
                 let shown = tproxy::inbound(&mut watch, place, listener, port)?;
-                self.count(&[key::TPROXY_ESTABLISHED], family, shown);
+                self.count(&[key::TPROXY_CAPTURED], family, shown);
+                let own = ability.own;
+                let called = tproxy::self_call(&mut watch, rules, place, &listeners, own, port)?;
+                if let Some(shown) = called {
+                    self.count(&[key::TPROXY_ESTABLISHED], family, shown);
+                }
             }
             let shown = tproxy::upstream(&mut watch, place, mark)?;
             self.count(&[key::TPROXY_FROM_APP], family, shown);

@@ -24,13 +24,9 @@ impl Readback {
     }
 
     /// What stands in our table that the plan does not hold, and no rule of it tells.
-    pub(super) fn intruder(&self, plan: &Ruleset) -> Option<String> {
+    /// `told`: a rule does.
+    pub(super) fn intruder(&self, plan: &Ruleset, told: bool) -> Option<String> {
         let listing = self.listing.as_ref()?;
-        let mut rules = plan
-            .chains
-            .iter()
-            .flat_map(|chain| chain.rules.iter().map(|rule| (chain.hook, rule)));
-        let told = rules.any(|(hook, rule)| self.difference(plan, hook, rule).is_some());
         Self::foreign_rule(plan, listing).or_else(|| self.whole.clone().filter(|_| !told))
     }
 

@@ -105,7 +105,7 @@ impl Stage {
                 Err(error) => return Err(error.into()),
             }
             wait_until_usable(place.own, timeout)?;
-            if route.probe_leaves_by(place.own, place.elsewhere)? != Some(link) {
+            if route.probe_leaves_by(place.own, place.elsewhere, 0)? != Some(link) {
                 return Err(StageError::Elsewhere);
             }
             places.push(place);

@@ -1,19 +1,20 @@
-//! What only a conversation shows of TPROXY: that later packets find the proxy, and that the
-//! application's answers do, though they are for the client.
+//! What only a conversation shows of TPROXY: that later packets find the proxy, that answers find
+//! whoever opened the connection, and that the application's do, though they are for the client.
 //!
 //! Both ends of each conversation are ours: a listener where the proxy would be, one where the
 //! application would be.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use shunt_abi::{addr, rule as key};
+use shunt_abi::{addr, lo, mark, rule as key};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 
+use super::decide::{Flow, Outcome, Sender, Way, decide};
 use super::live::Watch;
 use super::others::{ARRIVING, At, BY_LOOPBACK};
 use super::report::Failure;
@@ -21,8 +22,8 @@ use super::shown::Shown;
 use super::stage::{Place, StageError};
 use super::values::random_port;
 use super::wire::{Ends, Kind};
+use crate::routing::Route;
 use crate::ruleset::{Family, Protocol, Ruleset, Verdict};
-use crate::sysctl;
 
 /// Where the proxy listens, and the mark of what it gets and sends; `None` without TPROXY.
 pub(super) fn capture(rules: &Ruleset) -> Option<(u16, u32)> {
@@ -101,6 +102,8 @@ fn socket(family: Family) -> io::Result<Socket> {
 fn transparent_listener(address: IpAddr, port: u16) -> io::Result<TcpListener> {
     let socket = socket(Family::of(address))?;
     setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    // As what the proxy sends to its own pod is marked by its uid.
+    setsockopt(&socket, sockopt::Mark, &mark::SELF_CALL)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::new(address, port).into())?;
     socket.listen(16)?;
@@ -137,7 +140,6 @@ pub(super) fn inbound(
             Ok(to) if to == SocketAddr::from(ends.destination) => Ended::Right,
             other => Ended::Wrong(format!("the proxy sees {other:?} as its destination")),
         },
-        Some(Err(_)) if sysctl::cookies_always() => Ended::Cookie,
         Some(Err(error)) => Ended::Lost(format!("the proxy did not get it: {error}")),
         None => Ended::Lost("nobody answered".to_owned()),
     };
@@ -147,10 +149,77 @@ pub(super) fn inbound(
         way: ARRIVING,
         family: Family::of(place.own),
         first: key::TPROXY_CAPTURE,
-        keys: &[key::TPROXY_ESTABLISHED],
+        keys: &[key::TPROXY_CAPTURED],
         blamed: key::TPROXY_CAPTURE,
     };
     watch.judge(&conversation, &ended)
+}
+
+/// A call of the proxy's to its own pod: the answers must come back to the socket that called,
+/// which is no transparent one, and later packets find the proxy. `None`: the rules capture none.
+pub(super) fn self_call(
+    watch: &mut Watch<'_>,
+    rules: &Ruleset,
+    place: &Place,
+    listeners: &Listeners,
+    (uid, gid): (u32, u32),
+    port: u16,
+) -> Result<Option<Shown>, StageError> {
+    let family = Family::of(place.own);
+    let to = SocketAddr::new(place.own, port);
+    let called = Flow {
+        way: Way::Sent {
+            sender: Sender {
+                uid,
+                gid,
+                mark: mark::SELF_CALL,
+            },
+            by_loopback: true,
+        },
+        ends: Ends {
+            protocol: Protocol::Tcp,
+            source: (place.own, random_port()),
+            destination: (place.own, port),
+        },
+        nonsense: false,
+    };
+    let Listeners::Own(listeners) = listeners else {
+        return Ok(None);
+    };
+    if decide(rules, &called, true).outcome != Outcome::Transparent {
+        return Ok(None);
+    }
+    let attempt = || -> io::Result<SocketAddr> {
+        let proxy = socket(family)?;
+        setsockopt(&proxy, sockopt::Mark, &mark::SELF_CALL)?;
+        proxy.bind(&SocketAddr::from(called.ends.source).into())?;
+        proxy.connect_timeout(&to.into(), watch.patience())?;
+        let accepted = wait(watch, || {
+            let mut found = Err(io::ErrorKind::WouldBlock.into());
+            for listener in listeners {
+                found = found.or_else(|_: io::Error| listener.accept());
+            }
+            found.map(|(accepted, _from)| accepted)
+        })?;
+        (&proxy).write_all(b"?")?;
+        accepted.set_nonblocking(true)?;
+        wait(watch, || (&accepted).read_exact(&mut [0]))?;
+        accepted.local_addr()
+    };
+    let ended = match attempt() {
+        Ok(seen) if seen == to => Ended::Right,
+        Ok(seen) => Ended::Wrong(format!("the proxy sees {seen} as its destination")),
+        Err(error) => Ended::Lost(error.to_string()),
+    };
+    let conversation = Conversation {
+        expected: format!("the proxy's call to {to} of its own pod to be answered by the proxy"),
+        way: BY_LOOPBACK,
+        family,
+        first: key::TPROXY_CAPTURE,
+        keys: &[key::TPROXY_CAPTURED, key::TPROXY_ESTABLISHED],
+        blamed: key::TPROXY_ESTABLISHED,
+    };
+    watch.judge(&conversation, &ended).map(Some)
 }
 
 /// The proxy's connection to the application in a client's name: the answers are for the client,
@@ -165,6 +234,26 @@ pub(super) fn upstream(
         "the proxy's connection to {} in the name of {} to be answered",
         place.own, place.client
     );
+    let way_back = Route::open()?.probe_leaves_by(place.own, place.client, mark);
+    // Where there is no way at all, the conversation tells.
+    if let Ok(Some(interface)) = way_back
+        && interface != lo::INDEX
+    {
+        let failure = Failure {
+            expected: format!(
+                "what is marked {mark:#x} and for {} to be routed to lo",
+                place.client
+            ),
+            happened: format!(
+                "it would leave by interface {interface} (`ip link`): a policy rule is missing, or \
+                 another comes before it (`ip rule`), so nothing was sent"
+            ),
+        };
+        return Ok(Shown {
+            wrong: vec![(key::TPROXY_FROM_APP.to_owned(), failure)],
+            ..Shown::default()
+        });
+    }
     let attempt = || -> io::Result<IpAddr> {
         let application = TcpListener::bind((place.own, 0))?;
         let to = application.local_addr()?;
@@ -203,9 +292,6 @@ enum Ended {
     Wrong(String),
     /// Half-way.
     Lost(String),
-    /// Half-way, as all do here: the answer to its first packet was a cookie, of which no socket
-    /// knows, so that the second packet finds none.
-    Cookie,
 }
 
 /// What a conversation shows.
@@ -221,11 +307,6 @@ struct Conversation<'a> {
     /// The one to name if all of them have, and it fails yet.
     blamed: &'a str,
 }
-
-/// Why a conversation shows nothing of the rules where cookies are all that is answered.
-const COOKIES: &str = "its packets were counted, but no connection that TPROXY captures can be \
-                       opened here: net.ipv4.tcp_syncookies is 2, so that the kernel answers with \
-                       a cookie and no socket knows of it; set it to 1";
 
 fn wait<T>(watch: &Watch<'_>, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let end = Instant::now() + watch.patience();
@@ -300,18 +381,8 @@ impl Watch<'_> {
                 ..Shown::default()
             });
         }
-        if matches!(ended, Ended::Cookie) && passed_over.is_empty() {
-            let hidden = keys
-                .iter()
-                .map(|key| ((*key).to_owned(), COOKIES.to_owned()));
-            return Ok(Shown {
-                hidden: hidden.collect(),
-                ..Shown::default()
-            });
-        }
         let seen = match ended {
             Ended::Right => "it was",
-            Ended::Cookie => "the proxy did not get it",
             Ended::Wrong(how) | Ended::Lost(how) => how,
         };
         let failure = |key: &str, happened: String| {

@@ -403,3 +403,48 @@ fn istios_nft_rules_capture_ipv6_although_it_is_off() {
         assert_eq!(fate(&rules, &flow), expected, "{flow}");
     }
 }
+
+#[test]
+fn the_direction_of_a_packet_is_read_in_both_languages() {
+    let ct = |key: &str| json!({"ct": {"key": key}});
+    let drop = json!({"drop": null});
+    let nft = |op: &str, direction: &str| {
+        rules(&[
+            base("p", "filter", "prerouting", 0, "accept"),
+            rule(
+                "p",
+                &[
+                    matches(&ct("direction"), op, &json!(direction)),
+                    drop.clone(),
+                ],
+            ),
+        ])
+    };
+    let iptables = |test: &str| {
+        let text = format!(
+            "*mangle\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -m conntrack {test} -j DROP\nCOMMIT\n"
+        );
+        Rules::from_iptables_save(&text, None).unwrap()
+    };
+    let first = arrives(POD, 8080);
+    let mut later = first.clone();
+    later.state = State::Established;
+    let mut answer = later.clone();
+    answer.answers = true;
+    let mut unknown = first.clone();
+    unknown.state = State::Invalid;
+    let original = [
+        nft("==", "original"),
+        nft("!=", "reply"),
+        iptables("--ctdir ORIGINAL"),
+    ];
+    for rules in original {
+        let flows = [&first, &later, &answer, &unknown];
+        let fates = flows.map(|flow| fate(&rules, flow));
+        assert_eq!(fates, ["dropped", "dropped", "passes", "passes"]);
+    }
+    let rules = nft("==", "reply");
+    assert_eq!(fate(&rules, &answer), "dropped");
+    assert_eq!(fate(&rules, &later), "passes");
+    assert_eq!(fate(&iptables("--ctdir REPLY"), &later), "?");
+}

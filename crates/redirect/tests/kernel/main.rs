@@ -10,6 +10,7 @@
 mod apply;
 mod cases;
 mod continuity;
+mod cookies;
 mod explain;
 mod golden;
 mod iptables;

@@ -81,19 +81,24 @@ pub(crate) fn nft(command: &str) -> String {
 
 /// Loads rules from text.
 pub(crate) fn nft_file(text: &str) {
+    input("nft", &["-f", "-"], text);
+}
+
+/// Has a program that must succeed read a text.
+pub(crate) fn input(program: &str, arguments: &[&str], text: &str) {
     use std::io::Write as _;
-    let mut child = Command::new("nft")
-        .args(["-f", "-"])
+    let mut child = Command::new(program)
+        .args(arguments)
         .stdin(std::process::Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("these tests need `nft`: {error}"));
+        .unwrap_or_else(|error| panic!("these tests need `{program}`: {error}"));
     let mut input = child.stdin.take().expect("it was asked for");
     input
         .write_all(text.as_bytes())
-        .expect("nft reads its input");
+        .expect("the program reads its input");
     drop(input);
-    let status = child.wait().expect("nft ends");
-    assert!(status.success(), "nft -f: {text}");
+    let status = child.wait().expect("the program ends");
+    assert!(status.success(), "{program}: {text}");
 }
 
 /// Our table as `nft` lists it, without counter values, long lists on one line.

@@ -142,7 +142,8 @@ fn the_conversations_of_tproxy_are_read_back_behind_a_firewall() {
             nft_file(
                 "table inet firewalld { chain filter_INPUT {
                     type filter hook input priority 10; iifname \"shunt-probe*\" drop;
-                    ip saddr 203.0.113.0/24 drop; ip6 saddr 2001:db8::/32 drop; }; }",
+                    ip saddr { 192.0.2.0/24, 203.0.113.0/24 } drop;
+                    ip6 saddr 2001:db8::/32 drop; }; }",
             );
             let applied = backend::apply(&policy(&TPROXY), choice).unwrap();
             let report = proved(&applied);
@@ -151,6 +152,7 @@ fn the_conversations_of_tproxy_are_read_back_behind_a_firewall() {
             let hidden = hidden(&report);
             for key in [
                 "tproxy/capture",
+                "tproxy/captured",
                 "tproxy/established",
                 "tproxy/app-to-proxy",
             ] {

@@ -1,30 +1,104 @@
-//! Certificates, private keys, and whom to believe.
+//! Certificates, private keys, and whom to believe: in place, in files, and in secrets.
 
+use super::draft::FileSource;
 use super::reader::Reader;
+use crate::files::Kind;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use pb::subject_alt_name_matcher::SanType;
-use shunt_proxy::model::{Identity, SanKind, SanMatcher, StringMatch, Validation};
-use shunt_proxy::transport::tls::pem;
+use shunt_proxy::model::{Identity, Name, SanKind, SanMatcher, Secret, StringMatch, Validation};
+use shunt_proxy::transport::tls::{self, pem};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path as FilePath, PathBuf};
 
 /// The most that a file of certificates may hold.
 const MAX_FILE: u64 = 4 << 20;
 
+/// A file of certificates or a key, as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFile {
+    /// Where it is; any move to its directory may change it.
+    pub(crate) source: FileSource,
+    /// Of what it held; `None` = it could not be used.
+    hash: Option<u64>,
+}
+
+impl DataFile {
+    /// Whether it holds what it held.
+    pub(crate) fn is_current(&self) -> bool {
+        self.hash.is_some() && self.hash == read(&self.source.path).ok().map(|b| hash(&b))
+    }
+
+    /// It is to be read again, whatever it holds.
+    pub(crate) fn refuse(&mut self) {
+        self.hash = None;
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Reader {
+    /// One secret.
+    pub(crate) fn secret(&mut self, secret: pb::Secret, path: &Path<'_>) -> Option<(Name, Secret)> {
+        let name = self.name(secret.name, &path.field("name"));
+        let (at, secret) = match secret.r#type {
+            Some(pb::secret::Type::TlsCertificate(certificate)) => {
+                let at = path.field("tls_certificate");
+                let identity = self.tls_certificate(certificate, &at)?;
+                (at, Secret::Identity(identity))
+            }
+            Some(pb::secret::Type::ValidationContext(context)) => {
+                let at = path.field("validation_context");
+                let validation = self.validation(context, &at)?;
+                (at, Secret::Validation(validation))
+            }
+            // The coverage table refuses the others.
+            _ => {
+                let message = "it needs tls_certificate or validation_context";
+                self.report.invalid(path, message);
+                return None;
+            }
+        };
+        self.report.check(&at, tls::check(&secret))?;
+        Some((name?, secret))
+    }
+
+    /// The name of a secret that is in a file.
+    pub(super) fn sds(&mut self, config: pb::SdsSecretConfig, path: &Path<'_>) -> Option<Name> {
+        let name = self.name(config.name, &path.field("name"));
+        let at = path.field("sds_config");
+        let Some(source) = config.sds_config else {
+            let message = "without it the secret would be in static_resources.secrets, which is \
+                           not implemented by Shunt yet; name a file";
+            self.report.refused(&at, message);
+            return None;
+        };
+        let source = self.required_file_source(source, &at)?;
+        let name = name?;
+        self.want(Kind::Secrets, &name, source);
+        Some(name)
+    }
+
     /// One certificate chain with its key.
     pub(super) fn tls_certificate(
         &mut self,
         certificate: pb::TlsCertificate,
         path: &Path<'_>,
     ) -> Option<Identity> {
+        let watched = certificate.watched_directory.map(|watched| watched.path);
+        let watched = watched.as_deref();
         let at = path.field("certificate_chain");
-        let chain = self.data(certificate.certificate_chain, &at);
+        let chain = self.data(certificate.certificate_chain, watched, &at);
         let chain = chain.and_then(|pem| self.report.check(&at, pem::certificates(&pem)));
         let at = path.field("private_key");
-        let key = self.data(certificate.private_key, &at);
+        let key = self.data(certificate.private_key, watched, &at);
         let key = key.and_then(|pem| self.report.check(&at, pem::private_key(&pem)));
         Some(Identity {
             chain: chain?,
@@ -38,6 +112,25 @@ impl Reader {
         context: pb::CertificateValidationContext,
         path: &Path<'_>,
     ) -> Option<Option<Validation>> {
+        let validation = self.validation(context, path)?;
+        if !validation.trusted.is_empty() {
+            return Some(Some(validation));
+        }
+        if !validation.names.is_empty() {
+            let message = "it is required: names in a certificate that nobody vouches for mean \
+                           nothing";
+            self.report.invalid(&path.field("trusted_ca"), message);
+            return None;
+        }
+        Some(None)
+    }
+
+    /// Whom to believe; what is trusted may be said elsewhere.
+    pub(super) fn validation(
+        &mut self,
+        context: pb::CertificateValidationContext,
+        path: &Path<'_>,
+    ) -> Option<Validation> {
         let at = path.field("match_typed_subject_alt_names");
         let typed = self.each(
             context.match_typed_subject_alt_names,
@@ -56,23 +149,20 @@ impl Reader {
                 value: value.clone(),
             }));
         }
+        let watched = context.watched_directory.map(|watched| watched.path);
         let at = path.field("trusted_ca");
-        let Some(trusted) = context.trusted_ca else {
-            if !names.is_empty() {
-                let message = "it is required: names in a certificate that nobody vouches for mean \
-                               nothing";
-                self.report.invalid(&at, message);
-                return None;
+        let trusted = match context.trusted_ca {
+            None => Vec::new(),
+            trusted => {
+                let pem = self.data(trusted, watched.as_deref(), &at)?;
+                self.report.check(&at, pem::certificates(&pem))?
             }
-            return Some(None);
         };
-        let pem = self.data(Some(trusted), &at)?;
-        let trusted = self.report.check(&at, pem::certificates(&pem))?;
-        Some(Some(Validation {
+        Some(Validation {
             trusted,
             names,
             announce_trusted: !context.suppress_client_ca_list,
-        }))
+        })
     }
 
     fn san_matcher(
@@ -106,12 +196,29 @@ impl Reader {
     }
 
     /// The bytes of a data source, which must not be empty.
-    fn data(&mut self, source: Option<DataSource>, path: &Path<'_>) -> Option<Vec<u8>> {
+    fn data(
+        &mut self,
+        source: Option<DataSource>,
+        watched: Option<&str>,
+        path: &Path<'_>,
+    ) -> Option<Vec<u8>> {
         let bytes = match source.and_then(|source| source.specifier) {
             Some(Specifier::InlineString(text)) => text.into_bytes(),
             Some(Specifier::InlineBytes(bytes)) => bytes,
             Some(Specifier::Filename(file)) => {
+                let file = PathBuf::from(file);
+                let directory = watched.map(PathBuf::from);
+                let own = file.parent().filter(|own| !own.as_os_str().is_empty());
+                let own = own.unwrap_or_else(|| FilePath::new("."));
+                let directory = directory.or_else(|| Some(own.to_path_buf()));
                 let read = read(&file);
+                self.data.push(DataFile {
+                    hash: read.as_ref().ok().map(|bytes| hash(bytes)),
+                    source: FileSource {
+                        path: file,
+                        watched: directory,
+                    },
+                });
                 self.report.check(&path.field("filename"), read)?
             }
             // The coverage table refuses the others.
@@ -125,7 +232,7 @@ impl Reader {
     }
 }
 
-fn read(file: &str) -> Result<Vec<u8>, String> {
+fn read(file: &FilePath) -> Result<Vec<u8>, String> {
     let wrong = |error: std::io::Error| {
         format!("{file:?} cannot be read: {error}; the sidecar's user must be able to read it")
     };

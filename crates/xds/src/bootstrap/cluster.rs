@@ -5,6 +5,7 @@ use super::network::IDLE_TIMEOUT;
 use super::reader::Reader;
 use super::transports::Transports;
 use super::values::is;
+use crate::files::Kind;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::{
@@ -197,7 +198,7 @@ impl Reader {
                 "" => cluster,
                 name => name,
             };
-            self.want(name, source);
+            self.want(Kind::Endpoints, name, source);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Resources that may be incomplete: a part of them is in another file, and comes when it comes.
 
 use super::transports::Transports;
+use crate::files::Kind;
 use shunt_proxy::model::{Cluster, Listener};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,23 +31,34 @@ pub(crate) struct FileSource {
 /// A part of a resource that is in a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Want {
+    /// What it is.
+    pub(crate) kind: Kind,
     /// The name that it has there.
     pub(crate) name: String,
     pub(crate) source: FileSource,
 }
 
-/// A listener, and the route configurations that it needs.
+/// A listener, and the route configurations and secrets that it needs.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerDraft {
     pub(crate) model: Arc<Listener>,
-    pub(crate) routes: Vec<Want>,
+    pub(crate) wants: Vec<Want>,
 }
 
-/// A cluster, and the endpoints that it needs.
+/// A cluster, and the endpoints and secrets that it needs.
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterDraft {
     /// Without endpoints, where those are in a file.
     pub(crate) model: Arc<Cluster>,
     /// Where its endpoints are, and how they are reached.
     pub(crate) endpoints: Option<(Want, Transports)>,
+    pub(crate) secrets: Vec<Want>,
+}
+
+impl ClusterDraft {
+    /// All that it needs.
+    pub(crate) fn wants(&self) -> impl Iterator<Item = &Want> {
+        let endpoints = self.endpoints.as_ref().map(|(want, _)| want);
+        endpoints.into_iter().chain(&self.secrets)
+    }
 }

@@ -4,6 +4,7 @@ use super::cluster::limit;
 use super::network::IDLE_TIMEOUT;
 use super::reader::Reader;
 use super::values::{false_unless, is, true_unless};
+use crate::files::Kind;
 use crate::path::Path;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -27,6 +28,11 @@ const HEADERS_KB: u32 = 60;
 const HEADERS_COUNT: u32 = 100;
 /// Envoy's default of `server_name`.
 const SERVER_NAME: &str = "envoy";
+/// An `upgrade_type` that is no stream of bytes.
+pub(super) const UDP: &str = "connect-udp";
+/// What is said to it.
+pub(super) const NO_UDP: &str =
+    "CONNECT-UDP is not implemented by Shunt yet; CONNECT, websocket and others are";
 
 impl Reader {
     /// One connection manager.
@@ -181,7 +187,7 @@ impl Reader {
         };
         let source = self.required_file_source(source, &at)?;
         let name = name?;
-        self.want(&name, source);
+        self.want(Kind::Routes, &name, source);
         Some(RouteSource::Named(name))
     }
 
@@ -199,9 +205,8 @@ impl Reader {
             if name.is_empty() {
                 self.report
                     .invalid(&at, "it is required and must not be empty");
-            } else if name.starts_with("connect") {
-                let message = "CONNECT is not implemented by Shunt yet; websocket and others are";
-                self.report.refused(&at, message);
+            } else if &*name == UDP {
+                self.report.refused(&at, NO_UDP);
             } else if upgrades.contains(&name) {
                 self.report
                     .invalid(&at, "it is there already; keep one of them");

@@ -55,6 +55,7 @@ impl Reader {
             keepalive: options
                 .connection_keepalive
                 .and_then(|settings| self.keepalive(settings, &path.field("connection_keepalive"))),
+            allow_connect: options.allow_connect,
             reset_burst: options
                 .stream_reset_burst
                 .map_or(default.reset_burst, |burst| burst.value),

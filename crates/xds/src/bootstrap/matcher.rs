@@ -31,6 +31,7 @@ impl Reader {
         let path_match = match given.path_specifier {
             Some(PathSpecifier::Prefix(prefix)) => Some(PathMatch::Prefix(prefix)),
             Some(PathSpecifier::Path(exact)) => Some(PathMatch::Exact(exact)),
+            Some(PathSpecifier::ConnectMatcher(_)) => Some(PathMatch::Connect),
             Some(PathSpecifier::SafeRegex(regex)) => self
                 .regex(regex, &path.field("safe_regex"))
                 .map(PathMatch::Regex),

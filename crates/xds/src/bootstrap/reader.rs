@@ -1,8 +1,10 @@
 //! The whole of a bootstrap, and what its parts must agree on.
 
 use super::address;
+use super::certificates::DataFile;
 use super::draft::{ClusterDraft, FileSource, ListenerDraft, Start, Want};
 use crate::error::{Problems, Report};
+use crate::files::Kind;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
@@ -22,6 +24,8 @@ pub(crate) struct Reader {
     clusters: Option<HashSet<String>>,
     /// What of the resource in hand is in another file.
     wants: Vec<Want>,
+    /// Files of certificates and keys that were read.
+    pub(crate) data: Vec<DataFile>,
 }
 
 /// A bootstrap whose fields are all covered.
@@ -71,6 +75,7 @@ impl Reader {
             report: Report::default(),
             clusters: None,
             wants: Vec::new(),
+            data: Vec::new(),
         }
     }
 
@@ -82,11 +87,14 @@ impl Reader {
     ) -> Vec<Option<ClusterDraft>> {
         let clusters = self.each(clusters, path, |reader, cluster, path| {
             let read = reader.cluster(cluster, path);
-            let want = std::mem::take(&mut reader.wants).pop();
+            let wants = std::mem::take(&mut reader.wants).into_iter();
+            let (mut endpoints, secrets): (Vec<_>, Vec<_>) =
+                wants.partition(|want| want.kind == Kind::Endpoints);
             let (model, transports) = read?;
             Some(ClusterDraft {
                 model: Arc::new(model),
-                endpoints: want.map(|want| (want, transports)),
+                endpoints: endpoints.pop().map(|want| (want, transports)),
+                secrets,
             })
         });
         self.unique("cluster", &clusters, |cluster| &cluster.model.name, path);
@@ -101,10 +109,10 @@ impl Reader {
     ) -> Vec<Option<ListenerDraft>> {
         let listeners = self.each(listeners, path, |reader, listener, path| {
             let model = reader.listener(listener, path);
-            let routes = std::mem::take(&mut reader.wants);
+            let wants = std::mem::take(&mut reader.wants);
             Some(ListenerDraft {
                 model: Arc::new(model?),
-                routes,
+                wants,
             })
         });
         self.unique(
@@ -118,8 +126,9 @@ impl Reader {
     }
 
     /// Note that a part of the resource in hand is in another file.
-    pub(super) fn want(&mut self, name: &str, source: FileSource) {
+    pub(super) fn want(&mut self, kind: Kind, name: &str, source: FileSource) {
         self.wants.push(Want {
+            kind,
             name: name.to_owned(),
             source,
         });

@@ -1,13 +1,15 @@
 //! Routes and what they do.
 
+use super::http::{NO_UDP, UDP};
 use super::reader::Reader;
+use super::values::true_unless;
 use crate::path::Path;
 use ::http::StatusCode;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
 use shunt_proxy::model::{
     ClusterWeight, DirectResponse, GrpcTimeouts, Name, Route, RouteAction, RouteForward,
-    RouteTarget, StreamIdle, Timeouts, WeightedClusters,
+    RouteTarget, RouteUpgrade, StreamIdle, Timeouts, WeightedClusters,
 };
 use std::time::Duration;
 
@@ -62,6 +64,8 @@ impl Reader {
             ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let timeouts = self.timeouts(&action, path);
+        let at = path.field("upgrade_configs");
+        let upgrades = self.route_upgrades(action.upgrade_configs, &at);
         let idle = match self.duration(action.idle_timeout, &path.field("idle_timeout")) {
             None => StreamIdle::Inherited,
             Some(Duration::ZERO) => StreamIdle::Never,
@@ -85,7 +89,41 @@ impl Reader {
             timeouts,
             idle,
             cluster_not_found,
+            upgrades,
         })
+    }
+
+    /// What the requests of a route may ask for.
+    fn route_upgrades(
+        &mut self,
+        configs: Vec<pb::route_action::UpgradeConfig>,
+        path: &Path<'_>,
+    ) -> Vec<RouteUpgrade> {
+        let mut upgrades: Vec<RouteUpgrade> = Vec::with_capacity(configs.len());
+        for (i, config) in configs.into_iter().enumerate() {
+            let at = path.index(i);
+            let protocol: Name = config.upgrade_type.to_ascii_lowercase().into();
+            let terminates = config.connect_config.is_some();
+            let of_type = at.field("upgrade_type");
+            if protocol.is_empty() {
+                let message = "it is required and must not be empty";
+                self.report.invalid(&of_type, message);
+            } else if &*protocol == UDP {
+                self.report.refused(&of_type, NO_UDP);
+            } else if upgrades.iter().any(|u| u.protocol == protocol) {
+                let message = "it is there already; keep one of them";
+                self.report.invalid(&of_type, message);
+            } else if terminates && &*protocol != "connect" {
+                let message = "only the upgrade_type CONNECT can have it; leave it out";
+                self.report.invalid(&at.field("connect_config"), message);
+            }
+            upgrades.push(RouteUpgrade {
+                protocol,
+                enabled: true_unless(config.enabled),
+                terminates,
+            });
+        }
+        upgrades
     }
 
     /// How long a request may take.

@@ -11,8 +11,8 @@ use pb::common_tls_context::ValidationContextType;
 use pb::downstream_tls_context::SessionTicketKeysType;
 use pb::tls_parameters::TlsProtocol;
 use shunt_proxy::model::{
-    CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, NetworkFilter, TlsParams,
-    UpstreamTls, Validation,
+    CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, Name, NetworkFilter, SecretRefs,
+    TlsParams, UpstreamTls, Validation,
 };
 use shunt_proxy::transport::tls::client::ClientTls;
 use shunt_proxy::transport::tls::server::ServerTls;
@@ -46,6 +46,7 @@ struct Common {
     identities: Vec<Identity>,
     alpn: Vec<String>,
     validation: Option<Validation>,
+    secrets: SecretRefs,
 }
 
 /// What a transport socket is.
@@ -69,9 +70,12 @@ impl Reader {
                 let context = self.extension(&any, &path)?;
                 let tls = self.downstream_tls(context, &path)?;
                 let not_served = filter.map(NetworkFilter::not_served).unwrap_or_default();
-                let compiled = ServerTls::compile(&tls, not_served);
-                self.report
-                    .check(&path.field("common_tls_context"), compiled)?;
+                // What is in secrets is checked where those are.
+                if tls.secrets == SecretRefs::default() {
+                    let compiled = ServerTls::compile(&tls, not_served);
+                    self.report
+                        .check(&path.field("common_tls_context"), compiled)?;
+                }
                 Some(Some(Arc::new(tls)))
             }
         }
@@ -89,9 +93,11 @@ impl Reader {
             Socket::Tls(any) => {
                 let context = self.extension(&any, &path)?;
                 let tls = self.upstream_tls(context, &path)?;
-                let compiled = ClientTls::compile(&tls);
-                self.report
-                    .check(&path.field("common_tls_context"), compiled)?;
+                if tls.secrets == SecretRefs::default() {
+                    let compiled = ClientTls::compile(&tls);
+                    self.report
+                        .check(&path.field("common_tls_context"), compiled)?;
+                }
                 Some(Some(Arc::new(tls)))
             }
         }
@@ -126,13 +132,14 @@ impl Reader {
     ) -> Option<DownstreamTls> {
         let at = path.field("common_tls_context");
         let common = self.common_tls(context.common_tls_context, &at)?;
-        if common.identities.is_empty() {
+        if common.identities.is_empty() && common.secrets.identities.is_empty() {
             let message = "a server needs at least one certificate with its key";
             self.report.invalid(&at.field("tls_certificates"), message);
             return None;
         }
         let require_client_certificate = false_unless(context.require_client_certificate);
-        if require_client_certificate && common.validation.is_none() {
+        let believes = common.validation.is_some() || common.secrets.validation.is_some();
+        if require_client_certificate && !believes {
             let message = "without validation_context.trusted_ca any certificate would do; name \
                            whom to trust, or leave it out";
             let at = path.field("require_client_certificate");
@@ -147,6 +154,7 @@ impl Reader {
             identities: common.identities,
             alpn: common.alpn,
             validation: common.validation,
+            secrets: common.secrets,
             require_client_certificate,
             require_sni: false_unless(context.require_sni),
             session_tickets: stateless,
@@ -171,17 +179,21 @@ impl Reader {
         };
         let at = path.field("common_tls_context");
         let common = self.common_tls(context.common_tls_context, &at)?;
-        let mut identities = common.identities.into_iter();
-        let identity = identities.next();
-        if identities.next().is_some() {
+        let field = match common.secrets.identities.len() {
+            0 => "tls_certificates",
+            _ => "tls_certificate_sds_secret_configs",
+        };
+        if common.identities.len().max(common.secrets.identities.len()) > 1 {
             let message = "a client shows one certificate; leave the others out";
-            self.report.invalid(&at.field("tls_certificates"), message);
+            self.report.invalid(&at.field(field), message);
         }
+        let identity = common.identities.into_iter().next();
         Some(UpstreamTls {
             params: common.params,
             identity,
             alpn: common.alpn,
             validation: common.validation,
+            secrets: common.secrets,
             sni,
             resumption: context.max_session_keys.is_none_or(|max| max.value > 0),
         })
@@ -199,18 +211,14 @@ impl Reader {
         );
         let at = path.field("tls_certificates");
         let identities = self.each(context.tls_certificates, &at, Self::tls_certificate);
-        let validation = match context.validation_context_type {
-            None => Some(None),
-            Some(ValidationContextType::ValidationContext(context)) => {
-                self.validation_context(context, &path.field("validation_context"))
-            }
-            // The coverage table refuses them all: nothing that says whom to believe is ignored.
-            Some(_) => {
-                self.report
-                    .refused(path, "only validation_context is implemented");
-                None
-            }
-        };
+        let at = path.field("tls_certificate_sds_secret_configs");
+        let configs = context.tls_certificate_sds_secret_configs;
+        if !identities.is_empty() && !configs.is_empty() {
+            let message = "Envoy does not look at it beside tls_certificates; keep one of them";
+            self.report.invalid(&at, message);
+        }
+        let names = self.each(configs, &at, Self::sds);
+        let (validation, secret) = self.believed(context.validation_context_type, path)?;
         let at = path.field("alpn_protocols");
         for (i, name) in context.alpn_protocols.iter().enumerate() {
             if name.is_empty() || name.len() > usize::from(u8::MAX) {
@@ -222,8 +230,51 @@ impl Reader {
             params: params?,
             identities: identities.into_iter().collect::<Option<_>>()?,
             alpn: context.alpn_protocols,
-            validation: validation?,
+            validation,
+            secrets: SecretRefs {
+                identities: names.into_iter().collect::<Option<_>>()?,
+                validation: secret,
+            },
         })
+    }
+
+    /// Whom to believe: what is said in place, and the secret that says the rest.
+    fn believed(
+        &mut self,
+        context: Option<ValidationContextType>,
+        path: &Path<'_>,
+    ) -> Option<(Option<Validation>, Option<Name>)> {
+        match context {
+            None => Some((None, None)),
+            Some(ValidationContextType::ValidationContext(context)) => {
+                let validation =
+                    self.validation_context(context, &path.field("validation_context"));
+                Some((validation?, None))
+            }
+            Some(ValidationContextType::ValidationContextSdsSecretConfig(config)) => {
+                let secret = self.sds(config, &path.field("validation_context_sds_secret_config"));
+                Some((None, Some(secret?)))
+            }
+            Some(ValidationContextType::CombinedValidationContext(combined)) => {
+                let path = path.field("combined_validation_context");
+                let own = combined.default_validation_context.unwrap_or_default();
+                let own = self.validation(own, &path.field("default_validation_context"));
+                let at = path.field("validation_context_sds_secret_config");
+                let Some(config) = combined.validation_context_sds_secret_config else {
+                    self.report.invalid(&at, "it is required");
+                    return None;
+                };
+                let secret = self.sds(config, &at);
+                Some((Some(own?), Some(secret?)))
+            }
+            // The coverage table refuses the others: nothing that says whom to believe is ignored.
+            Some(_) => {
+                let message = "only validation_context, combined_validation_context and \
+                               validation_context_sds_secret_config are implemented";
+                self.report.refused(path, message);
+                None
+            }
+        }
     }
 
     fn tls_params(&mut self, params: &pb::TlsParameters, path: &Path<'_>) -> Option<TlsParams> {

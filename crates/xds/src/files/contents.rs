@@ -1,6 +1,7 @@
 //! One file: what it holds, whatever else there is.
 
 use super::error::{FileError, Reason};
+use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::{ClusterDraft, ListenerDraft};
 use crate::bootstrap::file;
 use crate::bootstrap::reader::Reader;
@@ -12,6 +13,7 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
@@ -24,7 +26,8 @@ use std::sync::Arc;
 /// A kind of resource. In the order in which files that change together are read: what is referred
 /// to comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
+    Secrets,
     Clusters,
     Endpoints,
     Routes,
@@ -39,6 +42,7 @@ impl Kind {
             Self::Clusters => "clusters",
             Self::Routes => "routes",
             Self::Endpoints => "endpoints",
+            Self::Secrets => "secrets",
         }
     }
 
@@ -48,6 +52,7 @@ impl Kind {
             Self::Clusters => Cluster::full_name(),
             Self::Routes => RouteConfiguration::full_name(),
             Self::Endpoints => ClusterLoadAssignment::full_name(),
+            Self::Secrets => Secret::full_name(),
         }
     }
 }
@@ -59,6 +64,7 @@ pub(super) enum Contents {
     Clusters(Vec<ClusterDraft>),
     Routes(HashMap<String, Arc<model::RouteConfiguration>>),
     Endpoints(HashMap<String, Arc<ClusterLoadAssignment>>),
+    Secrets(HashMap<String, Arc<model::Secret>>),
 }
 
 impl Contents {
@@ -69,15 +75,17 @@ impl Contents {
             Kind::Clusters => Self::Clusters(Vec::new()),
             Kind::Routes => Self::Routes(HashMap::new()),
             Kind::Endpoints => Self::Endpoints(HashMap::new()),
+            Kind::Secrets => Self::Secrets(HashMap::new()),
         }
     }
 
-    /// Keep what the version before held and this one does not name: Envoy takes routes and
-    /// endpoints away with what needs them, never by leaving them out.
+    /// Keep what the version before held and this one does not name: Envoy takes routes, endpoints
+    /// and secrets away with what needs them, never by leaving them out.
     pub(super) fn keep(&mut self, before: &Self) {
         match (self, before) {
             (Self::Routes(now), Self::Routes(before)) => keep(now, before),
             (Self::Endpoints(now), Self::Endpoints(before)) => keep(now, before),
+            (Self::Secrets(now), Self::Secrets(before)) => keep(now, before),
             _ => {}
         }
     }
@@ -111,12 +119,25 @@ pub(super) fn read(kind: Kind, path: &FilePath) -> Result<Text, FileError> {
     })
 }
 
-/// Take the text of a file apart.
+/// Take the text of a file apart. Files of certificates and keys that it names come along, also
+/// where it is not taken.
 pub(super) fn parse(
     kind: Kind,
     path: &FilePath,
     text: &Text,
     converter: Converter,
+) -> (Vec<DataFile>, Result<Contents, FileError>) {
+    let mut data = Vec::new();
+    let contents = convert(kind, path, text, converter, &mut data);
+    (data, contents)
+}
+
+fn convert(
+    kind: Kind,
+    path: &FilePath,
+    text: &Text,
+    converter: Converter,
+    data: &mut Vec<DataFile>,
 ) -> Result<Contents, FileError> {
     let failed = |reason| FileError {
         kind,
@@ -134,10 +155,14 @@ pub(super) fn parse(
         })?;
     let response = DiscoveryResponse::decode(wire)
         .map_err(|e| failed(Reason::Convert(format!("the bytes cannot be decoded: {e}"))))?;
-    contents(kind, response).map_err(|problems| failed(Reason::Invalid(problems)))
+    contents(kind, response, data).map_err(|problems| failed(Reason::Invalid(problems)))
 }
 
-fn contents(kind: Kind, response: DiscoveryResponse) -> Result<Contents, Problems> {
+fn contents(
+    kind: Kind,
+    response: DiscoveryResponse,
+    data: &mut Vec<DataFile>,
+) -> Result<Contents, Problems> {
     let mut reader = Reader::of_files();
     let root = Path::ROOT;
     let stated = response.type_url.rsplit('/').next().unwrap_or_default();
@@ -179,6 +204,15 @@ fn contents(kind: Kind, response: DiscoveryResponse) -> Result<Contents, Problem
             reader.unique("assignment", &checked, |a| &a.cluster_name, &path);
             let all = checked.into_iter().flatten();
             Contents::Endpoints(all.map(|a| (a.cluster_name.clone(), Arc::new(a))).collect())
+        }
+        Kind::Secrets => {
+            let all: Vec<Secret> = decode(&mut reader, kind, all, &path);
+            let secrets = reader.each(all, &path, Reader::secret);
+            reader.unique("secret", &secrets, |(name, _)| name, &path);
+            // Those of transport sockets are read once, as in Envoy.
+            *data = std::mem::take(&mut reader.data);
+            let secrets = secrets.into_iter().flatten();
+            Contents::Secrets(secrets.map(|(n, s)| (n.to_string(), Arc::new(s))).collect())
         }
     };
     reader.report.finish(contents)

@@ -4,10 +4,11 @@
 //! version of it that was served before goes on, if there was one.
 
 use super::contents::{Contents, Kind};
+use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::{ClusterDraft, FileSource, ListenerDraft, Start, Want};
 use crate::bootstrap::reader::Reader;
 use crate::path::Path;
-use shunt_proxy::model::{Cluster, ClusterKind, Name, Resources};
+use shunt_proxy::model::{Cluster, ClusterKind, Name, Resources, RouteConfiguration, Secret};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,22 @@ pub(super) struct Known {
     pub(super) contents: Arc<Contents>,
     /// Of the text that they were taken from; `None` = nothing could be taken from it yet.
     pub(super) hash: Option<u64>,
+    /// Files of certificates and keys that it names.
+    pub(super) data: Vec<DataFile>,
+}
+
+impl Known {
+    /// Whether a text, and the files that it names, are those that were taken.
+    pub(super) fn is(&self, hash: u64) -> bool {
+        self.hash == Some(hash) && self.data.iter().all(DataFile::is_current)
+    }
+}
+
+/// What was read of a file.
+pub(super) struct Read {
+    pub(super) contents: Contents,
+    pub(super) hash: Option<u64>,
+    pub(super) data: Vec<DataFile>,
 }
 
 /// What is known.
@@ -80,12 +97,41 @@ impl State {
     }
 
     /// Put what was read of a file in the place of what was there.
-    pub(super) fn put(&mut self, key: Key, mut contents: Contents, hash: Option<u64>) {
+    pub(super) fn put(&mut self, key: Key, read: Read) {
+        let Read {
+            mut contents,
+            hash,
+            data,
+        } = read;
         if let Some(before) = self.files.get(&key) {
             contents.keep(&before.contents);
         }
         let contents = Arc::new(contents);
-        self.files.insert(key, Known { contents, hash });
+        let known = Known {
+            contents,
+            hash,
+            data,
+        };
+        self.files.insert(key, known);
+    }
+
+    /// A file of which nothing was taken: it, and what it names, is read again whatever changes.
+    pub(super) fn refuse(&mut self, key: &Key, data: Vec<DataFile>) {
+        let known = self.files.entry(key.clone()).or_insert_with(|| Known {
+            contents: Arc::new(Contents::none(key.0)),
+            hash: None,
+            data: Vec::new(),
+        });
+        // Those of the version before stay watched: it may come back.
+        known.data.extend(data);
+        known.data.iter_mut().for_each(DataFile::refuse);
+    }
+
+    /// Where changes of a file are seen: itself, and what it names.
+    pub(super) fn watched(&self, key: &Key) -> Vec<FileSource> {
+        let data = self.files.get(key).into_iter().flat_map(|file| &file.data);
+        let data = data.map(|file| file.source.clone());
+        std::iter::once(key.1.clone()).chain(data).collect()
     }
 
     /// A file that is needed and was not read yet.
@@ -102,12 +148,9 @@ impl State {
         needed.extend(of(Kind::Listeners, &start.lds));
         needed.extend(of(Kind::Clusters, &start.cds));
         let listeners = self.listeners().chain(&self.served.listeners);
-        for want in listeners.flat_map(|draft| &draft.routes) {
-            needed.insert((Kind::Routes, want.source.clone()));
-        }
-        for (want, _) in self.clusters().filter_map(|draft| draft.endpoints.as_ref()) {
-            needed.insert((Kind::Endpoints, want.source.clone()));
-        }
+        let of_listeners = listeners.flat_map(|draft| &draft.wants);
+        let wants = of_listeners.chain(self.clusters().flat_map(ClusterDraft::wants));
+        needed.extend(wants.map(|want| (want.kind, want.source.clone())));
         needed
     }
 
@@ -116,9 +159,10 @@ impl State {
         let (kind, source) = key;
         match kind {
             Kind::Listeners | Kind::Clusters => BTreeSet::from([""]),
-            Kind::Routes => {
-                let wants = self.listeners().flat_map(|draft| &draft.routes);
-                let wants = wants.filter(|want| want.source == *source);
+            Kind::Routes | Kind::Secrets => {
+                let of_listeners = self.listeners().flat_map(|draft| &draft.wants);
+                let wants = of_listeners.chain(self.clusters().flat_map(ClusterDraft::wants));
+                let wants = wants.filter(|want| want.kind == *kind && want.source == *source);
                 wants.map(|want| want.name.as_str()).collect()
             }
             Kind::Endpoints => {
@@ -167,7 +211,7 @@ impl State {
         let mut next = Served::default();
         self.build_clusters(&mut next)?;
         self.build_listeners(&mut next)?;
-        self.build_routes(&mut next)?;
+        self.build_parts(&mut next)?;
         Ok(next)
     }
 
@@ -192,8 +236,11 @@ impl State {
         Ok(())
     }
 
-    /// A cluster with its endpoints; `None` where they have not come yet.
+    /// A cluster with its endpoints; `None` where they, or a secret, have not come yet.
     fn cluster(&self, draft: &ClusterDraft) -> Option<Arc<Cluster>> {
+        if !draft.secrets.iter().all(|want| self.has(want)) {
+            return None;
+        }
         let Some((want, transports)) = &draft.endpoints else {
             return Some(Arc::clone(&draft.model));
         };
@@ -231,7 +278,7 @@ impl State {
                     ));
                 }
             }
-            let warm = draft.routes.iter().all(|want| self.routes(want).is_some());
+            let warm = draft.wants.iter().all(|want| self.has(want));
             if warm {
                 next.listeners.push(draft.clone());
             } else {
@@ -245,30 +292,52 @@ impl State {
         Ok(())
     }
 
-    fn routes(&self, want: &Want) -> Option<&Arc<shunt_proxy::model::RouteConfiguration>> {
-        let file = self.files.get(&(Kind::Routes, want.source.clone()))?;
-        match &*file.contents {
+    /// Whether a part has come.
+    fn has(&self, want: &Want) -> bool {
+        self.routes(want).is_some() || self.secret(want).is_some()
+    }
+
+    fn routes(&self, want: &Want) -> Option<&Arc<RouteConfiguration>> {
+        match &*self.files.get(&(want.kind, want.source.clone()))?.contents {
             Contents::Routes(routes) => routes.get(&want.name),
             _ => None,
         }
     }
 
-    fn build_routes(&self, next: &mut Served) -> Result<(), String> {
-        let mut sources: BTreeMap<&str, &Want> = BTreeMap::new();
-        for want in next.listeners.iter().flat_map(|draft| &draft.routes) {
-            let first = sources.entry(&want.name).or_insert(want);
+    fn secret(&self, want: &Want) -> Option<&Arc<Secret>> {
+        match &*self.files.get(&(want.kind, want.source.clone()))?.contents {
+            Contents::Secrets(secrets) => secrets.get(&want.name),
+            _ => None,
+        }
+    }
+
+    /// Routes and secrets that something names.
+    fn build_parts(&self, next: &mut Served) -> Result<(), String> {
+        let mut sources: BTreeMap<(Kind, &str), &Want> = BTreeMap::new();
+        let of_listeners = next.listeners.iter().flat_map(|draft| &draft.wants);
+        for want in of_listeners.chain(self.clusters().flat_map(|draft| &draft.secrets)) {
+            let first = sources.entry((want.kind, &want.name)).or_insert(want);
             if first.source.path != want.source.path {
+                let what = match want.kind {
+                    Kind::Secrets => "secret",
+                    _ => "route configuration",
+                };
                 return Err(format!(
-                    "the route configuration {:?} is in two files, {} and {}; give one another \
-                     name",
+                    "the {what} {:?} is in two files, {} and {}; give one another name",
                     want.name,
                     first.source.path.display(),
                     want.source.path.display()
                 ));
             }
         }
-        let routes = sources.values().filter_map(|want| self.routes(want));
-        next.resources.routes = routes.map(Arc::clone).collect();
+        let wants = || sources.values().copied();
+        let routes: Vec<_> = wants().filter_map(|w| self.routes(w).cloned()).collect();
+        let secrets = wants().filter_map(|want| {
+            let secret = self.secret(want)?;
+            Some((Name::from(want.name.as_str()), Arc::clone(secret)))
+        });
+        next.resources.secrets = secrets.collect();
+        next.resources.routes = routes;
         Ok(())
     }
 }

@@ -1,15 +1,17 @@
 //! The thread that takes changes of files to the proxy.
 
-use super::contents::{self, Contents, Kind};
+use super::contents::{self, Contents, Kind, Text};
 use super::error::{FileError, Reason};
-use super::state::{Key, State};
+use super::state::{Key, Read, State};
 use super::watch::{Happened, Watcher};
+use crate::bootstrap::certificates::DataFile;
+use crate::bootstrap::draft::FileSource;
 use crate::convert::Converter;
 use nix::sys::eventfd::EventFd;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::Name;
 use shunt_proxy::observe::series::{
-    CdsSeries, EdsSeries, LdsSeries, ManagerSeries, RdsSeries, UpdateSeries,
+    CdsSeries, EdsSeries, LdsSeries, ManagerSeries, RdsSeries, SdsSeries, UpdateSeries,
 };
 use shunt_proxy::observe::stats::{Counter, Gauge, Registry};
 use std::io;
@@ -45,20 +47,29 @@ impl Updates {
     pub(crate) fn load(mut state: State, converter: Converter) -> Self {
         while let Some(key) = state.missing() {
             let (kind, source) = &key;
-            let read = contents::read(*kind, &source.path).and_then(|text| {
-                let contents = contents::parse(*kind, &source.path, &text, converter)?;
-                Ok((contents, text.hash))
-            });
+            let (data, read) = match contents::read(*kind, &source.path) {
+                Err(error) => (Vec::new(), Err(error)),
+                Ok(text) => {
+                    let (data, contents) = contents::parse(*kind, &source.path, &text, converter);
+                    (data, contents.map(|contents| (contents, text.hash)))
+                }
+            };
             let mut next = state.clone();
             if let Ok((contents, hash)) = read {
-                next.put(key.clone(), contents, Some(hash));
+                let (hash, data) = (Some(hash), data.clone());
+                let read = Read {
+                    contents,
+                    hash,
+                    data,
+                };
+                next.put(key.clone(), read);
             }
             match next.build() {
                 Ok(served) if next.file(&key).is_some() => {
                     next.serve(served);
                     state = next;
                 }
-                _ => state.put(key.clone(), Contents::none(*kind), None),
+                _ => state.refuse(&key, data),
             }
         }
         Self { state, converter }
@@ -119,8 +130,10 @@ impl Worker {
     fn run(mut self) {
         // All once more: what changed before they were watched, or could not be taken.
         let mut changed: Vec<Key> = self.state.needed().into_iter().collect();
-        for (_, source) in &changed {
-            self.watch(source);
+        for key in &changed {
+            for source in self.state.watched(key) {
+                self.watch(&source);
+            }
         }
         loop {
             for key in std::mem::take(&mut changed) {
@@ -132,8 +145,13 @@ impl Worker {
                 Ok(Happened::Anything) => changed = self.state.needed().into_iter().collect(),
                 Ok(Happened::Moves(moves)) => {
                     let needed = self.state.needed().into_iter();
-                    let is_changed =
-                        |(_, source): &Key| moves.iter().any(|m| self.watcher.is_change(m, source));
+                    let is_changed = |key: &Key| {
+                        let watched = self.state.watched(key);
+                        let mut seen = watched
+                            .iter()
+                            .flat_map(|s| moves.iter().map(move |m| (m, s)));
+                        seen.any(|(moved, source)| self.watcher.is_change(moved, source))
+                    };
                     changed = needed.filter(is_changed).collect();
                 }
                 Err(error) => {
@@ -144,13 +162,18 @@ impl Worker {
         }
     }
 
-    fn watch(&mut self, source: &crate::bootstrap::draft::FileSource) {
-        if let Err(error) = self.watcher.watch(source) {
-            tracing::error!(
-                file = %source.path.display(), %error,
-                "changes of it are not seen; is its directory there, and is \
-                 fs.inotify.max_user_watches reached?"
-            );
+    /// Watch for changes of a file; says whether it was not watched before.
+    fn watch(&mut self, source: &FileSource) -> bool {
+        match self.watcher.watch(source) {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::error!(
+                    file = %source.path.display(), %error,
+                    "changes of it are not seen; is its directory there, and is \
+                     fs.inotify.max_user_watches reached?"
+                );
+                false
+            }
         }
     }
 
@@ -181,18 +204,55 @@ impl Worker {
     fn take(&mut self, key: &Key) -> Result<(), FileError> {
         let (kind, source) = key;
         let text = contents::read(*kind, &source.path)?;
-        let known = self.state.file(key).and_then(|file| file.hash);
-        if known == Some(text.hash) {
+        if self.state.file(key).is_some_and(|file| file.is(text.hash)) {
             return Ok(());
         }
-        let contents = contents::parse(*kind, &source.path, &text, self.converter)?;
+        let (data, contents) = self.parse(key, &text);
+        let taken = contents.and_then(|contents| {
+            let (hash, data) = (Some(text.hash), data.clone());
+            let read = Read {
+                contents,
+                hash,
+                data,
+            };
+            self.apply(key, read)
+        });
+        if taken.is_err() {
+            self.state.refuse(key, data);
+        }
+        self.forget();
+        let referred = taken?;
+        tracing::info!(file = %source.path.display(), "taken: new {}", kind.what());
+        for key in referred {
+            self.reload(&key);
+        }
+        Ok(())
+    }
+
+    /// Take a file apart; what it names is watched from before it is read.
+    fn parse(&mut self, key: &Key, text: &Text) -> (Vec<DataFile>, Result<Contents, FileError>) {
+        loop {
+            let parsed = contents::parse(key.0, &key.1.path, text, self.converter);
+            let mut news = false;
+            for file in &parsed.0 {
+                news |= self.watch(&file.source);
+            }
+            if !news || parsed.0.iter().all(DataFile::is_current) {
+                return parsed;
+            }
+        }
+    }
+
+    /// Serve what was read beside all else. Returns the files that it is the first to refer to.
+    fn apply(&mut self, key: &Key, read: Read) -> Result<Vec<Key>, FileError> {
+        let (kind, source) = key;
         let mut next = self.state.clone();
-        next.put(key.clone(), contents, Some(text.hash));
+        next.put(key.clone(), read);
         // What it refers to may be in files that were not needed before.
         let mut referred = Vec::new();
         while let Some(missing) = next.missing() {
             self.watch(&missing.1);
-            next.put(missing.clone(), Contents::none(missing.0), None);
+            next.refuse(&missing, Vec::new());
             referred.push(missing);
         }
         let apply = |reason: String| FileError {
@@ -205,13 +265,14 @@ impl Worker {
         applied.map_err(|error| apply(chain(&error)))?;
         next.serve(served);
         self.state = next;
+        Ok(referred)
+    }
+
+    /// Watch no more than is needed.
+    fn forget(&mut self) {
         let needed = self.state.needed();
-        self.watcher.retain(needed.iter().map(|(_, source)| source));
-        tracing::info!(file = %source.path.display(), "taken: new {}", kind.what());
-        for key in referred {
-            self.reload(&key);
-        }
-        Ok(())
+        let watched: Vec<_> = needed.iter().flat_map(|k| self.state.watched(k)).collect();
+        self.watcher.retain(watched.iter());
     }
 
     /// Tell what waits, and when nothing does.
@@ -252,6 +313,7 @@ fn series(kind: Kind, registry: &Registry, name: &str) -> UpdateSeries {
         Kind::Clusters => CdsSeries::new(registry, name).into(),
         Kind::Routes => RdsSeries::new(registry, name).into(),
         Kind::Endpoints => EdsSeries::new(registry, name).into(),
+        Kind::Secrets => SdsSeries::new(registry, name).into(),
     }
 }
 

@@ -61,19 +61,19 @@ impl Watcher {
         Arc::clone(&self.stop)
     }
 
-    /// Watch for changes of a file.
+    /// Watch for changes of a file. Says whether its directory was not watched before.
     ///
     /// # Errors
     /// Where the directory is not there or the kernel watches no more.
-    pub(super) fn watch(&mut self, source: &FileSource) -> io::Result<()> {
+    pub(super) fn watch(&mut self, source: &FileSource) -> io::Result<bool> {
         let directory = directory(source);
         if self.directories.contains_key(directory) {
-            return Ok(());
+            return Ok(false);
         }
         let flags = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
         let descriptor = self.inotify.add_watch(directory, flags)?;
         self.directories.insert(directory.to_path_buf(), descriptor);
-        Ok(())
+        Ok(true)
     }
 
     /// Watch for changes of these files alone.

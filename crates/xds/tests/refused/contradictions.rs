@@ -55,6 +55,22 @@ fn contradictions_are_told_with_their_path() {
             "there is no cluster \"nowhere\"",
         ),
         case(
+            (
+                "{ cluster: app }",
+                "{ cluster: app, upgrade_configs: [ { upgrade_type: WebSocket, connect_config: {} } ] }",
+            ),
+            (ROUTE, ".route.upgrade_configs[0].connect_config"),
+            "only the upgrade_type CONNECT",
+        ),
+        case(
+            (
+                "{ cluster: app }",
+                "{ cluster: app, upgrade_configs: [ { upgrade_type: CONNECT }, { upgrade_type: connect } ] }",
+            ),
+            (ROUTE, ".route.upgrade_configs[1].upgrade_type"),
+            "it is there already",
+        ),
+        case(
             ("{ cluster: app }", "{ cluster: nowhere }"),
             (ROUTE, ".route.cluster"),
             "there is no cluster",

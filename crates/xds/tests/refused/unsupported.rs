@@ -146,9 +146,9 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          http2_protocol_options: { allow_connect: true }",
+                "stat_prefix: web\n          http2_protocol_options: { allow_metadata: true }",
             ),
-            (HCM, ".http2_protocol_options.allow_connect"),
+            (HCM, ".http2_protocol_options.allow_metadata"),
             NOT_YET,
         ),
         case(
@@ -162,10 +162,18 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "stat_prefix: web",
-                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT } ]",
+                "stat_prefix: web\n          upgrade_configs: [ { upgrade_type: CONNECT-UDP } ]",
             ),
             (HCM, ".upgrade_configs[0].upgrade_type"),
             "websocket and others are",
+        ),
+        case(
+            (
+                "{ cluster: app }",
+                "{ cluster: app, upgrade_configs: [ { upgrade_type: CONNECT, connect_config: { allow_post: true } } ] }",
+            ),
+            (ROUTE, ".route.upgrade_configs[0].connect_config.allow_post"),
+            NOT_YET,
         ),
         case(
             (

@@ -126,6 +126,7 @@ impl<'a> Paper<'a> {
         if back.zone != first.zone {
             // There it is no answer, but the first packet of a connection of its own.
             answer.state = State::New;
+            answer.answers = false;
             back = self.ask(&answer)?;
         }
         let answer = back;
@@ -310,6 +311,7 @@ fn packet(
         source,
         destination,
         state,
+        answers: state == State::Established,
         mark: mark.unwrap_or_default(),
         connection_mark: 0,
     }

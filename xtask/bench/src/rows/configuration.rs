@@ -197,6 +197,7 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
             },
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: Vec::new(),
         }),
     }
 }

@@ -10,7 +10,9 @@ use crate::http::guard::{Guard, Refusal};
 use crate::http::guarded::GuardedIo;
 use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
-use crate::model::{HeaderCase, Name, ServerHeader};
+use crate::http::switch::Ask;
+use crate::http::tunnel::End;
+use crate::model::{HeaderCase, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::transport::io::Io;
 use bytes::Bytes;
@@ -52,7 +54,13 @@ pub async fn serve(
         let connection = Rc::clone(connection);
         let served = InRequest::begin(Rc::clone(&connection.tracked), &connection.worker);
         let request = request.map(Source::Http1);
-        async { Ok::<_, Infallible>(handle(connection, served, request).await) }
+        async move {
+            let mut answer = handle(Rc::clone(&connection), served, request).await;
+            if let Some(tunnel) = answer.body_mut().take_tunnel() {
+                connection.tunnel.replace(Some(tunnel));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let guard = Guard::new(chain.head_limits, http2_is_allowed);
     let io = GuardedIo::new(io, guard, Rc::clone(&tracked), Rc::clone(&worker));
@@ -95,7 +103,7 @@ pub async fn serve(
     if let Some(tunnel) = connection.tunnel.take() {
         let (io, unread) = io.into_unread();
         let read = [&parts.read_buf[..], &unread].concat();
-        Box::pin(tunnel.run(io, read.into())).await;
+        let _ended = Box::pin(tunnel.run(End::Connection(io), read.into())).await;
         return None;
     }
     let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
@@ -160,29 +168,31 @@ fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
 }
 
 /// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
-/// exactly one `host`.
-pub(in crate::http) fn admit(
-    request: &mut Request<RequestBody>,
-    upgrades: &[Name],
-) -> Result<(), Failure> {
+/// exactly one `host`. Says what it asks for besides an answer.
+pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<Option<Ask>, Failure> {
     if request.version() < Version::HTTP_11 {
         return Err(Failure::Http10);
     }
+    let bad_request = |details| Failure::BadRequest { details };
     if *request.method() == Method::CONNECT {
-        return Err(Failure::ConnectRefused);
+        // RFC 9112 §3.2.3: the target is host and port, and nothing else.
+        let target = request.uri().authority();
+        let target = target.filter(|to| to.port_u16().is_some() && !to.host().is_empty());
+        let host = target.and_then(|to| HeaderValue::from_str(to.as_str()).ok());
+        let host = host.filter(|to| headers::is_authority(to) && !to.as_bytes().contains(&b'@'));
+        let host = host.ok_or_else(|| bad_request("http1.invalid_url"))?;
+        request.headers_mut().insert(HOST, host);
+        return Ok(Some(Ask::Tunnel));
     }
+    let mut ask = None;
     if headers::requested_upgrade(request.headers()) == Upgrade::Other {
-        let asked = request.headers().get(UPGRADE).map(HeaderValue::as_bytes);
-        let is_asked =
-            |known: &Name| asked.is_some_and(|a| a.eq_ignore_ascii_case(known.as_bytes()));
         // Where a body is to come, nobody could tell it from what is sent after the switch.
-        let bare = matches!(request.body(), RequestBody::Empty);
-        if !bare || !upgrades.iter().any(is_asked) {
+        if !matches!(request.body(), RequestBody::Empty) {
             return Err(Failure::UpgradeFailed);
         }
+        ask = request.headers().get(UPGRADE).cloned().map(Ask::Protocol);
     }
     headers::check_connection(request.headers())?;
-    let bad_request = |details| Failure::BadRequest { details };
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -206,11 +216,11 @@ pub(in crate::http) fn admit(
         };
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
-        return Ok(());
+        return Ok(ask);
     }
     match host {
         None => Err(Failure::MissingHost),
-        Some(host) if headers::is_authority(host) => Ok(()),
+        Some(host) if headers::is_authority(host) => Ok(ask),
         Some(_) => Err(bad_request("http1.invalid_host")),
     }
 }

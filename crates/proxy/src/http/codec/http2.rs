@@ -11,12 +11,15 @@ use crate::http::date;
 use crate::http::guard::HeadLimits;
 use crate::http::headers;
 use crate::http::source::{Received, Source};
+use crate::http::switch::Ask;
+use crate::http::tunnel::{ByteStream, End, Ended};
 use crate::transport::io::Io;
 use crate::worker::TrackGuard;
 use bytes::{Buf, Bytes};
+use h2::ext::Protocol;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, server};
-use http::header::{COOKIE, DATE, EXPECT, HOST};
+use http::header::{CONNECTION, COOKIE, DATE, EXPECT, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -46,6 +49,9 @@ pub async fn serve(io: Io, read: Bytes, connection: &Rc<HttpConnection>) {
         .initial_connection_window_size(chain.http2.connection_window)
         .header_table_size(chain.http2.hpack_table)
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
+    if chain.http2.allow_connect {
+        builder.enable_connect_protocol();
+    }
     let handshake = until_kicked(tracked, builder.handshake(io)).await;
     let ended = match handshake {
         Some(Ok(codec)) => Serving::new(codec, connection).run().await,
@@ -231,13 +237,21 @@ impl AcceptedStream {
         let tracked = Rc::clone(&served.tracked);
         let is_head = *request.method() == Method::HEAD;
         let (head, stream) = request.into_parts();
-        if head.headers.get(EXPECT).is_some_and(headers::is_continue) && !stream.is_end_stream() {
+        let is_connect = head.method == Method::CONNECT;
+        let expects = head.headers.get(EXPECT).is_some_and(headers::is_continue);
+        if expects && !is_connect && !stream.is_end_stream() {
             let mut go_on = Response::new(());
             *go_on.status_mut() = StatusCode::CONTINUE;
             // Fails only where the stream is gone.
             let _gone = respond.send_informational(go_on);
         }
-        let source = Source::Http2(Received::new(stream, &head.headers));
+        // What a CONNECT sends is no body, but what goes through the tunnel.
+        let (source, sent) = if is_connect {
+            (Source::Empty, Some(stream))
+        } else {
+            let received = Received::new(stream, &head.headers);
+            (Source::Http2(received), None)
+        };
         let request = Request::from_parts(head, source);
         let was_reset = || {
             // The bucket is looked at by the connection's task.
@@ -265,7 +279,17 @@ impl AcceptedStream {
                 return;
             }
         };
-        let (head, body) = answer.into_parts();
+        let (head, mut body) = answer.into_parts();
+        if let (Some(tunnel), Some(sent)) = (body.take_tunnel(), sent) {
+            let granted = respond.send_response(Response::from_parts(head, ()), false);
+            if let Ok(stream) = granted {
+                let stream = End::Stream(ByteStream::new(stream, sent));
+                if Box::pin(tunnel.run(stream, Bytes::new())).await == Ended::ByDownstream {
+                    was_reset();
+                }
+            }
+            return;
+        }
         let mut body = pin!(body);
         let ends = is_head || body.is_end_stream();
         let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
@@ -281,18 +305,15 @@ impl AcceptedStream {
 }
 
 /// Refuse what must not be forwarded, and bring the rest into one form: origin form, exactly one
-/// `host`, one `cookie`, as HTTP/1.1 would have it.
+/// `host`, one `cookie`, as HTTP/1.1 would have it. Says what it asks for besides an answer.
 pub(in crate::http) fn admit(
     request: &mut Request<RequestBody>,
     limits: HeadLimits,
-) -> Result<(), Failure> {
+) -> Result<Option<Ask>, Failure> {
     let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let headers = request.headers();
     if headers.len() > limits.count || headers.iter().map(size).sum::<usize>() > limits.bytes {
         return Err(Failure::HeadTooLarge);
-    }
-    if *request.method() == Method::CONNECT {
-        return Err(Failure::ConnectRefused);
     }
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     // RFC 9113 §8.3.1: `:authority` stands for the host, and knows no user.
@@ -314,6 +335,19 @@ pub(in crate::http) fn admit(
         Some(_) => {}
     }
     join_cookies(headers);
+    *request.version_mut() = Version::HTTP_11;
+    let mut ask = None;
+    if *request.method() == Method::CONNECT {
+        let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
+            return Ok(Some(Ask::Tunnel));
+        };
+        // RFC 8441 §5: the same as an upgrade of HTTP/1.1.
+        let protocol = HeaderValue::from_str(protocol.as_str());
+        ask = Some(Ask::Protocol(
+            protocol.map_err(|_bad| Failure::UpgradeFailed)?,
+        ));
+        *request.method_mut() = Method::GET;
+    }
     let path = request.uri().path_and_query();
     let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
     let asterisk = path == "*" && *request.method() == Method::OPTIONS;
@@ -321,8 +355,7 @@ pub(in crate::http) fn admit(
         return Err(Failure::PathNotAbsolute);
     }
     *request.uri_mut() = Uri::from(path);
-    *request.version_mut() = Version::HTTP_11;
-    Ok(())
+    Ok(ask)
 }
 
 const INVALID_AUTHORITY: Failure = Failure::BadRequest {
@@ -346,6 +379,12 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// Bring the head of an answer into the form of this version.
 pub(in crate::http) fn complete(head: &mut response::Parts) {
     head.version = Version::HTTP_2;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // RFC 8441 §5: what a CONNECT is granted by.
+        head.status = StatusCode::OK;
+        head.headers.remove(UPGRADE);
+        head.headers.remove(CONNECTION);
+    }
     if !head.headers.contains_key(DATE) {
         head.headers.insert(DATE, date::now());
     }

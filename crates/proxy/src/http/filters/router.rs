@@ -16,18 +16,19 @@ use crate::http::connection_manager::Stream;
 use crate::http::go_on::Held;
 use crate::http::headers;
 use crate::http::source::Source;
+use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
+use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
-use http::header::{EXPECT, UPGRADE};
+use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use timer::{Over, Timer};
-use tokio::sync::oneshot;
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,7 @@ impl Router<'_> {
             outcome,
             upload,
             is_grpc,
+            ask,
             served,
             ..
         } = stream;
@@ -83,20 +85,26 @@ impl Router<'_> {
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
-            let mut attempts = pin!(attempts(
-                worker,
-                &cluster,
+            let asked = ask.as_ref().map(|ask| {
+                let route = forward.upgrade(ask.protocol());
+                let terminates = route.is_some_and(|route| route.terminates);
+                Asked { ask, terminates }
+            });
+            let target = UpstreamTarget {
+                cluster: &cluster,
                 destination,
                 scheme,
-                request,
-                outcome
-            ));
+                asked,
+            };
+            let mut attempts = pin!(attempts(worker, &target, request, outcome));
             poll_fn(|cx| {
                 if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
                     return Poll::Ready(exchanged);
                 }
                 let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
                 if served.tracked.kicked() == Some(Kick::Idle) {
+                    // One that asks for bytes both ways never comes to its end.
+                    let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
                 let over = timer.poll(cx, worker.clock.now(), request_complete);
@@ -136,16 +144,19 @@ impl Router<'_> {
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
         if let Lease::Switched(upstream) = lease {
-            let protocol = head.headers.get(UPGRADE).cloned();
-            headers::strip_hop_by_hop(&mut head.headers);
-            if let Some(protocol) = protocol {
-                headers::ask_for_upgrade(&mut head.headers, protocol);
+            if let Some(ask) = ask {
+                ask.grant(&mut head);
             }
-            return Ok(Answer::Switched(head, upstream, active));
+            let granted = Granted {
+                upstream,
+                active,
+                deadline: timer.of_tunnel(),
+            };
+            return Ok(Answer::Switched(head, granted));
         }
         headers::strip_hop_by_hop(&mut head.headers);
         // Time that passed before the request had come is not the upstream's.
-        let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
+        let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.complete.get());
         if !self.suppress_envoy_headers && request_complete {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
@@ -194,31 +205,57 @@ struct Exchanged {
     active: ActiveRequest,
 }
 
+/// Where a request goes, and how.
+struct UpstreamTarget<'a> {
+    cluster: &'a Rc<WorkerCluster>,
+    destination: Destination,
+    scheme: &'static str,
+    /// What it asks for besides an answer.
+    asked: Option<Asked<'a>>,
+}
+
 /// Try until an upstream has answered or a request was lost.
 async fn attempts(
     worker: &Rc<Worker>,
-    cluster: &Rc<WorkerCluster>,
-    destination: Destination,
-    scheme: &'static str,
+    target: &UpstreamTarget<'_>,
     request: &mut Request<RequestBody>,
     outcome: &mut Outcome,
 ) -> Result<Exchanged, Failure> {
+    let cluster = target.cluster;
     let mut active = ActiveRequest::begin(worker, cluster)?;
     loop {
         // Endpoint
-        let pool = cluster.pick(worker, destination)?;
+        let pool = cluster.pick(worker, target.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
-        let switches = request.headers().contains_key(UPGRADE);
-        if cluster.config.speaks_http2(outcome.protocol) {
-            if switches {
-                return Err(Failure::UpgradeFailed);
-            }
+        let speaks_http2 = cluster.config.speaks_http2(outcome.protocol);
+        if let Some(asked) = target.asked {
+            // Boxed: few requests are of this kind.
+            let switched = Box::pin(switch::request(
+                worker,
+                &pool,
+                asked,
+                asked.way(speaks_http2),
+                std::mem::replace(request, Request::new(RequestBody::Empty)),
+                target.scheme,
+                |local| {
+                    outcome.upstream_local = Some(local);
+                    active.sent();
+                },
+            ));
+            let (response, lease) = switched.await?;
+            return Ok(Exchanged {
+                response,
+                lease,
+                active,
+            });
+        }
+        if speaks_http2 {
             let (place, sender) = pool.stream(worker).await?;
             outcome.upstream_local = Some(place.local());
             active.sent();
             let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
             // Boxed: an exchange of HTTP/1 does not hold the memory of it.
-            let exchanged = Box::pin(exchange(place, sender, taken, scheme)).await?;
+            let exchanged = Box::pin(exchange(place, sender, taken, target.scheme)).await?;
             let (response, lease) = (exchanged.0, Lease::Http2(exchanged.1));
             return Ok(Exchanged {
                 response,
@@ -234,21 +271,8 @@ async fn attempts(
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
         }
-        let (heir, switched) = oneshot::channel();
-        if switches {
-            connection.heir.replace(Some(heir));
-        }
         let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
         match connection.sender.try_send_request(taken).await {
-            Ok(response) if switches && response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                let switched = switched.await;
-                let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
-                return Ok(Exchanged {
-                    response: response.map(Source::Http1),
-                    lease: Lease::Switched(Box::new(switched)),
-                    active,
-                });
-            }
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -257,7 +281,6 @@ async fn attempts(
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
-                connection.heir.take();
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },

@@ -58,6 +58,20 @@ series! {
     }
 }
 
+series! {
+    /// Of the source of a secret.
+    SdsSeries("envoy_sds_secret") {
+        attempt: Counter counter "envoy_sds_update_attempt"
+            "Times that the file of the secret, or a file that it names, was read",
+        success: Counter counter "envoy_sds_update_success"
+            "Times that secrets were taken from it",
+        failure: Counter counter "envoy_sds_update_failure"
+            "Times that it could not be read or was neither YAML nor JSON",
+        rejected: Counter counter "envoy_sds_update_rejected"
+            "Times that it held what cannot be used; the secrets before stay",
+    }
+}
+
 /// What became of reading a source, whatever its kind.
 #[derive(Debug, Clone, Copy)]
 pub struct UpdateSeries {
@@ -82,4 +96,4 @@ macro_rules! whatever_kind {
     };
 }
 
-whatever_kind!(LdsSeries CdsSeries RdsSeries EdsSeries);
+whatever_kind!(LdsSeries CdsSeries RdsSeries EdsSeries SdsSeries);

@@ -7,13 +7,14 @@ pub mod client;
 mod params;
 mod peer;
 pub mod pem;
+pub mod rotating;
 pub mod server;
 mod verify;
 
 pub use peer::{PeerCertificate, TlsInfo};
 use verify::verify_failure;
 
-use crate::model::Invalid;
+use crate::model::{Invalid, Secret};
 use rustls::sign::CertifiedKey;
 use std::borrow::Cow;
 use std::error::Error;
@@ -31,6 +32,17 @@ fn alpn(names: &[String], not_served: &[&str]) -> Vec<Vec<u8>> {
         .filter(|name| *name != NOT_SPOKEN && !not_served.contains(&name.as_str()))
         .map(|name| name.as_bytes().to_vec())
         .collect()
+}
+
+/// Whether a secret can be used, by whichever transport socket.
+///
+/// # Errors
+/// Where a key is not its certificate's, or nobody can be verified with what is trusted.
+pub fn check(secret: &Secret) -> Result<(), Invalid> {
+    match secret {
+        Secret::Identity(identity) => certified_key(identity).map(drop),
+        Secret::Validation(validation) => verify::roots(&validation.trusted).map(drop),
+    }
 }
 
 /// A certificate chain with its key, checked to belong together.

@@ -33,7 +33,7 @@ pub(super) fn verify_failure(error: &CertificateError) -> Option<&SanMismatch> {
     }
 }
 
-fn roots(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, Invalid> {
+pub(super) fn roots(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, Invalid> {
     let mut roots = RootCertStore::empty();
     for (i, certificate) in trusted.iter().enumerate() {
         roots.add(certificate.clone()).map_err(|error| {

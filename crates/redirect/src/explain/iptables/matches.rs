@@ -224,6 +224,7 @@ fn option_test(module: &str, option: &Item, family: Family) -> Option<Option<Tes
             let states: Option<Vec<_>> = value.split(',').map(state).collect();
             Test::States(states?)
         }
+        ("conntrack", "--ctdir") if value == "ORIGINAL" => Test::Original,
         ("addrtype", "--src-type") if value == "LOCAL" => Test::Local(End::Source),
         ("addrtype", "--dst-type") if value == "LOCAL" => Test::Local(End::Destination),
         ("iprange", "--src-range") => address_range(value, family, End::Source)?,

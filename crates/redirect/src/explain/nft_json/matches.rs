@@ -213,6 +213,16 @@ impl Right<'_> {
                 let mask = mask.unwrap_or(u32::MAX);
                 self.numbers("mark", |values| Test::ConnectionMark { mask, values })
             }
+            ("direction", None) => {
+                let negated = match self.value.as_str()? {
+                    "original" => false,
+                    "reply" => true,
+                    _ => return None,
+                };
+                let mut own = self.equality(Test::Original)?;
+                own.negated ^= negated;
+                Some(own)
+            }
             ("state", None) => {
                 let list = match (self.value, self.operator) {
                     // Equal to several bits at once is what no state is.

@@ -128,6 +128,11 @@ pub(super) fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed>
             Ok((Match::ConnectionMark(mark_of(mark)?), rest))
         }
         [
+            Expr::Connection(abi::CT_DIRECTION),
+            Expr::Equal(direction),
+            rest @ ..,
+        ] if *direction == [abi::DIRECTION_ORIGINAL] => Ok((Match::Original, rest)),
+        [
             Expr::Connection(abi::CT_STATE),
             Expr::And(bits),
             Expr::NotEqual(zero),

@@ -68,6 +68,11 @@ pub(super) fn encode_match(condition: &Match, list: &mut Vec<Expr>) {
             Expr::Connection(abi::CT_MARK),
             Expr::Equal(mark.to_ne_bytes().to_vec()),
         ]),
+        // ct direction original
+        Match::Original => list.extend([
+            Expr::Connection(abi::CT_DIRECTION),
+            Expr::Equal(vec![abi::DIRECTION_ORIGINAL]),
+        ]),
         // ct state established,related
         Match::Established => list.extend(is_state(abi::STATE_ESTABLISHED | abi::STATE_RELATED)),
         // ct state invalid

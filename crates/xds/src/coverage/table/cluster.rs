@@ -47,6 +47,7 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("dns_jitter", NO_DNS),
             ("respect_dns_ttl", NO_DNS),
             ("use_tcp_for_dns_lookups", NO_DNS),
+            ("typed_dns_resolver_config", NO_DNS),
             (
                 "wait_for_warm_on_init",
                 Inert("a cluster whose endpoints are in a file serves when they have come"),

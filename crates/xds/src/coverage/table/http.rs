@@ -86,12 +86,7 @@ pub(super) const HTTP: &[Coverage] = &[
     Coverage {
         message: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
         fields: &[
-            (
-                "upgrade_type",
-                Partly(
-                    "not `CONNECT`; between HTTP/1.1 on both sides, elsewhere it is answered with 403",
-                ),
-            ),
+            ("upgrade_type", Partly("not `CONNECT-UDP`")),
             ("enabled", Implemented),
         ],
     },
@@ -150,7 +145,7 @@ pub(super) const HTTP: &[Coverage] = &[
                 "stream_reset_rate",
                 Partly("of a listener; a cluster has no clients"),
             ),
-            ("allow_connect", Only("false")),
+            ("allow_connect", Implemented),
             ("allow_metadata", Only("false")),
             ("disallow_obs_text", Only("false")),
             ("max_outbound_frames", ANSWERED),

@@ -48,6 +48,7 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("prefix", Implemented),
             ("path", Implemented),
             ("safe_regex", Implemented),
+            ("connect_matcher", Implemented),
             ("case_sensitive", Implemented),
             ("headers", Implemented),
         ],
@@ -98,7 +99,16 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("cluster_not_found_response_code", Implemented),
             ("max_stream_duration", Implemented),
             ("max_grpc_timeout", Implemented),
+            ("upgrade_configs", Implemented),
             ("auto_host_rewrite", Only("false")),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        fields: &[
+            ("upgrade_type", Partly("not `CONNECT-UDP`")),
+            ("enabled", Implemented),
+            ("connect_config", Implemented),
         ],
     },
     Coverage {

@@ -1,7 +1,10 @@
 //! Transport sockets with TLS.
 
 use crate::coverage::Coverage;
-use crate::coverage::Verdict::{Implemented, Inert, Only, Partly};
+use crate::coverage::Verdict::{self, Implemented, Inert, Only, Partly};
+
+const OF_SECRETS: Verdict =
+    Partly("of a secret, else the directory of the file; elsewhere files are read once");
 
 /// What of TLS is not refused.
 pub(super) const TLS: &[Coverage] = &[
@@ -48,9 +51,17 @@ pub(super) const TLS: &[Coverage] = &[
             ("tls_params", Implemented),
             (
                 "tls_certificates",
-                Partly("read once, at start; towards upstream at most one"),
+                Partly(
+                    "files of it are read once, when what holds it is; towards upstream at most one",
+                ),
+            ),
+            (
+                "tls_certificate_sds_secret_configs",
+                Partly("towards upstream at most one"),
             ),
             ("validation_context", Implemented),
+            ("validation_context_sds_secret_config", Implemented),
+            ("combined_validation_context", Implemented),
             (
                 "alpn_protocols",
                 Partly(
@@ -58,6 +69,25 @@ pub(super) const TLS: &[Coverage] = &[
                      speak it; nor is `h2` where HTTP is served",
                 ),
             ),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext",
+        fields: &[
+            ("default_validation_context", Implemented),
+            ("validation_context_sds_secret_config", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
+        fields: &[("name", Implemented), ("sds_config", Partly("a file"))],
+    },
+    Coverage {
+        message: "envoy.extensions.transport_sockets.tls.v3.Secret",
+        fields: &[
+            ("name", Implemented),
+            ("tls_certificate", Implemented),
+            ("validation_context", Implemented),
         ],
     },
     Coverage {
@@ -89,12 +119,14 @@ pub(super) const TLS: &[Coverage] = &[
         fields: &[
             ("certificate_chain", Partly("PEM")),
             ("private_key", Partly("PEM, not encrypted")),
+            ("watched_directory", OF_SECRETS),
         ],
     },
     Coverage {
         message: "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
         fields: &[
             ("trusted_ca", Partly("PEM")),
+            ("watched_directory", OF_SECRETS),
             ("match_typed_subject_alt_names", Implemented),
             ("match_subject_alt_names", Implemented),
             ("suppress_client_ca_list", Implemented),

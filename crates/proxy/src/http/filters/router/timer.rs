@@ -94,6 +94,16 @@ impl Timer {
             None => (None, Cut::Timeout),
         }
     }
+
+    /// What is left of it once bytes go both ways: the answer, which the route's timeout is for,
+    /// has come.
+    pub(super) fn of_tunnel(mut self) -> Option<Pin<Box<Sleep>>> {
+        if !matches!(self.armed, Some((Over::Stream, _))) {
+            self.request = None;
+            self.arm(None);
+        }
+        self.armed.map(|(_, sleep)| sleep)
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! Requests that ask for more than an answer: to switch to another protocol, or for a tunnel.
+//!
+//! Inside they all have the form of HTTP/1.1, whatever brought them: `upgrade: <protocol>` and an
+//! answer of 101, or the method CONNECT and an answer of 2xx. An extended CONNECT of HTTP/2 (RFC
+//! 8441) is brought into the first form where it comes in, and out of it where it goes on.
+
+use crate::http::headers;
+use crate::model::Name;
+use crate::route::Forward;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
+use http::{StatusCode, response};
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// `upgrade`: another protocol, by this name.
+    Protocol(HeaderValue),
+    /// CONNECT: a tunnel.
+    Tunnel,
+}
+
+impl Ask {
+    /// Its `upgrade_type`.
+    pub fn protocol(&self) -> &[u8] {
+        match self {
+            Self::Protocol(name) => name.as_bytes(),
+            Self::Tunnel => b"connect",
+        }
+    }
+
+    /// Whether it may be asked for: as the route says, else as the connection manager does.
+    pub fn is_allowed(&self, manager: &[Name], route: Option<&Forward>) -> bool {
+        let asked = self.protocol();
+        match route.and_then(|route| route.upgrade(asked)) {
+            Some(route) => route.enabled,
+            None => manager
+                .iter()
+                .any(|known| known.as_bytes().eq_ignore_ascii_case(asked)),
+        }
+    }
+
+    /// Whether an answer grants it.
+    pub fn is_granted(&self, status: StatusCode) -> bool {
+        match self {
+            Self::Protocol(_) => status == StatusCode::SWITCHING_PROTOCOLS,
+            Self::Tunnel => status.is_success(),
+        }
+    }
+
+    /// Say in a head what is asked for, or that it is granted.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if let Self::Protocol(protocol) = self {
+            headers::ask_for_upgrade(headers, protocol.clone());
+        }
+    }
+
+    /// Bring the head that grants it into the form of the next hop. What comes behind it has no
+    /// length.
+    pub fn grant(&self, head: &mut response::Parts) {
+        let named = head.headers.remove(UPGRADE);
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        if let Self::Protocol(asked) = self {
+            let protocol = named.unwrap_or_else(|| asked.clone());
+            headers::ask_for_upgrade(&mut head.headers, protocol);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ClusterId;
+    use crate::model::{RouteUpgrade, Timeouts};
+    use crate::route::Target;
+
+    fn route(upgrades: &[(&str, bool)]) -> Forward {
+        Forward {
+            target: Target::Cluster(ClusterId(0)),
+            idle: crate::model::StreamIdle::Inherited,
+            timeouts: Timeouts::Response {
+                timeout: None,
+                grpc: None,
+            },
+            cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            upgrades: upgrades
+                .iter()
+                .map(|(protocol, enabled)| RouteUpgrade {
+                    protocol: (*protocol).into(),
+                    enabled: *enabled,
+                    terminates: false,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_route_has_the_last_word_on_what_may_be_asked_for() {
+        let websocket = Ask::Protocol(HeaderValue::from_static("WebSocket"));
+        let both: [Name; 2] = ["websocket".into(), "connect".into()];
+        for (ask, manager, of_route, allowed) in [
+            (&websocket, &both[..], &[][..], true),
+            (&websocket, &[], &[], false),
+            (&websocket, &[], &[("websocket", true)], true),
+            (&websocket, &both, &[("websocket", false)], false),
+            (&websocket, &both, &[("other", false)], true),
+            (&Ask::Tunnel, &both, &[], true),
+            (&Ask::Tunnel, &[], &[("connect", true)], true),
+            (&Ask::Tunnel, &both, &[("connect", false)], false),
+        ] {
+            let route = route(of_route);
+            let said = ask.is_allowed(manager, Some(&route));
+            assert_eq!(said, allowed, "{ask:?} {manager:?} {of_route:?}");
+        }
+        assert!(websocket.is_allowed(&both, None) && !websocket.is_allowed(&[], None));
+    }
+}

@@ -1,0 +1,262 @@
+//! Secrets in files: what waits for them, what is taken, and what stays where one is wrong.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod support;
+
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use shunt_proxy::store::View;
+use shunt_proxy::transport::tls::client::ClientTls;
+use shunt_proxy::transport::tls::rotating::Made;
+use shunt_proxy::transport::tls::server::ServerTls;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use support::{Files, Sidecar, eventually, free_port};
+
+const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
+const REJECTED: &str = "envoy_sds_update_rejected";
+const OWN: [(&str, &str); 1] = [("envoy_sds_secret", "own")];
+
+fn pem() -> (String, String) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    (cert.pem(), signing_key.serialize_pem())
+}
+
+/// A listener that terminates TLS and a cluster that originates it, both with secrets of
+/// `sds.yaml`.
+fn start(files: &Files) -> (Sidecar, std::net::SocketAddr) {
+    let at = free_port();
+    let source = |name: &str| {
+        let path = files.path(name);
+        format!("{{ path_config_source: {{ path: {} }} }}", path.display())
+    };
+    let secret = |name: &str| format!("{{ name: {name}, sds_config: {} }}", source("sds.yaml"));
+    files.put(
+        "lds.yaml",
+        &format!(
+            r#"resources:
+- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
+  name: secured
+  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }}
+  filter_chains:
+  - transport_socket:
+      name: tls
+      typed_config:
+        "@type": {TLS}.DownstreamTlsContext
+        require_client_certificate: true
+        common_tls_context:
+          tls_certificate_sds_secret_configs: [ {} ]
+          validation_context_sds_secret_config: {}
+    filters:
+    - name: tcp
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+        stat_prefix: tcp
+        cluster: upstream
+"#,
+            at.port(),
+            secret("own"),
+            secret("root"),
+        ),
+    );
+    files.put(
+        "cds.yaml",
+        &format!(
+            r#"resources:
+- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
+  name: upstream
+  transport_socket:
+    name: tls
+    typed_config:
+      "@type": {TLS}.UpstreamTlsContext
+      common_tls_context:
+        tls_certificate_sds_secret_configs: [ {} ]
+        combined_validation_context:
+          default_validation_context: {{ match_typed_subject_alt_names: [ {{ san_type: DNS, matcher: {{ exact: shop.test }} }} ] }}
+          validation_context_sds_secret_config: {}
+"#,
+            secret("own"),
+            secret("root"),
+        ),
+    );
+    files.write(
+        "bootstrap.yaml",
+        &format!(
+            "dynamic_resources:\n  lds_config: {}\n  cds_config: {}\n",
+            source("lds.yaml"),
+            source("cds.yaml")
+        ),
+    );
+    (Sidecar::start(&files.path("bootstrap.yaml")), at)
+}
+
+/// The secret `own` with its certificate and key in files, and `root`.
+fn secrets(files: &Files, own: &str) -> String {
+    let file = |name: &str| format!("{{ filename: {} }}", files.path(name).display());
+    format!(
+        r#"resources:
+- "@type": {TLS}.Secret
+  name: {own}
+  tls_certificate: {{ certificate_chain: {}, private_key: {} }}
+- "@type": {TLS}.Secret
+  name: root
+  validation_context: {{ trusted_ca: {} }}
+"#,
+        file("chain.pem"),
+        file("key.pem"),
+        file("chain.pem")
+    )
+}
+
+fn put_pair(files: &Files) {
+    let (chain, key) = pem();
+    files.put("chain.pem", &chain);
+    files.put("key.pem", &key);
+}
+
+type Contexts = (Arc<Made<ServerTls>>, Arc<Made<ClientTls>>);
+
+/// The contexts that the first chain of the first listener, and the cluster `upstream`, now shake
+/// hands with.
+fn current_tls(sidecar: &Sidecar) -> Contexts {
+    let store = &sidecar.process.store;
+    let listeners = store.listeners();
+    let chain = listeners.all[0].chains.all().next().unwrap();
+    let server = chain.tls.as_ref().unwrap().server.current();
+    let id = store.cluster_id(&"upstream".into());
+    let mut clusters = View::default();
+    let cluster = clusters.cluster(store, id).unwrap();
+    let client = cluster.tls.as_ref().unwrap().client.current();
+    (server, client)
+}
+
+fn both_are_new(sidecar: &Sidecar, before: &Contexts) -> bool {
+    let now = current_tls(sidecar);
+    !Arc::ptr_eq(&now.0, &before.0) && !Arc::ptr_eq(&now.1, &before.1)
+}
+
+fn none_is_new(sidecar: &Sidecar, before: &Contexts) -> bool {
+    let now = current_tls(sidecar);
+    Arc::ptr_eq(&now.0, &before.0) && Arc::ptr_eq(&now.1, &before.1)
+}
+
+#[test]
+fn what_needs_a_secret_waits_for_it_and_is_not_served_without() {
+    let files = Files::new();
+    files.put("sds.yaml", "resources: []");
+    let (sidecar, at) = start(&files);
+    sidecar.wait("envoy_listener_manager_total_listeners_warming", &[], 1);
+    sidecar.wait("envoy_cluster_manager_warming_clusters", &[], 1);
+    assert!(sidecar.names().is_empty());
+    assert!(TcpStream::connect(at).is_err());
+    assert!(!sidecar.warm.load(Ordering::SeqCst));
+    // Of two secrets one is not enough, and neither is one that cannot be read.
+    put_pair(&files);
+    files.put("sds.yaml", &secrets(&files, "other"));
+    sidecar.wait("envoy_sds_update_success", &OWN, 2);
+    assert!(sidecar.names().is_empty());
+    files.put("sds.yaml", &secrets(&files, "own"));
+    eventually(
+        || "the listener is missing".into(),
+        || sidecar.names() == ["secured"],
+    );
+    assert!(TcpStream::connect(at).is_ok());
+    eventually(|| "not warm".into(), || sidecar.warm.load(Ordering::SeqCst));
+    sidecar.wait("envoy_cluster_manager_warming_clusters", &[], 0);
+}
+
+#[test]
+fn a_pair_that_is_wrong_is_counted_and_what_was_taken_stays() {
+    let files = Files::new();
+    put_pair(&files);
+    files.put("sds.yaml", &secrets(&files, "own"));
+    let (sidecar, _at) = start(&files);
+    let before = current_tls(&sidecar);
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    let (chain, _) = pem();
+    let half = &chain[..chain.len() / 2];
+    for (i, (name, text)) in [
+        ("key.pem", other.as_str()),
+        ("key.pem", ""),
+        ("chain.pem", half),
+        ("chain.pem", "-----BEGIN CERTIFICATE-----\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        files.put(name, text);
+        sidecar.wait(REJECTED, &OWN, i as u64 + 1);
+        assert!(none_is_new(&sidecar, &before), "{name}: {text}");
+    }
+    // A half of the next pair does not make it whole.
+    let (chain, key) = pem();
+    files.put("chain.pem", &chain);
+    sidecar.wait(REJECTED, &OWN, 5);
+    assert!(none_is_new(&sidecar, &before));
+    files.put("key.pem", &key);
+    eventually(
+        || "the new pair is not taken".into(),
+        || both_are_new(&sidecar, &before),
+    );
+    // The listener and the cluster are those that they were.
+    assert_eq!(
+        sidecar.value("envoy_listener_manager_listener_modified", &[]),
+        0
+    );
+    assert_eq!(
+        sidecar.value("envoy_cluster_manager_cluster_modified", &[]),
+        0
+    );
+}
+
+#[test]
+fn a_pair_that_is_wrong_at_the_start_is_taken_when_it_is_right() {
+    let files = Files::new();
+    files.put("chain.pem", &pem().0);
+    files.put("key.pem", &pem().1);
+    files.put("sds.yaml", &secrets(&files, "own"));
+    let (sidecar, at) = start(&files);
+    sidecar.wait(REJECTED, &OWN, 1);
+    assert!(TcpStream::connect(at).is_err());
+    put_pair(&files);
+    eventually(
+        || "the listener is missing".into(),
+        || sidecar.names() == ["secured"],
+    );
+}
+
+#[test]
+fn secrets_of_a_mounted_volume_are_read_again_when_its_link_is_swapped() {
+    let files = Files::new();
+    let version = |name: &str| {
+        std::fs::create_dir(files.path(name)).unwrap();
+        let (chain, key) = pem();
+        files.write(&format!("{name}/chain.pem"), &chain);
+        files.write(&format!("{name}/key.pem"), &key);
+    };
+    version("one");
+    version("two");
+    let link = |to: &str| {
+        std::os::unix::fs::symlink(to, files.path("next")).unwrap();
+        std::fs::rename(files.path("next"), files.path("..data")).unwrap();
+    };
+    link("one");
+    for name in ["chain.pem", "key.pem"] {
+        std::os::unix::fs::symlink(format!("..data/{name}"), files.path(name)).unwrap();
+    }
+    files.put("sds.yaml", &secrets(&files, "own"));
+    let (sidecar, _at) = start(&files);
+    let before = current_tls(&sidecar);
+    link("two");
+    eventually(
+        || "the new volume is not taken".into(),
+        || both_are_new(&sidecar, &before),
+    );
+    assert_eq!(sidecar.value(REJECTED, &OWN), 0);
+}

@@ -1,0 +1,45 @@
+//! A folder of configuration files, as a sidecar reads them.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+/// A folder that the sidecar's user can read. It is removed on drop.
+#[derive(Debug)]
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// An empty folder.
+    ///
+    /// # Errors
+    /// There is no place for temporary files.
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        Ok(Self(folder))
+    }
+
+    /// Where a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file in place, as it must not be done to one that is in use.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        fs::write(self.path(name), text)?;
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o644))
+    }
+
+    /// Moves a file to its place, as it has to be done.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        self.write("new", text)?;
+        fs::rename(self.path("new"), self.path(name))
+    }
+}

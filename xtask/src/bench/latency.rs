@@ -1,0 +1,90 @@
+//! `cargo xtask bench latency`: what a proxy adds to the time until an answer, at a rate that it
+//! can serve easily. Nothing is claimed of a proxy near its limits.
+
+use anyhow::{Context as _, Result};
+
+use super::budget::{self, Budget};
+use super::contestant::{Contestant, Kind, PLAIN};
+use super::figures::{Samples, table};
+use super::publish;
+use super::requests::Requests;
+
+/// Arguments of `cargo xtask bench latency`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Interleaved rounds; the median is reported
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+}
+
+/// Without any proxy first: what is added is counted from there.
+const ROWS: [(&str, Kind); 4] = [
+    ("no proxy", Kind::Direct),
+    ("shunt-agent", Kind::Shunt(PLAIN)),
+    ("HAProxy", Kind::HaProxy),
+    ("Envoy", Kind::Envoy(PLAIN)),
+];
+
+/// Measures and publishes the table.
+///
+/// # Errors
+/// When a contestant does not start or gives a wrong answer.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let mut contestants = Vec::with_capacity(ROWS.len());
+    for (index, (name, kind)) in ROWS.into_iter().enumerate() {
+        let contestant = Contestant::start(&format!("latency-{index}"), kind)?;
+        contestants.push((name, contestant, Requests::default()));
+    }
+    for round in 1..=args.rounds {
+        println!("requests at a fixed rate, round {round} of {}", args.rounds);
+        for (name, contestant, requests) in &mut contestants {
+            requests
+                .measure(contestant, contestant.client("paced"))
+                .with_context(|| format!("measuring {name}"))?;
+        }
+    }
+    let measured: Vec<_> = contestants
+        .iter()
+        .map(|(name, _, requests)| (*name, requests))
+        .collect();
+    let [(_, direct), (_, shunt), _, (_, envoy)] = measured[..] else {
+        anyhow::bail!("a row is missing");
+    };
+    let added = |requests: &Requests| requests.p99_us.less(&direct.p99_us);
+    let budgets = [Budget {
+        what: "added p99, x Envoy",
+        at_most: 0.5,
+        measured: added(shunt).ratio_to(&added(envoy)).median(),
+    }];
+    let head = [
+        "",
+        "p50 us",
+        "p99 us",
+        "added p99 us",
+        "x Envoy",
+        "p99.9 us",
+        "core used",
+    ];
+    let rows: Vec<_> = measured
+        .iter()
+        .map(|(name, requests)| {
+            let ours = added(requests);
+            let of = |samples: Samples, decimals| match *name {
+                "no proxy" => String::new(),
+                _ => samples.shown(1.0, decimals),
+            };
+            vec![
+                (*name).to_owned(),
+                requests.p50_us.shown(1.0, 0),
+                requests.p99_us.shown(1.0, 0),
+                of(ours.clone(), 0),
+                of(ours.ratio_to(&added(envoy)), 2),
+                requests.p999_us.shown(1.0, 0),
+                format!("{:.0} %", requests.utilisation.median() * 1e2),
+            ]
+        })
+        .collect();
+    let text = format!("{}\n{}", table(&head, &rows), budget::shown(&budgets));
+    publish("latency", &text, &measured)?;
+    budget::check(&budgets)
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask bench tls`: what mutual TLS costs, both ends together: requests on kept
+//! connections, bytes in bulk, new connections with a handshake each.
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::budget::{self, Budget};
+use super::contestant::{Contestant, Kind, Peer};
+use super::publish;
+use super::requests::{self, Requests};
+use super::streams::{self, Connections, Streams};
+
+/// Arguments of `cargo xtask bench tls`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Interleaved rounds; the median is reported
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
+    rounds: u32,
+}
+
+const ROWS: [(&str, Peer); 3] = [
+    ("shunt-agent", Peer::Shunt),
+    ("HAProxy", Peer::HaProxy),
+    ("Envoy", Peer::Envoy),
+];
+
+/// All measurements of one row.
+#[derive(Serialize)]
+struct Measured {
+    name: &'static str,
+    requests: Requests,
+    streams: Streams,
+    connections: Connections,
+}
+
+/// Measures and publishes the tables.
+///
+/// # Errors
+/// When a contestant does not start or gives a wrong answer.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let mut contestants = Vec::with_capacity(ROWS.len());
+    for (index, (name, peer)) in ROWS.into_iter().enumerate() {
+        let contestant = Contestant::start(&format!("tls-{index}"), Kind::Tls(peer))?;
+        let measured = Measured {
+            name,
+            requests: Requests::default(),
+            streams: Streams::default(),
+            connections: Connections::default(),
+        };
+        contestants.push((contestant, measured));
+    }
+    for round in 1..=args.rounds {
+        println!("mutual TLS, round {round} of {}", args.rounds);
+        for (contestant, measured) in &mut contestants {
+            measured
+                .measure(contestant)
+                .with_context(|| format!("measuring {}", measured.name))?;
+        }
+    }
+    let measured: Vec<_> = contestants.iter().map(|(_, measured)| measured).collect();
+    let [shunt, _, envoy] = measured[..] else {
+        anyhow::bail!("a row is missing");
+    };
+    // The design has no line for TLS: what holds without must hold with it.
+    let budgets = [
+        Budget {
+            what: "CPU per request, both ends, x Envoy",
+            at_most: 0.5,
+            measured: shunt.requests.cost_to(&envoy.requests).median(),
+        },
+        Budget {
+            what: "CPU per GB, both ends, x Envoy",
+            at_most: 1.0,
+            measured: shunt
+                .streams
+                .cpu_s_per_gb
+                .ratio_to(&envoy.streams.cpu_s_per_gb)
+                .median(),
+        },
+    ];
+    let rows = || measured.iter().copied();
+    let text = format!(
+        "{}\n{}\n{}\n{}",
+        requests::table(rows().map(|row| (row.name, &row.requests)), &envoy.requests),
+        streams::streams_table(rows().map(|row| (row.name, &row.streams)), &envoy.streams),
+        streams::connections_table(rows().map(|row| (
+            row.name,
+            &row.connections,
+            &envoy.connections
+        ))),
+        budget::shown(&budgets)
+    );
+    publish("tls", &text, &measured)?;
+    budget::check(&budgets)
+}
+
+impl Measured {
+    fn measure(&mut self, contestant: &Contestant) -> Result<()> {
+        self.requests
+            .measure(contestant, contestant.client("load"))?;
+        self.streams.measure(contestant)?;
+        self.connections
+            .measure(contestant, contestant.handshakes())
+    }
+}
