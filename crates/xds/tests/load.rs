@@ -8,8 +8,9 @@
 
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
-    ListenerFilter, ListenerFilterKind, NetworkFilter, PathMatch, RouteAction, RouteSource,
-    RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
+    ListenerFilter, ListenerFilterKind, ListenerSocket, NetworkFilter, PathMatch, RouteAction,
+    RouteSource, RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection,
+    UpstreamProtocol,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -76,6 +77,16 @@ fn a_sidecars_listeners_arrive_in_the_model() {
     assert_eq!(inbound.listener_filters_timeout, None);
     assert!(inbound.continue_on_listener_filters_timeout);
     assert!(inbound.default_filter_chain.is_some());
+    let socket = ListenerSocket {
+        transparent: true,
+        freebind: true,
+        backlog: Some(128),
+        reuse_port: false,
+    };
+    assert_eq!(inbound.socket, socket);
+    assert_eq!(outbound.socket, ListenerSocket::default());
+    let interval = inbound.keepalive.unwrap().interval;
+    assert_eq!(interval, Some(Duration::from_secs(5)));
 
     let database = listener(&loaded, "10.96.0.20_3306");
     assert!(!database.bind_to_port);

@@ -239,6 +239,7 @@ impl Compiler<'_> {
             use_original_dst: config.use_original_dst,
             filters: config.listener_filters.clone().into(),
             inspect_timeout: config.listener_filters_timeout,
+            socket: config.socket,
             keepalive: config.keepalive,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
             chains: FilterChains::compile(chains, default)?,

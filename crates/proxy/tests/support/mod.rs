@@ -18,7 +18,7 @@ use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, NetworkFilter, PathMatch, Resources, Route, RouteAction,
+    LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader,
     StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
 };
@@ -247,6 +247,7 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         traffic_direction: TrafficDirection::Outbound,
         access_log: vec![],
         stat_prefix: None,
+        socket: ListenerSocket::default(),
         keepalive: None,
     }
 }

@@ -10,10 +10,10 @@ use shunt_proxy::model::{
     BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
     DownstreamLimits, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions,
     HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, ListenerFilter, ListenerFilterKind, Name, NetworkFilter, PathMatch,
-    Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource,
-    RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts,
-    TrafficDirection, TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
+    LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name, NetworkFilter,
+    PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy,
+    Timeouts, TrafficDirection, TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -62,6 +62,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         traffic_direction: TrafficDirection::Outbound,
         access_log: Vec::new(),
         stat_prefix: None,
+        socket: ListenerSocket::default(),
         keepalive: None,
     };
     let clusters = ["reviews-v1", "reviews-v2"].map(|name| cluster(name, upstreams));
