@@ -157,6 +157,7 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
         key: rule.key.clone(),
         packets: rule.packets,
         bytes: rule.bytes,
+        rule: rule.rule.clone(),
     });
     let rules = installed.collect();
     let content = match content.stranger(&header, socket)? {
