@@ -26,7 +26,7 @@ use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
-use http::{HeaderValue, Version};
+use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
@@ -292,17 +292,6 @@ pub struct ClusterInfo {
     pub max_requests_per_connection: Option<u32>,
     /// How an original destination is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
-}
-
-impl Cluster {
-    /// Whether a request that came by this version goes on by HTTP/2.
-    pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
-        match self.protocol {
-            UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 => true,
-            UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
-        }
-    }
 }
 
 /// How an endpoint is reached by TLS.

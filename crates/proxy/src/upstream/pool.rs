@@ -8,6 +8,7 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::http::tunnel::End;
+use crate::model::UpstreamProtocol;
 use crate::observe::limited;
 use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
@@ -127,6 +128,11 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.set(true);
         self.close_idle();
+    }
+
+    /// Whether it has a connection, or makes one.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.get() > 0
     }
 
     /// Whether a connection is of no use once nothing is open on it.
@@ -254,8 +260,21 @@ impl Pool {
     ) -> Result<PooledConnection, Failure> {
         // Counted from here on: a pool that is making its first connection has one.
         let mut place = PoolPlace::take(self);
-        let (stream, local, open) = self.connection(worker, permit, Purpose::Http1).await?;
+        let purpose = match self.cluster.protocol {
+            UpstreamProtocol::Negotiated => Purpose::OnlyHttp1,
+            _ => Purpose::Http1,
+        };
+        let (stream, local, open) = self.connection(worker, permit, purpose).await?;
         place.open = Some(open);
+        Self::speak_http1(stream, local, place).await
+    }
+
+    /// Begin to speak HTTP/1.1 on a connection that was made.
+    pub(super) async fn speak_http1(
+        stream: Stream,
+        local: SocketAddr,
+        place: PoolPlace,
+    ) -> Result<PooledConnection, Failure> {
         let handshake = http1::Builder::new()
             .max_buf_size(crate::http::MAX_HEAD_BYTES)
             // Old servers fold headers (RFC 9112 §5.2): a proxy joins the lines.
@@ -292,7 +311,14 @@ impl Pool {
     pub fn put(&self, mut connection: PooledConnection, now: Instant) {
         connection.served += 1;
         let limit = self.cluster.max_requests_per_connection;
-        if connection.sender.is_closed() || limit.is_some_and(|max| connection.served >= max) {
+        if limit.is_none_or(|max| connection.served < max) {
+            self.keep(connection, now);
+        }
+    }
+
+    /// Let a connection serve whoever is next.
+    pub(super) fn keep(&self, mut connection: PooledConnection, now: Instant) {
+        if connection.sender.is_closed() {
             return;
         }
         while let Some(waiter) = self.waiters.borrow_mut().pop_front() {

@@ -217,7 +217,7 @@ async fn attempts(
         // Endpoint
         let pool = cluster.pick(worker, target.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
-        let speaks_http2 = cluster.config.speaks_http2(outcome.protocol);
+        let speaks_http2 = pool.speaks_http2(worker, outcome.protocol).await?;
         if let Some(asked) = target.asked {
             // Boxed: few requests are of this kind.
             let switched = Box::pin(switch::request(
