@@ -15,9 +15,9 @@ use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
-use crate::upstream::http2::{Http2, StreamPlace};
+use crate::upstream::http2::Http2;
+use crate::upstream::switch::{Switched, SwitchedPlace};
 use crate::worker::Worker;
-use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -66,32 +66,6 @@ pub struct PooledConnection {
 
 /// Set by a request that asks to switch protocols.
 pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
-
-/// A connection or stream that does not speak HTTP any more.
-pub struct Switched {
-    /// Its bytes in both directions.
-    pub end: End,
-    /// What was read of it already.
-    pub read: Bytes,
-    /// Keeps it counted.
-    pub place: SwitchedPlace,
-}
-
-/// Where something that has switched protocols is counted.
-pub enum SwitchedPlace {
-    /// A connection that was in a pool.
-    Pool(PoolPlace),
-    /// A stream of a connection in a pool.
-    Stream(StreamPlace),
-    /// A connection of its own.
-    Own(OpenConnection),
-}
-
-impl std::fmt::Debug for Switched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Switched").finish_non_exhaustive()
-    }
-}
 
 impl Pool {
     /// A pool without connections.
