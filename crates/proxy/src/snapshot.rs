@@ -343,11 +343,12 @@ impl Cluster {
         self.transports.iter().map(|(_, compiled)| compiled)
     }
 
-    /// Whether a request that came by this version goes on by HTTP/2.
-    pub fn speaks_http2(&self, downstream: Option<Version>) -> bool {
+    /// Whether a request that came by this version may go on by HTTP/2, as far as it is known
+    /// before there is a connection.
+    pub fn may_speak_http2(&self, downstream: Option<Version>) -> bool {
         match self.protocol {
             UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Http2 | UpstreamProtocol::Negotiated => true,
             UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
         }
     }

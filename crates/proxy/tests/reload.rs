@@ -12,8 +12,8 @@ use shunt_proxy::cluster::breaker::Resource;
 use shunt_proxy::control::ApplyError;
 use shunt_proxy::ids::ClusterId;
 use shunt_proxy::model::{
-    AccessLog, Cluster, FilterChain, FilterChainMatch, HttpConnectionManager, Listener,
-    NetworkFilter, Resources, RouteConfiguration, RouteSource, TcpCluster, TcpProxy,
+    AccessLog, Cluster, HttpConnectionManager, Listener, NetworkFilter, Resources,
+    RouteConfiguration, RouteSource, TcpCluster, TcpProxy,
 };
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -193,27 +193,6 @@ fn a_removed_cluster_answers_503_nc_and_its_idle_connections_are_closed() {
 }
 
 /// A listener with a chain for each of these loopback destinations, as ports are all the same.
-fn two_chains(first: NetworkFilter, second: NetworkFilter) -> Listener {
-    let mut listener = support::listener(first);
-    listener.address = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let of = |last: u8| {
-        let address = Ipv4Addr::new(127, 0, 0, last).into();
-        FilterChainMatch {
-            prefix_ranges: vec![shunt_proxy::model::IpRange::new(address, 32).unwrap()],
-            ..FilterChainMatch::default()
-        }
-    };
-    listener.filter_chains[0].matcher = of(1);
-    listener.filter_chains.push(FilterChain {
-        name: "second".into(),
-        matcher: of(2),
-        tls: None,
-        handshake_timeout: None,
-        filter: second,
-    });
-    listener
-}
-
 fn at(proxy: &Proxy, last: u8) -> TcpStream {
     support::connect((Ipv4Addr::new(127, 0, 0, last), proxy.address.port()).into())
 }
@@ -222,7 +201,7 @@ fn at(proxy: &Proxy, last: u8) -> TcpStream {
 fn a_changed_chain_drains_only_its_own_connections() {
     let (one, two) = (echo("one"), echo("two"));
     let log = Log::new();
-    let listener = two_chains(tcp("one", &log), tcp("two", &log));
+    let listener = support::two_chains(tcp("one", &log), tcp("two", &log));
     let clusters = vec![
         support::cluster("one", &[one.address]),
         support::cluster("two", &[two.address]),

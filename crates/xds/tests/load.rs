@@ -337,10 +337,16 @@ fn which_version_an_upstream_speaks_arrives_in_the_model() {
             "use_downstream_protocol_config: { http_protocol_options: {}, http2_protocol_options: {} }",
             UpstreamProtocol::Downstream,
         ),
+        (
+            "auto_config: { http_protocol_options: {}, http2_protocol_options: {} }",
+            UpstreamProtocol::Negotiated,
+        ),
     ] {
+        let tls = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext";
         let kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let cluster = format!(
-            "typed_extension_protocol_options: {{ {kind}: {{ \"@type\": type.googleapis.com/{kind}, {options} }} }}"
+            "typed_extension_protocol_options: {{ {kind}: {{ \"@type\": type.googleapis.com/{kind}, {options} }} }}\n    \
+             transport_socket: {{ name: tls, typed_config: {{ \"@type\": type.googleapis.com/{tls} }} }}"
         );
         let loaded = load_http("codec_type: AUTO", "timeout: 1s", &cluster);
         assert_eq!(

@@ -10,7 +10,8 @@ use crate::http::tunnel::Tunnel;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
-use crate::upstream::pool::{Pool, PooledConnection, Switched};
+use crate::upstream::pool::{Pool, PooledConnection};
+use crate::upstream::switch::Switched;
 use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -453,8 +454,12 @@ impl Drop for Kept {
                 // No frame was asked for: an answer without a body.
                 download.complete(upload.as_ref(), self.served.worker());
             } else if download.lease.is_some() {
-                self.outcome.flags |= Flags::DC;
-                self.outcome.details = Cow::Borrowed("downstream_remote_disconnect");
+                let (flag, details) = match self.served.tracked.kicked() {
+                    Some(Kick::Idle) => (Flags::SI, "stream_idle_timeout"),
+                    _ => (Flags::DC, "downstream_remote_disconnect"),
+                };
+                self.outcome.flags |= flag;
+                self.outcome.details = Cow::Borrowed(details);
             }
         }
     }

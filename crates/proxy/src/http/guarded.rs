@@ -97,6 +97,14 @@ impl GuardedIo {
         self.tracked.set_in_head(in_head, self.worker.clock.now());
     }
 
+    /// Note that the client takes what is written to it.
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(_)) = written {
+            self.tracked.touch(self.worker.clock.now());
+        }
+        written
+    }
+
     /// Write an answer that the codec knows nothing of.
     ///
     /// # Errors
@@ -194,7 +202,8 @@ impl Write for GuardedIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.note(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -215,6 +224,7 @@ impl Write for GuardedIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.note(written)
     }
 }

@@ -8,7 +8,7 @@ use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::filters::router::ActiveRequest;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
-use crate::upstream::pool::Switched;
+use crate::upstream::switch::Switched;
 use crate::worker::Worker;
 use bytes::{Buf, Bytes};
 use std::borrow::Cow;

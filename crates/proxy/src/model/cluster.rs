@@ -94,6 +94,8 @@ pub enum UpstreamProtocol {
     Http2,
     /// `use_downstream_protocol_config`: what the request came by.
     Downstream,
+    /// `auto_config`: what is agreed on by ALPN; HTTP/1.1 where nothing is, or without TLS.
+    Negotiated,
 }
 
 /// Where a cluster's endpoints come from.

@@ -59,6 +59,18 @@ impl Stream {
         }
     }
 
+    /// Whether it was agreed by ALPN that HTTP/2 is spoken.
+    pub fn agreed_on_http2(&self) -> bool {
+        let Self::Tls(tls) = self else {
+            return false;
+        };
+        let agreed = match &**tls {
+            TlsStream::Server(server) => server.get_ref().1.alpn_protocol(),
+            TlsStream::Client(client) => client.get_ref().1.alpn_protocol(),
+        };
+        agreed == Some(b"h2")
+    }
+
     /// The socket, if every byte to come is read from it as it is.
     pub fn bare(&self) -> Option<&TcpStream> {
         match self {

@@ -8,12 +8,14 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::codec::keepalive::Keepalive;
 use crate::http::guard::HeadLimits;
+use crate::model::UpstreamProtocol;
 use crate::transport::io::Io;
 use crate::transport::tls::client::Purpose;
 use crate::upstream::pool::{Pool, PoolPlace};
 use crate::worker::Worker;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
+use http::Version;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -29,6 +31,8 @@ use tokio::sync::oneshot;
 pub(super) struct Http2 {
     connections: RefCell<Vec<Rc<Connection>>>,
     connecting: Cell<bool>,
+    /// Whether HTTP/2 was agreed on by the last connection, where that is negotiated.
+    agreed: Cell<Option<bool>>,
     /// How many streams the endpoint took on its last connection; a new one begins with as many.
     known_limit: Cell<Option<usize>>,
     waiters: RefCell<VecDeque<oneshot::Sender<Result<(), Failure>>>>,
@@ -165,22 +169,61 @@ impl Pool {
                     Err(_ended) => self.http2.remove(&place.connection),
                 }
             }
-            if !self.http2.connecting.get()
-                && let Some(permit) = self.permit(worker)
-            {
-                self.http2.connecting.set(true);
-                let (pool, worker) = (Rc::clone(self), Rc::clone(worker));
-                tokio::task::spawn_local(async move {
-                    let made = pool.open_http2(&worker, permit).await;
-                    pool.http2.settle(&made);
-                });
+            self.more(worker).await?;
+            if self.http2.agreed.get() == Some(false) {
+                // The upstream has forgotten HTTP/2 since it was asked.
+                return Err(Failure::ConnectionTermination);
             }
-            let Some(_pending) = self.cluster.breaker.take(Resource::PendingRequest) else {
-                worker.stats.inc(self.cluster.series.rq_pending_overflow);
-                return Err(Failure::Overflow);
-            };
-            self.http2.wait().await?;
         }
+    }
+
+    /// Whether a request that came by this version goes on by HTTP/2.
+    ///
+    /// # Errors
+    /// Where the upstream has a say in it, and cannot be asked.
+    pub async fn speaks_http2(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        downstream: Option<Version>,
+    ) -> Result<bool, Failure> {
+        match self.cluster.protocol {
+            UpstreamProtocol::Http1 => Ok(false),
+            UpstreamProtocol::Http2 => Ok(true),
+            UpstreamProtocol::Downstream => Ok(downstream == Some(Version::HTTP_2)),
+            // Boxed: others do not hold the memory of it.
+            UpstreamProtocol::Negotiated => Box::pin(self.negotiated(worker)).await,
+        }
+    }
+
+    /// What the connections that are open have agreed on; where there is none, one is made to
+    /// learn it, and is there for whoever needs it.
+    async fn negotiated(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<bool, Failure> {
+        loop {
+            match self.http2.agreed.get().filter(|_| self.is_open()) {
+                Some(http2) => return Ok(http2),
+                None => self.more(worker).await?,
+            }
+        }
+    }
+
+    /// Make a connection unless one is being made, and wait for what comes of it, or for a place
+    /// on another.
+    async fn more(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<(), Failure> {
+        if !self.http2.connecting.get()
+            && let Some(permit) = self.permit(worker)
+        {
+            self.http2.connecting.set(true);
+            let (pool, worker) = (Rc::clone(self), Rc::clone(worker));
+            tokio::task::spawn_local(async move {
+                let made = pool.open_http2(&worker, permit).await;
+                pool.http2.settle(&made);
+            });
+        }
+        let Some(_pending) = self.cluster.breaker.take(Resource::PendingRequest) else {
+            worker.stats.inc(self.cluster.series.rq_pending_overflow);
+            return Err(Failure::Overflow);
+        };
+        self.http2.wait().await
     }
 
     /// A place on a connection that has one.
@@ -218,8 +261,22 @@ impl Pool {
         permit: Permit,
     ) -> Result<(), Failure> {
         let mut place = PoolPlace::take(self);
-        let (stream, local, open) = self.connection(worker, permit, Purpose::Http2).await?;
+        let is_negotiated = self.cluster.protocol == UpstreamProtocol::Negotiated;
+        let purpose = match is_negotiated {
+            true => Purpose::EitherHttp,
+            false => Purpose::Http2,
+        };
+        let (stream, local, open) = self.connection(worker, permit, purpose).await?;
         place.open = Some(open);
+        if is_negotiated {
+            let http2 = stream.agreed_on_http2();
+            self.http2.agreed.set(Some(http2));
+            if !http2 {
+                let connection = self.speak_http1(worker, stream, local, place).await?;
+                self.keep(connection, worker.clock.now());
+                return Ok(());
+            }
+        }
         let options = &self.cluster.http2;
         let mut builder = client::Builder::new();
         if let Some(limit) = self.http2.known_limit.get() {

@@ -8,16 +8,16 @@ use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::http::tunnel::End;
-use crate::model::HeaderCase;
+use crate::model::{HeaderCase, UpstreamProtocol};
 use crate::observe::limited;
 use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
 use crate::upstream::connect::{Connect, connect};
-use crate::upstream::http2::{Http2, StreamPlace};
+use crate::upstream::http2::Http2;
+use crate::upstream::switch::{Switched, SwitchedPlace};
 use crate::worker::Worker;
-use bytes::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -71,32 +71,6 @@ pub struct PooledConnection {
 /// Set by a request that asks to switch protocols.
 pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
 
-/// A connection or stream that does not speak HTTP any more.
-pub struct Switched {
-    /// Its bytes in both directions.
-    pub end: End,
-    /// What was read of it already.
-    pub read: Bytes,
-    /// Keeps it counted.
-    pub place: SwitchedPlace,
-}
-
-/// Where something that has switched protocols is counted.
-pub enum SwitchedPlace {
-    /// A connection that was in a pool.
-    Pool(PoolPlace),
-    /// A stream of a connection in a pool.
-    Stream(StreamPlace),
-    /// A connection of its own.
-    Own(OpenConnection),
-}
-
-impl std::fmt::Debug for Switched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Switched").finish_non_exhaustive()
-    }
-}
-
 impl Pool {
     /// A pool without connections.
     pub fn new(
@@ -134,6 +108,11 @@ impl Pool {
     pub fn retire(&self) {
         self.retired.set(true);
         self.close_idle();
+    }
+
+    /// Whether it has a connection, or makes one.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.get() > 0
     }
 
     /// Whether a connection is of no use once nothing is open on it.
@@ -271,8 +250,23 @@ impl Pool {
     ) -> Result<PooledConnection, Failure> {
         // Counted from here on: a pool that is making its first connection has one.
         let mut place = PoolPlace::take(self);
-        let (stream, local, open) = self.connection(worker, permit, Purpose::Http1).await?;
+        let purpose = match self.cluster.protocol {
+            UpstreamProtocol::Negotiated => Purpose::OnlyHttp1,
+            _ => Purpose::Http1,
+        };
+        let (stream, local, open) = self.connection(worker, permit, purpose).await?;
         place.open = Some(open);
+        self.speak_http1(worker, stream, local, place).await
+    }
+
+    /// Begin to speak HTTP/1.1 on a connection that was made.
+    pub(super) async fn speak_http1(
+        &self,
+        worker: &Worker,
+        stream: Stream,
+        local: SocketAddr,
+        place: PoolPlace,
+    ) -> Result<PooledConnection, Failure> {
         let mut builder = http1::Builder::new();
         if let Some(most) = self.cluster.max_headers_count {
             builder.max_headers(most as usize);
@@ -319,7 +313,14 @@ impl Pool {
     pub fn put(&self, mut connection: PooledConnection, now: Instant) {
         connection.served += 1;
         let limit = self.cluster.max_requests_per_connection;
-        if connection.sender.is_closed() || limit.is_some_and(|max| connection.served >= max) {
+        if limit.is_none_or(|max| connection.served < max) {
+            self.keep(connection, now);
+        }
+    }
+
+    /// Let a connection serve whoever is next.
+    pub(super) fn keep(&self, mut connection: PooledConnection, now: Instant) {
+        if connection.sender.is_closed() {
             return;
         }
         if self.is_too_old(connection.born, now) {

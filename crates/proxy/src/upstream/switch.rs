@@ -8,7 +8,8 @@ use crate::http::switch::Ask;
 use crate::http::tunnel::{ByteStream, End};
 use crate::transport::io::Io;
 use crate::upstream::exchange::{self, into_http2};
-use crate::upstream::pool::{OpenConnection, Pool, Switched, SwitchedPlace};
+use crate::upstream::http2::StreamPlace;
+use crate::upstream::pool::{OpenConnection, Pool, PoolPlace};
 use crate::worker::Worker;
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -17,6 +18,32 @@ use http::{Method, Request, Response, StatusCode, Version};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use tokio::sync::oneshot;
+
+/// A connection or stream that does not speak HTTP any more.
+pub struct Switched {
+    /// Its bytes in both directions.
+    pub end: End,
+    /// What was read of it already.
+    pub read: Bytes,
+    /// Keeps it counted.
+    pub place: SwitchedPlace,
+}
+
+/// Where something that has switched protocols is counted.
+pub enum SwitchedPlace {
+    /// A connection that was in a pool.
+    Pool(PoolPlace),
+    /// A stream of a connection in a pool.
+    Stream(StreamPlace),
+    /// A connection of its own.
+    Own(OpenConnection),
+}
+
+impl std::fmt::Debug for Switched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Switched").finish_non_exhaustive()
+    }
+}
 
 /// What is asked for, and by whom it is granted.
 #[derive(Debug, Clone, Copy)]

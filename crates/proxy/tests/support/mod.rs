@@ -18,9 +18,10 @@ use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route, RouteAction,
-    RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader,
-    StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
+    IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route,
+    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets,
+    ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
+    VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -250,6 +251,28 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         socket: ListenerSocket::default(),
         keepalive: None,
     }
+}
+
+/// A listener with a chain for 127.0.0.1 and one for 127.0.0.2.
+pub fn two_chains(first: NetworkFilter, second: NetworkFilter) -> Listener {
+    let mut listener = listener(first);
+    listener.address = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let of = |last: u8| {
+        let address = Ipv4Addr::new(127, 0, 0, last).into();
+        FilterChainMatch {
+            prefix_ranges: vec![IpRange::new(address, 32).unwrap()],
+            ..FilterChainMatch::default()
+        }
+    };
+    listener.filter_chains[0].matcher = of(1);
+    listener.filter_chains.push(FilterChain {
+        name: "second".into(),
+        matcher: of(2),
+        tls: None,
+        handshake_timeout: None,
+        filter: second,
+    });
+    listener
 }
 
 pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {

@@ -74,6 +74,12 @@ impl Reader {
         let keepalive = options.and_then(|options| options.tcp_keepalive);
         let keepalive = self.tcp_keepalive(keepalive, &at.field("tcp_keepalive"));
         let transports = transports?;
+        if http.protocol == UpstreamProtocol::Negotiated && transports.of(None).is_none() {
+            let at = path.field("transport_socket");
+            let message = "auto_config asks the upstream by ALPN, which needs TLS; give it a \
+                           transport_socket of TLS, or an explicit_http_config";
+            self.report.invalid(&at, message);
+        }
         let name = name?;
         let (kind, lb_policy) = self.kind(cluster, &name, &transports, path)?;
         let cluster = Cluster {
@@ -296,10 +302,14 @@ impl Reader {
                 let http2 = config.http2_protocol_options;
                 http2.map(|http2| ("use_downstream_protocol_config", http2))
             }
-            // Refused by the coverage.
-            Some(_) => None,
+            Some(UpstreamProtocolOptions::AutoConfig(config)) => {
+                read.protocol = UpstreamProtocol::Negotiated;
+                let http2 = config.http2_protocol_options;
+                http2.map(|http2| ("auto_config", http2))
+            }
             None => {
-                let message = "it needs explicit_http_config or use_downstream_protocol_config";
+                let message = "it needs explicit_http_config, use_downstream_protocol_config or \
+                               auto_config";
                 self.report.invalid(&at, message);
                 None
             }

@@ -79,6 +79,14 @@ fn contradictions_are_told_with_their_path() {
             "\"a/b\" is no host",
         ),
         case(
+            (
+                "  - name: app\n",
+                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, auto_config: {} } }\n",
+            ),
+            (CLUSTER, ".transport_socket"),
+            "auto_config asks the upstream by ALPN",
+        ),
+        case(
             ("{ cluster: app }", "{ cluster: nowhere }"),
             (ROUTE, ".route.cluster"),
             "there is no cluster",

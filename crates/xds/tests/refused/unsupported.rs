@@ -89,11 +89,11 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: app\n",
-                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, auto_config: {} } }\n",
+                "  - name: app\n    typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, auto_config: { http3_protocol_options: {} } } }\n",
             ),
             (
                 CLUSTER,
-                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config",
+                ".typed_extension_protocol_options[\"envoy.extensions.upstreams.http.v3.HttpProtocolOptions\"].auto_config.http3_protocol_options",
             ),
             NOT_YET,
         ),

@@ -98,7 +98,14 @@ pub async fn serve(
             // The request sees an idle timeout itself and answers it.
             (Some(Kick::Idle | Kick::SlowHead), true) | (Some(Kick::MaxDuration) | None, _) => {}
         }
-        Pin::new(&mut served).poll(cx)
+        let polled = Pin::new(&mut served).poll(cx);
+        if polled.is_pending() && tracked.kicked() == Some(Kick::Idle) && tracked.in_request() {
+            // The codec asks for no more of the answer, since the client takes none of it: the
+            // request has not seen the timeout, and never would.
+            tracked.break_off();
+            return Poll::Ready(Ok(()));
+        }
+        polled
     })
     .await;
     let parts = served.into_parts();

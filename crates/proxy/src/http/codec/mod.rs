@@ -5,6 +5,7 @@ pub mod http2;
 pub mod keepalive;
 pub mod pump;
 pub mod resets;
+mod unread;
 
 use crate::http::connection_manager::HttpConnection;
 use crate::model::Codec;

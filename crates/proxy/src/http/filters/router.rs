@@ -72,7 +72,7 @@ impl Router<'_> {
 
         // Expectations, where the upstream decides them
         if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
-            expect(request, cluster.config.speaks_http2(outcome.protocol));
+            expect(request, cluster.config.may_speak_http2(outcome.protocol));
         }
 
         // Attempts, within the route's timeout
@@ -227,7 +227,7 @@ async fn attempts(
         // Endpoint
         let pool = cluster.pick(worker, target.destination)?;
         outcome.upstream_host = Some(pool.upstream.0);
-        let speaks_http2 = cluster.config.speaks_http2(outcome.protocol);
+        let speaks_http2 = pool.speaks_http2(worker, outcome.protocol).await?;
         if let Some(asked) = target.asked {
             // Boxed: few requests are of this kind.
             let switched = Box::pin(switch::request(

@@ -10,7 +10,7 @@ use rustls::client::{Resumption, WantsClientCert};
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ConfigBuilder, HandshakeKind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio_rustls::TlsConnector;
 
 /// Sessions that a cluster remembers, by server name.
@@ -25,6 +25,10 @@ pub struct ClientTls {
     http1: Arc<ClientConfig>,
     /// Offers what is configured, else HTTP/2.
     http2: Arc<ClientConfig>,
+    /// Offers what is configured, else both. Made when it is first needed.
+    either: OnceLock<Arc<ClientConfig>>,
+    /// Offers HTTP/1.1 alone. Made when it is first needed.
+    only_http1: OnceLock<Arc<ClientConfig>>,
     sni: Option<ServerName<'static>>,
 }
 
@@ -37,6 +41,10 @@ pub enum Purpose {
     Http1,
     /// HTTP/2.
     Http2,
+    /// Either version, as the upstream likes.
+    EitherHttp,
+    /// HTTP/1.1, whatever the configuration offers.
+    OnlyHttp1,
 }
 
 impl ClientTls {
@@ -78,8 +86,16 @@ impl ClientTls {
             bytes: Arc::new(bytes),
             http1,
             http2,
+            either: OnceLock::new(),
+            only_http1: OnceLock::new(),
             sni: config.sni.clone(),
         })
+    }
+
+    fn offering(&self, protocols: &[&[u8]]) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.bytes);
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
     }
 
     /// Shake hands with an upstream. Returns the stream, and whether an earlier session was
@@ -97,6 +113,16 @@ impl ClientTls {
             Purpose::Bytes => &self.bytes,
             Purpose::Http1 => &self.http1,
             Purpose::Http2 => &self.http2,
+            Purpose::EitherHttp => {
+                self.either
+                    .get_or_init(|| match self.bytes.alpn_protocols[..] {
+                        [] => self.offering(&[b"h2", b"http/1.1"]),
+                        _ => Arc::clone(&self.bytes),
+                    })
+            }
+            Purpose::OnlyHttp1 => self
+                .only_http1
+                .get_or_init(|| self.offering(&[b"http/1.1"])),
         };
         // An address is never sent as a server name (RFC 6066 §3).
         let address = || ServerName::from(upstream.0.ip());

@@ -134,10 +134,18 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("common_http_protocol_options", Implemented),
             ("explicit_http_config", Implemented),
             ("use_downstream_protocol_config", Implemented),
+            ("auto_config", Implemented),
         ],
     },
     Coverage {
         message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        fields: &[
+            ("http_protocol_options", Implemented),
+            ("http2_protocol_options", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         fields: &[
             ("http_protocol_options", Implemented),
             ("http2_protocol_options", Implemented),
