@@ -10,7 +10,7 @@ use shunt_proxy::admin::{self, Admin, LoopbackListener};
 use shunt_proxy::concurrency;
 use shunt_proxy::control::Control;
 use shunt_proxy::server::{Bound, Config, Running, StartError};
-use shunt_xds::files::Updates;
+use shunt_xds::files::{FileResources, Updates};
 use shunt_xds::{Converter, LoadError, LoadErrorKind, Loaded, load_bootstrap};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -203,7 +203,10 @@ impl Prepared {
         let served = Admin {
             readiness: Arc::clone(&readiness),
             registry: process.registry.clone(),
-            config_dump: Arc::new(ConfigDump { wire: self.wire }),
+            config_dump: Arc::new(ConfigDump {
+                wire: self.wire,
+                files: self.updates.as_ref().map(Updates::resources),
+            }),
         };
         for socket in self.readiness_sockets {
             tokio::spawn(admin::serve_readiness(socket, Arc::clone(&readiness)));
@@ -274,11 +277,12 @@ impl Signals {
 
 struct ConfigDump {
     wire: bytes::Bytes,
+    files: Option<FileResources>,
 }
 
 impl admin::ConfigDump for ConfigDump {
     fn config_dump(&self) -> Result<Vec<u8>, String> {
-        shunt_xds::to_json(&self.wire, &Converter::Child)
+        shunt_xds::to_json(&self.wire, self.files.as_ref(), &Converter::Child)
             .map(String::into_bytes)
             .map_err(|error| error.to_string())
     }

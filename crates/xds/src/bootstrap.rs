@@ -32,7 +32,7 @@ mod virtual_host;
 
 use crate::convert::{Converter, Document};
 use crate::error::{ConvertError, LoadError};
-use crate::files::{State, Updates};
+use crate::files::{FileResources, State, Updates};
 use bytes::Bytes;
 use shunt_proxy::model::Bootstrap;
 use std::path::Path;
@@ -109,10 +109,16 @@ pub fn load_bootstrap(path: &Path, converter: &Converter) -> Result<Loaded, Load
 }
 
 /// A loaded configuration as Envoy's `/config_dump` shows it: pretty-printed JSON of an
-/// `envoy.admin.v3.ConfigDump`, every `Any` expanded, field names as in the `.proto`.
+/// `envoy.admin.v3.ConfigDump`, every `Any` expanded, field names as in the `.proto`, private keys
+/// left out. With it what files hold now, where there are any.
 ///
 /// # Errors
 /// Where the bytes are no bootstrap that was loaded, or the converter fails.
-pub fn to_json(wire: &[u8], converter: &Converter) -> Result<String, ConvertError> {
-    converter.to_json(wire)
+pub fn to_json(
+    wire: &[u8],
+    files: Option<&FileResources>,
+    converter: &Converter,
+) -> Result<String, ConvertError> {
+    let resources = files.map(FileResources::get).unwrap_or_default();
+    converter.to_json(wire, resources)
 }

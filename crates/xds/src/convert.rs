@@ -8,6 +8,7 @@
 mod child;
 mod names;
 mod pool;
+mod redact;
 mod render;
 mod scalar;
 mod text;
@@ -19,6 +20,7 @@ pub(crate) use text::Format;
 pub(crate) use pool::descriptors;
 
 use crate::error::{ConvertError, Report};
+use crate::files::Shown;
 use crate::path::Path;
 use bytes::Bytes;
 use prost::Message as _;
@@ -60,7 +62,7 @@ pub enum Converter {
 pub(crate) enum Task {
     /// The text of a file to protobuf bytes.
     ToWire(Format, Document),
-    /// Protobuf bytes to the JSON of `/config_dump`.
+    /// What `render` packed to the JSON of `/config_dump`.
     ToJson,
 }
 
@@ -75,9 +77,13 @@ impl Converter {
         self.run(Task::ToWire(format, document), text.as_bytes())
     }
 
-    /// The protobuf bytes of a `Bootstrap` to JSON.
-    pub(crate) fn to_json(self, wire: &[u8]) -> Result<String, ConvertError> {
-        let json = self.run(Task::ToJson, wire)?;
+    /// The protobuf bytes of a `Bootstrap`, and resources of files, to JSON.
+    pub(crate) fn to_json(
+        self,
+        wire: &[u8],
+        resources: Vec<Shown>,
+    ) -> Result<String, ConvertError> {
+        let json = self.run(Task::ToJson, &render::pack(wire, resources))?;
         String::from_utf8(json.into())
             .map_err(|e| ConvertError::Broken(format!("the converter wrote no text: {e}")))
     }

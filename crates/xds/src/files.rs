@@ -7,12 +7,15 @@
 
 mod contents;
 mod error;
+mod shown;
 mod state;
 mod updates;
 mod watch;
 
 pub use error::FileError;
+pub use shown::FileResources;
 pub use updates::{Updates, Watching};
 
 pub(crate) use contents::Kind;
+pub(crate) use shown::Shown;
 pub(crate) use state::State;

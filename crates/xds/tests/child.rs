@@ -79,7 +79,7 @@ fn the_child_loads_what_this_process_would() {
     assert_eq!(format!("{:?}", child.model), format!("{:?}", here.model));
     // Maps are written in no order, so what is shown is compared, not the bytes.
     let show = |wire: &[u8], converter| {
-        let json = to_json(wire, &converter).unwrap();
+        let json = to_json(wire, None, &converter).unwrap();
         serde_json::from_str::<serde_json::Value>(&json).unwrap()
     };
     assert_eq!(
@@ -106,7 +106,7 @@ fn problems_and_syntax_errors_come_back_from_the_child() {
     assert_eq!(error.kind(), LoadErrorKind::Syntax);
     assert!(error.to_string().contains("line 3"), "{error}");
 
-    let error = to_json(b"no protobuf", &Converter::Child).unwrap_err();
+    let error = to_json(b"no protobuf", None, &Converter::Child).unwrap_err();
     assert!(
         error.to_string().contains("decoding the configuration"),
         "{error}"
@@ -136,7 +136,7 @@ fn anonymous_memory() -> u64 {
 fn growth(converter: &Converter) -> u64 {
     let before = anonymous_memory();
     let loaded = load_bootstrap(&data("sidecar.yaml"), converter).unwrap();
-    let dump = to_json(&loaded.wire, converter).unwrap();
+    let dump = to_json(&loaded.wire, None, converter).unwrap();
     drop(dump);
     let after = anonymous_memory();
     drop(loaded);

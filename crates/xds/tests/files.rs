@@ -397,3 +397,77 @@ fn a_wrong_file_at_the_start_keeps_the_sidecar_from_being_ready() {
     );
     assert_eq!(ask(at).1, "good");
 }
+
+/// The dump of a kind of resource.
+fn section(sidecar: &Sidecar, message: &str) -> serde_json::Value {
+    let dump: serde_json::Value = serde_json::from_str(&sidecar.dump()).unwrap();
+    let configs = dump["configs"].as_array().unwrap();
+    let url = format!("type.googleapis.com/envoy.admin.v3.{message}");
+    let found = configs.iter().find(|config| config["@type"] == url);
+    found.cloned().unwrap_or_default()
+}
+
+#[test]
+fn resources_of_files_are_shown_as_they_were_taken() {
+    let files = Files::new();
+    let at = free_port();
+    files.put("rds.yaml", EMPTY);
+    files.put("eds.yaml", EMPTY);
+    files.put("cds.yaml", &resources(&[eds_cluster(&files, "app")]));
+    files.put(
+        "lds.yaml",
+        &resources(&[listener("web", at, &rds(&files, "all"))]),
+    );
+    let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
+    sidecar.wait("envoy_listener_manager_total_listeners_warming", &[], 1);
+    let listeners = section(&sidecar, "ListenersConfigDump");
+    let waiting = &listeners["dynamic_listeners"][0];
+    assert_eq!(waiting["name"], "web");
+    assert_eq!(
+        waiting["warming_state"]["listener"]["name"], "web",
+        "{listeners}"
+    );
+    let clusters = section(&sidecar, "ClustersConfigDump");
+    let waiting = &clusters["dynamic_warming_clusters"][0]["cluster"];
+    assert_eq!(waiting["name"], "app", "{clusters}");
+    assert_eq!(
+        section(&sidecar, "RoutesConfigDump"),
+        serde_json::Value::Null
+    );
+    files.put("rds.yaml", &resources(&[routes("all", "app")]));
+    files.put(
+        "eds.yaml",
+        &resources(&[
+            r#"- "@type": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment
+  cluster_name: app
+"#
+            .to_owned(),
+        ]),
+    );
+    eventually(|| "not warm".into(), || sidecar.warm.load(Ordering::SeqCst));
+    let listeners = section(&sidecar, "ListenersConfigDump");
+    let active = &listeners["dynamic_listeners"][0]["active_state"]["listener"];
+    assert_eq!(
+        active["@type"],
+        "type.googleapis.com/envoy.config.listener.v3.Listener"
+    );
+    assert_eq!(active["address"]["socket_address"]["port_value"], at.port());
+    let clusters = section(&sidecar, "ClustersConfigDump");
+    let active = &clusters["dynamic_active_clusters"][0]["cluster"];
+    assert_eq!(active["name"], "app");
+    let routes = section(&sidecar, "RoutesConfigDump");
+    let domains =
+        &routes["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0]["domains"];
+    assert_eq!(domains[0], "*", "{routes}");
+    let endpoints = section(&sidecar, "EndpointsConfigDump");
+    let config = &endpoints["dynamic_endpoint_configs"][0]["endpoint_config"];
+    assert_eq!(config["cluster_name"], "app", "{endpoints}");
+    // A version that is not taken is not shown.
+    files.put("lds.yaml", "resources: [ { a: 1 } ]");
+    sidecar.wait(&lds("rejected"), &[], 1);
+    assert_eq!(section(&sidecar, "ListenersConfigDump"), listeners);
+    files.put("lds.yaml", EMPTY);
+    eventually(|| "still served".into(), || sidecar.names().is_empty());
+    let gone = section(&sidecar, "ListenersConfigDump");
+    assert_eq!(gone, serde_json::Value::Null);
+}

@@ -202,7 +202,7 @@ fn a_sidecars_clusters_arrive_in_the_model() {
 #[test]
 fn json_loads_to_the_same_model_as_yaml() {
     let yaml = load(&sidecar());
-    let dump = to_json(&yaml.wire, &Converter::InProcess).unwrap();
+    let dump = to_json(&yaml.wire, None, &Converter::InProcess).unwrap();
     let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
     let config = &dump["configs"][0];
     assert_eq!(
@@ -219,7 +219,7 @@ fn json_loads_to_the_same_model_as_yaml() {
 #[test]
 fn the_dump_shows_extensions_in_full_and_field_names_as_in_the_proto() {
     let loaded = load(&sidecar());
-    let dump = to_json(&loaded.wire, &Converter::InProcess).unwrap();
+    let dump = to_json(&loaded.wire, None, &Converter::InProcess).unwrap();
     let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
     let listeners = &dump["configs"][0]["bootstrap"]["static_resources"]["listeners"];
     let filter = &listeners[0]["filter_chains"][0]["filters"][0]["typed_config"];

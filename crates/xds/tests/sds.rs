@@ -260,3 +260,44 @@ fn secrets_of_a_mounted_volume_are_read_again_when_its_link_is_swapped() {
     );
     assert_eq!(sidecar.value(REJECTED, &OWN), 0);
 }
+
+#[test]
+fn secrets_are_shown_without_their_keys() {
+    let files = Files::new();
+    let (chain, key) = pem();
+    let line = |pem: &str| pem.replace('\r', "").replace('\n', "\\n");
+    files.put(
+        "sds.yaml",
+        &format!(
+            r#"resources:
+- "@type": {TLS}.Secret
+  name: own
+  tls_certificate:
+    certificate_chain: {{ inline_string: "{0}" }}
+    private_key: {{ inline_string: "{1}" }}
+- "@type": {TLS}.Secret
+  name: root
+  validation_context: {{ trusted_ca: {{ inline_string: "{0}" }} }}
+"#,
+            line(&chain),
+            line(&key)
+        ),
+    );
+    let (sidecar, _at) = start(&files);
+    let dump = sidecar.dump();
+    let key = key.lines().nth(1).unwrap();
+    assert!(!dump.contains(key), "{dump}");
+    let dump: serde_json::Value = serde_json::from_str(&dump).unwrap();
+    let configs = dump["configs"].as_array().unwrap();
+    let secrets = configs
+        .iter()
+        .find(|c| c["dynamic_active_secrets"].is_array());
+    let own = &secrets.unwrap()["dynamic_active_secrets"][0];
+    assert_eq!(own["name"], "own");
+    let shown = &own["secret"]["tls_certificate"];
+    assert_eq!(shown["private_key"]["inline_string"], "[redacted]");
+    assert_eq!(
+        shown["certificate_chain"]["inline_string"],
+        chain.replace('\r', "")
+    );
+}

@@ -12,7 +12,7 @@ use shunt_proxy::model::{
     PortPredicate, ProxyProtocol, SanKind, ServerNameMatch, SourceType, StringMatch,
     TransportProtocol,
 };
-use shunt_xds::{Converter, LoadError, Loaded, Problem, load_bootstrap};
+use shunt_xds::{Converter, LoadError, Loaded, Problem, load_bootstrap, to_json};
 use std::fs;
 use std::path::Path;
 
@@ -511,4 +511,22 @@ fn a_key_of_rsa_or_of_another_curve_is_no_reason_to_refuse() {
     );
     let text = format!("{}{file}{}", &text[..begin], &text[end..]);
     load(folder.path(), &text).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn the_dump_of_a_bootstrap_holds_no_private_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bootstrap.yaml");
+    let text = bootstrap(folder.path());
+    let key = fs::read_to_string(folder.path().join("key.pem")).unwrap();
+    let quoted = key.replace('\r', "").replace('\n', "\\n");
+    let file = format!("{{ filename: \"{}/key.pem\" }}", folder.path().display());
+    let inline = text.replacen(&file, &format!("{{ inline_string: \"{quoted}\" }}"), 1);
+    assert_ne!(inline, text);
+    fs::write(&path, inline).unwrap();
+    let loaded = load_bootstrap(&path, &Converter::InProcess).unwrap();
+    let dump = to_json(&loaded.wire, None, &Converter::InProcess).unwrap();
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!dump.contains(secret), "{dump}");
+    assert!(dump.contains("[redacted]"));
 }

@@ -26,7 +26,7 @@ use crate::error::{KernelError, ListError, Object};
 use crate::ruleset::Ruleset;
 use batch::{Batch, Outcome};
 pub(crate) use others::{Base, OtherChain};
-pub(crate) use read::{Listing, Snapshot, Table};
+pub(crate) use read::{Listing, Ours, Snapshot, Table};
 use socket::NetlinkSocket;
 
 /// What Shunt has in the kernel, with its counters.

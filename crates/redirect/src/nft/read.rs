@@ -289,6 +289,9 @@ impl Content {
 
     /// What it means, or what is there that Shunt does not write.
     fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
+        if header.flags & table_abi::FLAG_DORMANT != 0 {
+            return Err("the table is dormant, so that no rule of it acts".to_owned());
+        }
         if header.flags != 0 {
             return Err(format!("the table has flags {:#x}", header.flags));
         }

@@ -13,6 +13,9 @@ use std::fmt;
 /// How deep a text may be nested. A header match inside a bootstrap stands at depth 20.
 const MAX_DEPTH: usize = 64;
 
+/// How much of a text may come from aliases: a bootstrap of some megabytes.
+const MAX_REPLAYED: usize = 200_000;
+
 /// How a text is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Format {
@@ -49,8 +52,12 @@ fn parse_json(text: &str) -> Result<Value, SyntaxError> {
 fn parse_yaml(text: &str) -> Result<Value, SyntaxError> {
     let options = serde_saphyr::options! {
         with_snippet: false,
-        // Ten thousand clusters and as many routes take about a million nodes. What aliases make
-        // of them is limited apart; one anchor used by a thousand listeners is no attack.
+        // Aliases spare a writer some repetition: one anchor used by a thousand listeners is no
+        // attack. What they make of a small text may cost no more than a large one.
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_REPLAYED,
+        },
+        // Ten thousand clusters and as many routes take about a million nodes.
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_nodes: 8_000_000,
@@ -86,6 +93,8 @@ fn reason(error: &serde_saphyr::Error) -> String {
             BudgetBreach::Depth { .. } => format!("it is nested deeper than {MAX_DEPTH} levels"),
             other => format!("the text, its aliases expanded, is too large ({other:?})"),
         },
+        // An error inside of what an alias stands for has another around it.
+        serde_saphyr::Error::AliasError { error, .. } => reason(error),
         other => without_place(&other.to_string()),
     }
 }

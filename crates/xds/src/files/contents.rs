@@ -9,6 +9,7 @@ use crate::bootstrap::transports::Transports;
 use crate::convert::{Converter, Document};
 use crate::error::{ConvertError, Problems};
 use crate::path::Path;
+use bytes::Bytes;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
@@ -18,7 +19,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use shunt_proxy::model;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path as FilePath;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl Kind {
         }
     }
 
-    fn type_name(self) -> String {
+    pub(crate) fn type_name(self) -> String {
         match self {
             Self::Listeners => Listener::full_name(),
             Self::Clusters => Cluster::full_name(),
@@ -119,6 +120,9 @@ pub(super) fn read(kind: Kind, path: &FilePath) -> Result<Text, FileError> {
     })
 }
 
+/// Resources as they came, by name.
+pub(super) type Wire = BTreeMap<String, Bytes>;
+
 /// Take the text of a file apart. Files of certificates and keys that it names come along, also
 /// where it is not taken.
 pub(super) fn parse(
@@ -126,7 +130,7 @@ pub(super) fn parse(
     path: &FilePath,
     text: &Text,
     converter: Converter,
-) -> (Vec<DataFile>, Result<Contents, FileError>) {
+) -> (Vec<DataFile>, Result<(Contents, Wire), FileError>) {
     let mut data = Vec::new();
     let contents = convert(kind, path, text, converter, &mut data);
     (data, contents)
@@ -138,7 +142,7 @@ fn convert(
     text: &Text,
     converter: Converter,
     data: &mut Vec<DataFile>,
-) -> Result<Contents, FileError> {
+) -> Result<(Contents, Wire), FileError> {
     let failed = |reason| FileError {
         kind,
         file: path.to_path_buf(),
@@ -162,8 +166,9 @@ fn contents(
     kind: Kind,
     response: DiscoveryResponse,
     data: &mut Vec<DataFile>,
-) -> Result<Contents, Problems> {
+) -> Result<(Contents, Wire), Problems> {
     let mut reader = Reader::of_files();
+    let mut wire = Wire::new();
     let root = Path::ROOT;
     let stated = response.type_url.rsplit('/').next().unwrap_or_default();
     if !stated.is_empty() && stated != kind.type_name() {
@@ -174,17 +179,17 @@ fn contents(
     let all = response.resources;
     let contents = match kind {
         Kind::Listeners => {
-            let listeners = decode(&mut reader, kind, all, &path);
+            let listeners = decode(&mut reader, kind, all, &path, &mut wire);
             let listeners = reader.listeners(listeners, &path);
             Contents::Listeners(listeners.into_iter().flatten().collect())
         }
         Kind::Clusters => {
-            let clusters = decode(&mut reader, kind, all, &path);
+            let clusters = decode(&mut reader, kind, all, &path, &mut wire);
             let clusters = reader.clusters(clusters, &path);
             Contents::Clusters(clusters.into_iter().flatten().collect())
         }
         Kind::Routes => {
-            let configs: Vec<RouteConfiguration> = decode(&mut reader, kind, all, &path);
+            let configs: Vec<RouteConfiguration> = decode(&mut reader, kind, all, &path, &mut wire);
             let configs = reader.each(configs, &path, |reader, config, path| {
                 reader.name(config.name.clone(), &path.field("name"))?;
                 reader.route_configuration(config, false, path)
@@ -194,7 +199,7 @@ fn contents(
             Contents::Routes(configs.map(|c| (c.name.clone(), Arc::new(c))).collect())
         }
         Kind::Endpoints => {
-            let all: Vec<ClusterLoadAssignment> = decode(&mut reader, kind, all, &path);
+            let all: Vec<ClusterLoadAssignment> = decode(&mut reader, kind, all, &path, &mut wire);
             // Their transport is their cluster's business; whatever it is, they are checked here.
             let checked = reader.each(all, &path, |reader, assignment, path| {
                 let plain = Transports::default();
@@ -206,7 +211,7 @@ fn contents(
             Contents::Endpoints(all.map(|a| (a.cluster_name.clone(), Arc::new(a))).collect())
         }
         Kind::Secrets => {
-            let all: Vec<Secret> = decode(&mut reader, kind, all, &path);
+            let all: Vec<Secret> = decode(&mut reader, kind, all, &path, &mut wire);
             let secrets = reader.each(all, &path, Reader::secret);
             reader.unique("secret", &secrets, |(name, _)| name, &path);
             // Those of transport sockets are read once, as in Envoy.
@@ -215,15 +220,39 @@ fn contents(
             Contents::Secrets(secrets.map(|(n, s)| (n.to_string(), Arc::new(s))).collect())
         }
     };
-    reader.report.finish(contents)
+    reader.report.finish((contents, wire))
+}
+
+/// A resource that has a name.
+trait Named {
+    fn named(&self) -> &str;
+}
+
+macro_rules! named {
+    ($($message:ident $field:ident,)*) => {
+        $(impl Named for $message {
+            fn named(&self) -> &str {
+                &self.$field
+            }
+        })*
+    };
+}
+
+named! {
+    Listener name,
+    Cluster name,
+    RouteConfiguration name,
+    ClusterLoadAssignment cluster_name,
+    Secret name,
 }
 
 /// Resources of one type. Where one is of another, that is reported, and the rest is not looked at.
-fn decode<M: Message + Name + Default>(
+fn decode<M: Message + Name + Default + Named>(
     reader: &mut Reader,
     kind: Kind,
     resources: Vec<Any>,
     path: &Path<'_>,
+    wire: &mut Wire,
 ) -> Vec<M> {
     let all = reader.each(resources, path, |reader, any, path| {
         if !any.type_url.ends_with(&format!("/{}", M::full_name())) {
@@ -235,7 +264,13 @@ fn decode<M: Message + Name + Default>(
             reader.report.invalid(&path.field("@type"), message);
             return None;
         }
-        reader.extension(&any, path)
+        let message: M = reader.extension(&any, path)?;
+        Some((message, any.value))
     });
-    all.into_iter().collect::<Option<_>>().unwrap_or_default()
+    let all: Vec<(M, Vec<u8>)> = all.into_iter().collect::<Option<_>>().unwrap_or_default();
+    let all = all.into_iter().map(|(message, bytes)| {
+        wire.insert(message.named().to_owned(), bytes.into());
+        message
+    });
+    all.collect()
 }

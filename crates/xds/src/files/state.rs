@@ -3,7 +3,8 @@
 //! A resource that needs a part which is in a file is warm when that part has come. Until then the
 //! version of it that was served before goes on, if there was one.
 
-use super::contents::{Contents, Kind};
+use super::contents::{Contents, Kind, Wire};
+use super::shown::Shown;
 use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::{ClusterDraft, FileSource, ListenerDraft, Start, Want};
 use crate::bootstrap::reader::Reader;
@@ -24,6 +25,8 @@ pub(super) struct Known {
     pub(super) hash: Option<u64>,
     /// Files of certificates and keys that it names.
     pub(super) data: Vec<DataFile>,
+    /// The resources themselves, to be shown.
+    wire: Wire,
 }
 
 impl Known {
@@ -38,6 +41,7 @@ pub(super) struct Read {
     pub(super) contents: Contents,
     pub(super) hash: Option<u64>,
     pub(super) data: Vec<DataFile>,
+    pub(super) wire: Wire,
 }
 
 /// What is known.
@@ -102,15 +106,23 @@ impl State {
             mut contents,
             hash,
             data,
+            mut wire,
         } = read;
         if let Some(before) = self.files.get(&key) {
             contents.keep(&before.contents);
+            if !matches!(key.0, Kind::Listeners | Kind::Clusters) {
+                for (name, resource) in &before.wire {
+                    let kept = wire.entry(name.clone());
+                    kept.or_insert_with(|| resource.clone());
+                }
+            }
         }
         let contents = Arc::new(contents);
         let known = Known {
             contents,
             hash,
             data,
+            wire,
         };
         self.files.insert(key, known);
     }
@@ -121,10 +133,29 @@ impl State {
             contents: Arc::new(Contents::none(key.0)),
             hash: None,
             data: Vec::new(),
+            wire: Wire::new(),
         });
         // Those of the version before stay watched: it may come back.
         known.data.extend(data);
         known.data.iter_mut().for_each(DataFile::refuse);
+    }
+
+    /// All resources of files, to be shown.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let (listeners, clusters) = &self.served.warming;
+        let waits = |kind: Kind, name: &str| match kind {
+            Kind::Listeners => listeners.iter().any(|waiting| **waiting == *name),
+            Kind::Clusters => clusters.iter().any(|waiting| **waiting == *name),
+            _ => false,
+        };
+        let files = self.files.iter().flat_map(|((kind, _), file)| {
+            file.wire.iter().map(|(name, wire)| Shown {
+                kind: *kind,
+                warming: waits(*kind, name),
+                wire: wire.clone(),
+            })
+        });
+        files.collect()
     }
 
     /// Where changes of a file are seen: itself, and what it names.

@@ -1,7 +1,8 @@
 //! The thread that takes changes of files to the proxy.
 
-use super::contents::{self, Contents, Kind, Text};
+use super::contents::{self, Contents, Kind, Text, Wire};
 use super::error::{FileError, Reason};
+use super::shown::FileResources;
 use super::state::{Key, Read, State};
 use super::watch::{Happened, Watcher};
 use crate::bootstrap::certificates::DataFile;
@@ -23,6 +24,7 @@ use std::thread;
 pub struct Updates {
     state: State,
     converter: Converter,
+    shown: FileResources,
 }
 
 /// Watches until it is dropped.
@@ -37,6 +39,9 @@ impl Drop for Watching {
         let _asked_already = self.stop.write(1);
     }
 }
+
+/// What a file holds, in both forms.
+type Parsed = Result<(Contents, Wire), FileError>;
 
 /// What is to be told when everything is warm.
 type Warm = Box<dyn FnOnce() + Send>;
@@ -55,12 +60,13 @@ impl Updates {
                 }
             };
             let mut next = state.clone();
-            if let Ok((contents, hash)) = read {
+            if let Ok(((contents, wire), hash)) = read {
                 let (hash, data) = (Some(hash), data.clone());
                 let read = Read {
                     contents,
                     hash,
                     data,
+                    wire,
                 };
                 next.put(key.clone(), read);
             }
@@ -72,7 +78,18 @@ impl Updates {
                 _ => state.refuse(&key, data),
             }
         }
-        Self { state, converter }
+        let shown = FileResources::default();
+        shown.set(state.shown());
+        Self {
+            state,
+            converter,
+            shown,
+        }
+    }
+
+    /// What the files hold, now and in future.
+    pub fn resources(&self) -> FileResources {
+        self.shown.clone()
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -107,6 +124,7 @@ impl Updates {
             registry,
             warm: Some(Box::new(warm)),
             told: Default::default(),
+            shown: self.shown,
         };
         thread::Builder::new()
             .name("configuration".into())
@@ -124,6 +142,7 @@ struct Worker {
     warm: Option<Warm>,
     /// Warming listeners and clusters, as the log and the gauges tell.
     told: (Vec<Name>, Vec<Name>),
+    shown: FileResources,
 }
 
 impl Worker {
@@ -208,12 +227,13 @@ impl Worker {
             return Ok(());
         }
         let (data, contents) = self.parse(key, &text);
-        let taken = contents.and_then(|contents| {
+        let taken = contents.and_then(|(contents, wire)| {
             let (hash, data) = (Some(text.hash), data.clone());
             let read = Read {
                 contents,
                 hash,
                 data,
+                wire,
             };
             self.apply(key, read)
         });
@@ -230,7 +250,7 @@ impl Worker {
     }
 
     /// Take a file apart; what it names is watched from before it is read.
-    fn parse(&mut self, key: &Key, text: &Text) -> (Vec<DataFile>, Result<Contents, FileError>) {
+    fn parse(&mut self, key: &Key, text: &Text) -> (Vec<DataFile>, Parsed) {
         loop {
             let parsed = contents::parse(key.0, &key.1.path, text, self.converter);
             let mut news = false;
@@ -265,6 +285,7 @@ impl Worker {
         applied.map_err(|error| apply(chain(&error)))?;
         next.serve(served);
         self.state = next;
+        self.shown.set(self.state.shown());
         Ok(referred)
     }
 

@@ -53,6 +53,18 @@ fn an_alias_bomb_is_refused_and_not_expanded() {
 }
 
 #[test]
+fn a_long_value_cannot_be_multiplied_by_aliases() {
+    // 64 KiB, a hundred thousand times: 6 GiB of text from a file of half a megabyte.
+    let value = "x".repeat(64 << 10);
+    let aliases = vec!["*a"; 100_000].join(", ");
+    let error = load(&format!("a: &a {value}\nb: [{aliases}]\n"), "a.yaml").map(drop);
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), LoadErrorKind::Syntax, "{error}");
+    let error = error.to_string();
+    assert!(error.contains("too large"), "{error}");
+}
+
+#[test]
 fn a_text_that_is_too_deep_is_refused() {
     for (name, open) in [
         ("a.json", "["),

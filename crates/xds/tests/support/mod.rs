@@ -7,12 +7,13 @@
 )]
 mod folder;
 
+use bytes::Bytes;
 use folder::Folder;
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Running};
-use shunt_xds::files::Watching;
-use shunt_xds::{Converter, Loaded, load_bootstrap};
+use shunt_xds::files::{FileResources, Watching};
+use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,8 @@ pub(crate) struct Sidecar {
     pub(crate) registry: Registry,
     pub(crate) process: Arc<shunt_proxy::worker::Process>,
     pub(crate) warm: Arc<AtomicBool>,
+    wire: Bytes,
+    shown: FileResources,
     _watching: Watching,
     running: Option<Running>,
 }
@@ -57,7 +60,13 @@ impl Sidecar {
     pub(crate) fn start(bootstrap: &Path) -> Self {
         let loaded =
             load_bootstrap(bootstrap, &Converter::InProcess).unwrap_or_else(|e| panic!("{e}"));
-        let Loaded { model, updates, .. } = loaded;
+        let Loaded {
+            model,
+            wire,
+            updates,
+        } = loaded;
+        let updates = updates.unwrap();
+        let shown = updates.resources();
         let bound = Bound::bind(&Config {
             resources: model.resources,
             workers: 1,
@@ -72,11 +81,13 @@ impl Sidecar {
             let warm = Arc::clone(&warm);
             move || warm.store(true, Ordering::SeqCst)
         };
-        let watching = updates.unwrap().watch(control, registry.clone(), when_warm);
+        let watching = updates.watch(control, registry.clone(), when_warm);
         Self {
             registry,
             process,
             warm,
+            wire,
+            shown,
             _watching: watching.unwrap(),
             running: Some(running),
         }
@@ -95,6 +106,11 @@ impl Sidecar {
             )
         };
         eventually(what, || self.value(name, labels) == value);
+    }
+
+    /// What `/config_dump` says.
+    pub(crate) fn dump(&self) -> String {
+        to_json(&self.wire, Some(&self.shown), &Converter::InProcess).unwrap()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

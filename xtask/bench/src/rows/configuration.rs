@@ -12,7 +12,7 @@ use shunt_proxy::model::{
     HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter,
     LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name, NetworkFilter,
     PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
-    RouteSource, RouteTarget, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy,
+    RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy,
     Timeouts, TrafficDirection, TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
@@ -70,6 +70,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         listeners: vec![Arc::new(listener)],
         clusters: clusters.map(Arc::new).to_vec(),
         routes: Vec::new(),
+        secrets: Secrets::default(),
     })
 }
 
