@@ -1,9 +1,10 @@
 //! What a request is answered with, before it has a record and a connection.
 
 use crate::error::Failure;
-use crate::http::body::{Download, Kind, Upload};
+use crate::http::body::{Download, Kind};
 use crate::http::grpc;
 use crate::http::tunnel::Granted;
+use crate::http::upload::Upload;
 use crate::model::DirectResponse;
 use crate::observe::outcome::Outcome;
 use bytes::Bytes;

@@ -1,12 +1,12 @@
 //! Bodies as they pass through: counted, watched, never held.
 
 use crate::connection::{InRequest, Kick, Tracked};
-use crate::error::Failure;
 use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
+use crate::http::upload::{Upload, UploadFailure};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
@@ -16,61 +16,16 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell};
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::{fmt, io};
 use tokio::time::Sleep;
 
 /// Any error of a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
-
-/// How far a request body is; shared by the body, which the upstream connection polls, and the
-/// request, which the downstream connection polls.
-#[derive(Debug, Default)]
-pub struct Upload {
-    /// Bytes handed to the upstream.
-    pub bytes: Cell<u64>,
-    /// All of it was handed over.
-    pub complete: Cell<bool>,
-    /// It will never be complete.
-    pub failed: Cell<Option<UploadFailure>>,
-    /// It is held until the upstream wants it.
-    pub held: OnceCell<Arc<Wanted>>,
-}
-
-/// Why a request body will never be complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadFailure {
-    /// Its framing is wrong.
-    Malformed,
-    /// The downstream ended the connection.
-    Ended,
-}
-
-impl UploadFailure {
-    fn of(error: &BodyError) -> Self {
-        // Of HTTP/1. What is wrong with a stream of HTTP/2 ends the stream.
-        let cause = error.source().and_then(|e| e.downcast_ref::<io::Error>());
-        match cause.map(io::Error::kind) {
-            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Self::Malformed,
-            _ => Self::Ended,
-        }
-    }
-
-    /// What the downstream is told.
-    pub fn failure(self) -> Failure {
-        match self {
-            Self::Malformed => Failure::BadRequest {
-                details: "http1.codec_error",
-            },
-            Self::Ended => Failure::DownstreamEnded,
-        }
-    }
-}
 
 /// The body of a request on its way upstream.
 #[derive(Debug)]

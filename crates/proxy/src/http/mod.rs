@@ -18,6 +18,7 @@ pub mod replay;
 pub mod source;
 pub mod switch;
 pub mod tunnel;
+pub mod upload;
 
 /// Most bytes of a request or response head: Envoy's `max_request_headers_kb` is 60; the codec
 /// reads into a buffer of this size.

@@ -10,7 +10,7 @@ use crate::observe::outcome::Outcome;
 use crate::snapshot::TcpChain;
 use crate::transport::stream::Stream;
 use crate::transport::tls::{TlsInfo, is_truncated};
-use crate::upstream::pool::OpenConnection;
+use crate::upstream::open::OpenConnection;
 use crate::worker::Worker;
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};

@@ -3,5 +3,6 @@
 pub mod connect;
 pub mod exchange;
 pub mod http2;
+pub mod open;
 pub mod pool;
 pub mod switch;

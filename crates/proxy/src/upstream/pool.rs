@@ -14,8 +14,8 @@ use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
-use crate::upstream::connect::{Connect, connect};
 use crate::upstream::http2::Http2;
+use crate::upstream::open::{OpenConnection, open};
 use crate::upstream::switch::{Switched, SwitchedPlace};
 use crate::worker::Worker;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -25,7 +25,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// Connections of one worker to one endpoint of one cluster.
@@ -34,7 +33,7 @@ pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
     /// Whose address its connections leave from, where that is not ours.
-    client: Option<Client>,
+    pub(super) client: Option<Client>,
     pub(super) cluster: Arc<ClusterInfo>,
     tls: Option<Arc<ClusterTls>>,
     /// Those of HTTP/2. All below is of HTTP/1.1, but for the count of all.
@@ -370,66 +369,6 @@ impl Pool {
     pub fn is_unused_since(&self, before: Instant) -> bool {
         let waited_for = !self.waiters.borrow().is_empty() || self.http2.is_waited_for();
         self.open.get() == 0 && !waited_for && self.used_at.get() < before
-    }
-}
-
-/// Make a connection for a cluster and count it.
-async fn open(
-    pool: &Pool,
-    worker: &Rc<Worker>,
-    permit: Permit,
-) -> Result<(TcpStream, SocketAddr, OpenConnection), Failure> {
-    let (cluster, upstream) = (&pool.cluster, pool.upstream);
-    let series = &cluster.series;
-    let how = Connect {
-        upstream,
-        source: cluster.bind.for_upstream(upstream.0.ip()),
-        timeout: cluster.connect_timeout,
-        client: pool.client,
-        keepalive: cluster.keepalive,
-    };
-    let mut connected = connect(&how).await;
-    if connected.as_ref().is_err_and(|e| e.is_out_of_descriptors()) {
-        // Idle connections to other endpoints hold descriptors that this request needs more.
-        worker.close_idle_upstreams();
-        tokio::task::yield_now().await;
-        connected = connect(&how).await;
-    }
-    let (stream, local) = connected.map_err(|error| {
-        worker.stats.inc(series.cx_connect_fail);
-        if matches!(
-            error,
-            crate::upstream::connect::ConnectError::Timeout { .. }
-        ) {
-            worker.stats.inc(series.cx_connect_timeout);
-        }
-        limited::warn("upstream connect", &error);
-        error.failure()
-    })?;
-    worker.stats.inc(series.cx_total);
-    worker.stats.gauge_add(series.cx_active, 1);
-    let open = OpenConnection {
-        worker: Rc::clone(worker),
-        cluster: Arc::clone(cluster),
-        _permit: permit,
-    };
-    Ok((stream, local, open))
-}
-
-/// An open upstream connection, as the counters and the circuit breaker see it.
-#[derive(Debug)]
-pub struct OpenConnection {
-    worker: Rc<Worker>,
-    cluster: Arc<ClusterInfo>,
-    _permit: Permit,
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.worker
-            .stats
-            .gauge_add(self.cluster.series.cx_active, -1);
-        self.worker.stats.inc(self.cluster.series.cx_destroy);
     }
 }
 
