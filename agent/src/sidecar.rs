@@ -12,6 +12,7 @@ use shunt_proxy::control::Control;
 use shunt_proxy::server::{Bound, Config, Running, StartError};
 use shunt_xds::files::{FileResources, Updates};
 use shunt_xds::{Converter, LoadError, LoadErrorKind, Loaded, load_bootstrap};
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,7 +116,9 @@ struct Prepared {
 
 impl Prepared {
     fn new(args: &Args) -> Result<Self, Failed> {
-        let limit = std::env::var(concurrency::CPU_LIMIT_VARIABLE).ok();
+        let limit = std::env::var_os(concurrency::CPU_LIMIT_VARIABLE);
+        // What is not UTF-8 is no number, and is refused as such.
+        let limit = limit.as_deref().map(OsStr::to_string_lossy);
         let workers = concurrency::workers(args.concurrency, limit.as_deref())
             .map_err(anyhow::Error::from)
             .map_err(Failed::with(Exit::Usage))?;

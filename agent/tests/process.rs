@@ -10,9 +10,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{PipeReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -198,4 +200,19 @@ fn a_standard_error_that_nobody_reads_blocks_no_request_and_no_end() {
             before.elapsed()
         );
     });
+}
+
+#[test]
+fn a_limit_that_is_no_number_is_refused_even_if_it_is_no_text() {
+    for (value, shown) in [(&b"2.5"[..], "`2.5`"), (b"\xff", "`\u{fffd}`")] {
+        let output = Command::new(PROGRAM)
+            .args(["sidecar", "-c", "/nowhere.yaml"])
+            .env("ISTIO_CPU_LIMIT", OsStr::from_bytes(value))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.contains("ISTIO_CPU_LIMIT"), "{error}");
+        assert!(error.contains(shown), "{error}");
+    }
 }

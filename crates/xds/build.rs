@@ -58,6 +58,10 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     ),
     (
+        "envoy/extensions/filters/listener/original_src/v3/original_src.proto",
+        "envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
+    ),
+    (
         "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
         "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     ),

@@ -15,19 +15,15 @@ use crate::backend::place;
 use crate::failure::Failure;
 use crate::message::{Message, print};
 
-/// Prints the rules of every backend, with the counters that nf_tables keeps.
+/// Prints the rules of every backend, with their counters.
 pub(crate) fn list() -> Result<Vec<Message>, Failure> {
     let table = table()?;
     let chains = iptables::list().map_err(Failure::Iptables)?;
     let mut text = table.as_ref().map(listing::text).unwrap_or_default();
-    for Listed {
-        flavour,
-        family,
-        state,
-    } in &chains
-    {
-        let place = place(Backend::Iptables(*flavour));
-        let _infallible = write!(text, "{place}, {}\n{}", name(*family), state.text());
+    for listed in &chains {
+        let place = place(Backend::Iptables(listed.flavour));
+        let rules = listing::iptables(listed);
+        let _infallible = write!(text, "{place}, {}\n{rules}", name(listed.family));
     }
     print(&text).map_err(Failure::Output)?;
     let none = text.is_empty().then(|| {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU32;
 
 macro_rules! address {
     ($(#[$doc:meta])* $name:ident) => {
@@ -39,6 +40,17 @@ pub struct Destination {
     pub arrived_at: SocketAddr,
     /// The original destination, where the connection was redirected.
     pub original: Option<OrigDst>,
+    /// Whose address connections upstream leave from, where that is not ours.
+    pub client: Option<Client>,
+}
+
+/// A client whose address connections upstream leave from (`original_src`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Client {
+    /// The address.
+    pub ip: IpAddr,
+    /// By what the redirect rules know such a connection from the client's own.
+    pub mark: Option<NonZeroU32>,
 }
 
 /// An address without the v4-mapped form, so that one address has one spelling.

@@ -63,6 +63,11 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
         destination.original = Some(OrigDst(destination.address));
     }
 
+    // As whom it calls upstreams.
+    let (client, port) = (downstream.0.ip(), destination.address.port());
+    let client = listener.client(client, port);
+    destination.client = client.or_else(|| accepted_by.client(downstream.0.ip(), port));
+
     // Filter chain: chosen once, by what is known now.
     let chain = choose(
         &listener,

@@ -7,6 +7,7 @@ mod compiler;
 
 pub use compiler::{Compiler, Kept};
 
+use crate::addr::Client;
 use crate::cluster::breaker::Breaker;
 use crate::http::guard::HeadLimits;
 use crate::ids::RouteTableId;
@@ -14,8 +15,8 @@ use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
 use crate::model::{
     self, BindConfig, ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HeadOptions,
-    HeaderCase, Http2Options, HttpFilter, ListenerFilter, ListenerFilterKind, Name, ServerHeader,
-    TcpKeepalive, UpstreamProtocol,
+    HeaderCase, Http2Options, Http10Options, HttpFilter, ListenerFilter, ListenerFilterKind,
+    ListenerSocket, Name, ServerHeader, TcpKeepalive, UpstreamProtocol,
 };
 use crate::observe::access_log::LogSet;
 use crate::observe::series::{
@@ -106,6 +107,8 @@ pub struct Listener {
     pub inspect_timeout: Option<Duration>,
     /// Choose a chain after that time; else the connection is closed.
     pub continue_on_timeout: bool,
+    /// How its sockets are made.
+    pub socket: ListenerSocket,
     /// Probes on its connections that rest.
     pub keepalive: Option<TcpKeepalive>,
     /// Its filter chains as a match table.
@@ -124,6 +127,24 @@ impl Listener {
     pub fn is_capture(&self) -> bool {
         let restores = |f: &ListenerFilter| f.kind == ListenerFilterKind::OriginalDst;
         self.use_original_dst || self.filters.iter().any(restores)
+    }
+
+    /// Whether its connections may call upstreams from their clients' addresses.
+    pub fn calls_as_clients(&self) -> bool {
+        let kinds = self.filters.iter().map(|f| f.kind);
+        kinds
+            .into_iter()
+            .any(|kind| matches!(kind, ListenerFilterKind::OriginalSrc { .. }))
+    }
+
+    /// As whom a connection of this client to this port calls upstreams, where not as ourselves.
+    pub fn client(&self, client: IpAddr, port: u16) -> Option<Client> {
+        self.filters.iter().find_map(|filter| match filter.kind {
+            ListenerFilterKind::OriginalSrc { mark } if filter.runs_for(port) => {
+                Some(Client { ip: client, mark })
+            }
+            _ => None,
+        })
     }
 }
 
@@ -181,6 +202,8 @@ pub struct HttpChain {
     pub series: HttpSeries,
     /// Which versions of HTTP its connections may speak.
     pub codec: Codec,
+    /// How HTTP/1.0 is served; `None` = it is refused.
+    pub http10: Option<Http10Options>,
     /// How HTTP/2 is spoken.
     pub http2: Http2Options,
     /// Counters of HTTP/2.

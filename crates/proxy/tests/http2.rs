@@ -15,17 +15,13 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Duration;
 use support::http2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, SETTINGS,
-    SHOP, WINDOW_UPDATE, ask, begin, block, block_on, client, client_with, frame, get, post, read,
-    request, send,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, OF_CLUSTER, OF_MANAGER, PING,
+    RST_STREAM, Raw, SETTINGS, SHOP, WINDOW_UPDATE, ask, begin, block, block_on, client,
+    client_with, frame, get, post, reached, read, request, send,
 };
 use support::{CLUSTER, Proxy, Upstream, exchange, read_message};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\nhi";
-
-fn http() -> [(&'static str, &'static str); 1] {
-    [("envoy_http_conn_manager_prefix", "http")]
-}
 
 #[test]
 fn a_request_by_http2_passes_in_the_form_that_http1_wants() {
@@ -82,7 +78,7 @@ fn a_request_by_http2_passes_in_the_form_that_http1_wants() {
         record.contains("\"GET /a?b=c HTTP/2\" 200 - via_upstream"),
         "{record}"
     );
-    proxy.wait_value("envoy_http_downstream_cx_http2_total", &http(), 1);
+    proxy.wait_value("envoy_http_downstream_cx_http2_total", &OF_MANAGER, 1);
 }
 
 #[test]
@@ -136,7 +132,7 @@ fn many_streams_are_served_at_once_in_any_order() {
         turn.send(()).unwrap();
         assert_eq!(slow.await.unwrap().body, "/slow");
     });
-    proxy.wait_value("envoy_http_downstream_cx_total", &http(), 1);
+    proxy.wait_value("envoy_http_downstream_cx_total", &OF_MANAGER, 1);
 }
 
 #[test]
@@ -218,20 +214,13 @@ fn a_stream_that_the_client_resets_ends_upstream_too_and_no_other() {
         let client = client(proxy.address).await;
         let mut ready = client.clone().ready().await.unwrap();
         let (stuck, mut reset) = ready.send_request(get("/stuck"), true).unwrap();
-        let active = [("envoy_cluster_name", CLUSTER)];
-        while proxy
-            .registry
-            .value("envoy_cluster_upstream_rq_total", &active)
-            != Some(1)
-        {
-            tokio::task::yield_now().await;
-        }
+        reached(&proxy, "envoy_cluster_upstream_rq_total", &OF_CLUSTER, 1).await;
         reset.send_reset(Reason::CANCEL);
         drop(stuck);
         assert_eq!(ask(&client, get("/")).await.unwrap().body, "hi");
     });
     assert_eq!(ends.recv().unwrap(), 0, "the upstream sees the end");
-    proxy.wait_value("envoy_http_downstream_rq_rx_reset", &http(), 1);
+    proxy.wait_value("envoy_http_downstream_rq_rx_reset", &OF_MANAGER, 1);
     let records = proxy.records(2).join("");
     assert!(
         records.contains("\"GET /stuck HTTP/2\" 0 DC downstream_remote_disconnect"),
@@ -486,7 +475,7 @@ fn a_peer_that_does_not_answer_a_ping_is_given_up() {
     }
     raw.await_frame(PING, 0);
     while raw.read().is_some() {}
-    proxy.wait_value("envoy_http_downstream_cx_active", &http(), 0);
+    proxy.wait_value("envoy_http_downstream_cx_active", &OF_MANAGER, 0);
 }
 
 #[test]
@@ -509,11 +498,11 @@ fn streams_that_are_reset_too_often_end_the_connection() {
         [None, Some(11)].contains(&code),
         "ENHANCE_YOUR_CALM: {code:?}"
     );
-    proxy.wait_value("envoy_http_downstream_cx_active", &http(), 0);
-    proxy.wait_value("envoy_http_downstream_rq_active", &http(), 0);
+    proxy.wait_value("envoy_http_downstream_cx_active", &OF_MANAGER, 0);
+    proxy.wait_value("envoy_http_downstream_rq_active", &OF_MANAGER, 0);
     let resets = proxy
         .registry
-        .value("envoy_http_downstream_rq_rx_reset", &http());
+        .value("envoy_http_downstream_rq_rx_reset", &OF_MANAGER);
     assert!(resets.is_none_or(|n| n < 100), "{resets:?}");
     let mut again = Raw::connect(proxy.address, &[]);
     again.send(&request(1));
@@ -532,8 +521,8 @@ fn continuations_without_end_are_refused() {
         sent += 1;
         assert!(sent < 1_000_000, "it takes for ever");
     }
-    proxy.wait_value("envoy_http_downstream_cx_active", &http(), 0);
-    proxy.wait_value("envoy_http_downstream_cx_protocol_error", &http(), 1);
+    proxy.wait_value("envoy_http_downstream_cx_active", &OF_MANAGER, 0);
+    proxy.wait_value("envoy_http_downstream_cx_protocol_error", &OF_MANAGER, 1);
 }
 
 /// Frames that no peer may send, with the code of the end.
@@ -578,7 +567,7 @@ fn frames_that_break_the_rules_end_the_connection_with_their_code() {
         raw.send(&bytes);
         assert_eq!(raw.goodbye(), Some(code), "{bytes:?}");
     }
-    proxy.wait_value("envoy_http_downstream_cx_active", &http(), 0);
+    proxy.wait_value("envoy_http_downstream_cx_active", &OF_MANAGER, 0);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
-use support::http2::{block_on, client, get, receive};
-use support::{CLUSTER, DEADLINE, Proxy, Upstream, inline, route};
+use support::http2::{OF_CLUSTER, OF_MANAGER, block_on, client, get, pattern, reached, receive};
+use support::{CLUSTER, DEADLINE, Proxy, Upstream, inline, read_head, route};
 
 const ASK: &str = "CONNECT raw:443 HTTP/1.1\r\nhost: raw:443\r\n\r\n";
 const MANY: usize = 3_000_000;
@@ -43,12 +43,6 @@ fn proxy_with(upstream: &Upstream, edit: impl FnOnce(&mut HttpConnectionManager)
     })
 }
 
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|i| u8::try_from(i % 251).unwrap())
-        .collect()
-}
-
 /// Sends back what comes, and a word when the other side has ended.
 fn echo(mut stream: TcpStream) {
     let mut buffer = [0; 4096];
@@ -63,16 +57,6 @@ fn echo(mut stream: TcpStream) {
     }
 }
 
-fn head(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while !bytes.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        bytes.push(byte[0]);
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
 async fn tunnel(proxy: &Proxy) -> (SendStream<Bytes>, RecvStream) {
     let client = client(proxy.address).await;
     let mut ready = client.ready().await.unwrap();
@@ -84,9 +68,8 @@ async fn tunnel(proxy: &Proxy) -> (SendStream<Bytes>, RecvStream) {
 }
 
 fn is_over(proxy: &Proxy) {
-    let of_cluster = [("envoy_cluster_name", CLUSTER)];
-    proxy.wait_value("envoy_cluster_upstream_cx_active", &of_cluster, 0);
-    proxy.wait_value("envoy_cluster_upstream_rq_active", &of_cluster, 0);
+    proxy.wait_value("envoy_cluster_upstream_cx_active", &OF_CLUSTER, 0);
+    proxy.wait_value("envoy_cluster_upstream_rq_active", &OF_CLUSTER, 0);
 }
 
 #[test]
@@ -98,7 +81,7 @@ fn a_connect_of_http1_that_ends_here_is_bytes_both_ways_and_each_side_ends_for_i
     client
         .write_all(&[ASK.as_bytes(), b"\0early"].concat())
         .unwrap();
-    let answer = head(&mut client);
+    let answer = read_head(&mut client);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let framing = ["content-length", "transfer-encoding", "connection"];
     assert!(
@@ -156,14 +139,7 @@ fn a_stream_of_a_tunnel_that_its_client_resets_resets_the_upstream_and_is_counte
         assert_eq!(body.data().await.unwrap().unwrap(), "go");
         stream.send_reset(Reason::CANCEL);
         // What was sent last is on its way.
-        let http = [("envoy_http_conn_manager_prefix", "http")];
-        let counted = || {
-            let resets = "envoy_http_downstream_rq_rx_reset";
-            proxy.registry.value(resets, &http)
-        };
-        while counted() != Some(1) {
-            tokio::task::yield_now().await;
-        }
+        reached(&proxy, "envoy_http_downstream_rq_rx_reset", &OF_MANAGER, 1).await;
     });
     let end = ends.recv_timeout(DEADLINE).unwrap();
     assert_eq!(end, Err(ErrorKind::ConnectionReset), "not an end in order");
@@ -231,7 +207,7 @@ fn what_an_upstream_sends_waits_for_a_client_that_does_not_read() {
 fn a_websocket_of_http2_reaches_an_upstream_of_http1_with_what_came_early() {
     let (seen, requests) = mpsc::channel();
     let upstream = Upstream::start(move |mut stream| {
-        seen.send(head(&mut stream)).unwrap();
+        seen.send(read_head(&mut stream)).unwrap();
         let switch = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\
                       connection: upgrade\r\nsec-websocket-accept: a\r\n\r\nhello";
         stream.write_all(switch.as_bytes()).unwrap();
@@ -272,7 +248,7 @@ fn a_drain_cuts_a_tunnel_at_its_end() {
     let mut proxy = proxy_with(&upstream, |_| {});
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();
-    head(&mut client);
+    read_head(&mut client);
     let ended = proxy.shut_down();
     client.write_all(b"still").unwrap();
     let mut still = [0; 5];

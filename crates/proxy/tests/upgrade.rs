@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
-use support::{CLUSTER, Proxy, Upstream, exchange, read_message};
+use support::{CLUSTER, Proxy, Upstream, exchange, read_head, read_message};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: shop\r\nconnection: Upgrade\r\nupgrade: WebSocket\r\n\
                    sec-websocket-key: k\r\n\r\n";
@@ -31,16 +31,6 @@ fn with(upstream: &Upstream, edit: impl FnOnce(&mut HttpConnectionManager, &mut 
     })
 }
 
-fn head(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while !bytes.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        bytes.push(byte[0]);
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
 fn exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).unwrap();
@@ -49,7 +39,7 @@ fn exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
 
 /// Switches, says hello at once, and sends back what comes until the end.
 fn echo(mut stream: TcpStream, seen: &mpsc::Sender<String>) {
-    seen.send(head(&mut stream)).unwrap();
+    seen.send(read_head(&mut stream)).unwrap();
     stream
         .write_all(&[SWITCH.as_bytes(), b"hello"].concat())
         .unwrap();
@@ -74,7 +64,7 @@ fn bytes_pass_both_ways_after_the_switch_and_each_side_ends_for_itself() {
     let proxy = websocket(&upstream);
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();
-    let answer = head(&mut client);
+    let answer = read_head(&mut client);
     assert!(
         answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
         "{answer}"
@@ -140,7 +130,7 @@ fn what_is_sent_before_the_switch_waits_for_it() {
     client
         .write_all(&[ASK.as_bytes(), b"\x81\x85early\r\n\0"].concat())
         .unwrap();
-    head(&mut client);
+    read_head(&mut client);
     assert_eq!(exactly(&mut client, 15), b"hello\x81\x85early\r\n\0");
 }
 
@@ -201,7 +191,7 @@ fn only_what_is_configured_and_has_no_body_may_switch() {
 #[test]
 fn a_side_that_breaks_off_breaks_off_the_other() {
     let upstream = Upstream::start(|mut stream| {
-        head(&mut stream);
+        read_head(&mut stream);
         stream.write_all(SWITCH.as_bytes()).unwrap();
         exactly(&mut stream, 2);
         socket2::SockRef::from(&stream)
@@ -211,7 +201,7 @@ fn a_side_that_breaks_off_breaks_off_the_other() {
     let proxy = websocket(&upstream);
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();
-    head(&mut client);
+    read_head(&mut client);
     client.write_all(b"go").unwrap();
     let end = client.read(&mut [0]).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
@@ -227,7 +217,7 @@ fn a_tunnel_that_rests_too_long_ends_and_a_drain_cuts_it_at_its_end() {
     });
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();
-    head(&mut client);
+    read_head(&mut client);
     assert_eq!(exactly(&mut client, 5), b"hello");
     let end = client.read(&mut [0]).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
@@ -236,7 +226,7 @@ fn a_tunnel_that_rests_too_long_ends_and_a_drain_cuts_it_at_its_end() {
     let mut proxy = websocket(&upstream);
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();
-    head(&mut client);
+    read_head(&mut client);
     assert_eq!(exactly(&mut client, 5), b"hello");
     let ended = proxy.shut_down();
     client.write_all(b"still").unwrap();

@@ -165,6 +165,14 @@ pub enum ApplyError {
     /// iptables did not do it.
     #[error(transparent)]
     Iptables(#[from] IptablesError),
+    /// The rules are written and read back, but those of an earlier run by another backend cannot be
+    /// removed.
+    #[error(
+        "{0}. So the rules of an earlier run, by another backend, could not be removed, and act \
+         beside the new ones, which are in place: put that right, and run this again, or \
+         `shunt-init remove`"
+    )]
+    Earlier(Box<Self>),
     /// Neither backend can do it.
     #[error("{nft}; and iptables, which would do instead, does not work either: {iptables}")]
     NoBackend {
@@ -273,6 +281,7 @@ impl ApplyError {
             Self::Conflict(_) => Cause::Conflict,
             Self::Kernel(error) => error.cause(),
             Self::Iptables(error) => error.cause(),
+            Self::Earlier(error) => error.cause(),
             Self::NoBackend { nft, .. } => nft.cause(),
         }
     }

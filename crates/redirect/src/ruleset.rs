@@ -213,6 +213,8 @@ pub enum Match {
     NotMark(u32),
     /// The mark of the packet's connection is this.
     ConnectionMark(u32),
+    /// The packet has a connection, and its mark is not this.
+    NotConnectionMark(u32),
     /// The packet goes the way of its connection's first one.
     Original,
     /// The packet belongs to a connection that has seen both directions, or is related to one.

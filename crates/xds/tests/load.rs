@@ -8,8 +8,9 @@
 
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
-    ListenerFilter, ListenerFilterKind, NetworkFilter, PathMatch, RouteAction, RouteSource,
-    RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection, UpstreamProtocol,
+    ListenerFilter, ListenerFilterKind, ListenerSocket, NetworkFilter, PathMatch, RouteAction,
+    RouteSource, RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection,
+    UpstreamProtocol,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::fs;
@@ -76,6 +77,16 @@ fn a_sidecars_listeners_arrive_in_the_model() {
     assert_eq!(inbound.listener_filters_timeout, None);
     assert!(inbound.continue_on_listener_filters_timeout);
     assert!(inbound.default_filter_chain.is_some());
+    let socket = ListenerSocket {
+        transparent: true,
+        freebind: true,
+        backlog: Some(128),
+        reuse_port: false,
+    };
+    assert_eq!(inbound.socket, socket);
+    assert_eq!(outbound.socket, ListenerSocket::default());
+    let interval = inbound.keepalive.unwrap().interval;
+    assert_eq!(interval, Some(Duration::from_secs(5)));
 
     let database = listener(&loaded, "10.96.0.20_3306");
     assert!(!database.bind_to_port);
@@ -256,6 +267,7 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         "codec_type: HTTP2\n          upgrade_configs: [ { upgrade_type: WebSocket }, \
          { upgrade_type: other, enabled: false }, { upgrade_type: CONNECT } ]\n          max_request_headers_kb: 96\n          \
          common_http_protocol_options: { max_headers_count: 50 }\n          \
+         http_protocol_options: { accept_http_10: true, default_host_for_http_10: 'shop:80' }\n          \
          http2_protocol_options: { max_concurrent_streams: 7, initial_stream_window_size: 65536, \
          initial_connection_window_size: 131072, hpack_table_size: 0, stream_reset_burst: 5, \
          stream_reset_rate: 6, allow_connect: true, connection_keepalive: { interval: 30s, timeout: 10s } }",
@@ -267,6 +279,8 @@ fn how_http2_is_spoken_arrives_in_the_model() {
         panic!("HTTP")
     };
     assert_eq!(manager.codec, Codec::Http2);
+    let host = manager.http10.as_ref().and_then(|h| h.default_host.clone());
+    assert_eq!(host.unwrap(), "shop:80");
     assert_eq!(manager.upgrades, ["websocket".into(), "connect".into()]);
     assert_eq!(
         (manager.max_request_headers, manager.max_headers_count),

@@ -119,6 +119,17 @@ fn list_shows_the_rules_with_counters_and_fields_and_diff_what_a_policy_would_ch
         nft("add rule inet shunt nat_output accept");
         let Ran(_, output, _) = init("list");
         assert!(output.contains("what Shunt does not write"), "{output}");
+        // Those that Shunt wrote are told all the same.
+        let line = output
+            .lines()
+            .find(|line| line.contains("outbound/proxy-uid"));
+        let line = line.unwrap_or_else(|| panic!("{output}"));
+        assert!(line.contains("meta skuid @proxy_uids return"), "{line}");
+        assert!(line.ends_with(", linkerd --proxy-uid]"), "{line}");
+        assert!(
+            output.contains("bytes  a rule with a match that"),
+            "{output}"
+        );
         let Ran(code, output, _) = init(&format!("diff {asked}"));
         assert_eq!(code, 3);
         assert!(output.contains("would be replaced"), "{output}");
@@ -189,6 +200,18 @@ fn list_and_diff_know_the_chains_of_iptables() {
         assert_eq!(code, 0);
         assert!(output.contains(", IPv4\n*nat\n"), "{output}");
         assert!(output.contains("--uid-owner 1337"), "{output}");
+        ran(Command::new("ip").args(["link", "set", "lo", "up"]));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let Ran(_, output, _) = init("list");
+        let lines = output.lines();
+        let mut lines = lines.filter(|line| line.contains("outbound/loopback-interface"));
+        let line = lines.next().unwrap_or_else(|| panic!("{output}"));
+        assert!(line.trim_start().starts_with("1 packet "), "{line}");
+        assert!(
+            line.contains("-o lo -m comment") && line.contains("[outbound.capture"),
+            "{line}"
+        );
         let Ran(code, output, _) = init(&format!("diff {asked}"));
         assert_eq!((code, output.as_str()), (0, ""));
         let Ran(code, output, _) = init(&format!("diff {asked} --exclude-outbound-ports 25"));
@@ -298,8 +321,15 @@ fn a_dry_run_prints_what_the_chosen_backend_would_write() {
         assert_eq!(code, 0, "{error}");
         assert_eq!(init("apply --backend iptables-nft").0, 0);
         let Ran(_, listed, _) = init("list");
-        let printed = text.strip_prefix("# IPv4\n").unwrap();
-        assert!(printed.contains("-A SHUNT_OUTPUT "), "{printed}");
-        assert!(listed.ends_with(printed), "{listed}\n{printed}");
+        let rules = text.lines().filter_map(|line| line.strip_prefix("-A "));
+        let rules: Vec<_> = rules.filter_map(|rule| rule.split_once(' ')).collect();
+        assert!(rules.len() > 10, "{text}");
+        for (chain, rule) in rules {
+            let mut chains = listed.split("chain ").filter(|of| of.starts_with(chain));
+            assert!(
+                chains.any(|of| of.contains(&format!("bytes  {rule}"))),
+                "{listed}\n{rule}"
+            );
+        }
     });
 }

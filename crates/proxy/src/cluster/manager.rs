@@ -1,12 +1,11 @@
 //! A worker's own state of each cluster it uses: pools and the load balancer's cursor.
 
-use crate::addr::Destination;
-use crate::addr::Upstream;
+use crate::addr::{Client, Destination, Upstream};
 use crate::cluster::lb::round_robin::RoundRobin;
 use crate::error::Failure;
 use crate::ids::ClusterId;
 use crate::observe::stats::CodeCounters;
-use crate::snapshot::{Cluster, Endpoints};
+use crate::snapshot::{Cluster, ClusterTls, Endpoints};
 use crate::store::{Store, View};
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
@@ -102,6 +101,9 @@ impl WorkerClusters {
     }
 }
 
+/// Where connections of a pool go, and whose address they leave from where that is not ours.
+type Way = (SocketAddr, Option<Client>);
+
 /// A cluster, as one worker uses it.
 #[derive(Debug)]
 pub struct WorkerCluster {
@@ -111,8 +113,9 @@ pub struct WorkerCluster {
     balancer: RefCell<RoundRobin>,
     /// For a static cluster: one for each endpoint, in order.
     fixed: Box<[Rc<Pool>]>,
-    /// For an `ORIGINAL_DST` cluster: made on first use.
-    by_destination: RefCell<HashMap<SocketAddr, Rc<Pool>>>,
+    /// For an `ORIGINAL_DST` cluster, and for connections that leave from a client's address: made
+    /// on first use.
+    by_destination: RefCell<HashMap<Way, Rc<Pool>>>,
 }
 
 impl WorkerCluster {
@@ -139,7 +142,7 @@ impl WorkerCluster {
                     _ => {
                         let upstream = Upstream(endpoint.address);
                         let info = Arc::clone(&config.info);
-                        Pool::new(info, upstream, endpoint.tls.clone(), now)
+                        Pool::new(info, upstream, None, endpoint.tls.clone(), now)
                     }
                 })
                 .collect(),
@@ -164,10 +167,15 @@ impl WorkerCluster {
     /// Where the cluster has no endpoint, or would send the connection back to this proxy.
     pub fn pick(&self, worker: &Worker, destination: Destination) -> Result<Rc<Pool>, Failure> {
         let port_override = match &self.config.endpoints {
-            Endpoints::Static(_) => {
+            Endpoints::Static(endpoints) => {
                 let chosen = self.balancer.borrow_mut().pick(self.fixed.len());
-                let pool = chosen.map(|index| Rc::clone(&self.fixed[index]));
-                return pool.ok_or(Failure::NoHealthyUpstream);
+                let index = chosen.ok_or(Failure::NoHealthyUpstream)?;
+                if let Some(client) = destination.client {
+                    let endpoint = &endpoints[index];
+                    let (address, tls) = (endpoint.address, &endpoint.tls);
+                    return Ok(self.pool(worker, address, Some(client), tls));
+                }
+                return Ok(Rc::clone(&self.fixed[index]));
             }
             Endpoints::OriginalDst { port_override } => *port_override,
         };
@@ -179,16 +187,24 @@ impl WorkerCluster {
         if let Some(port) = port_override {
             original.set_port(port);
         }
+        Ok(self.pool(worker, original, destination.client, &self.config.tls))
+    }
+
+    /// The pool of connections to this address, and from a client's where that is wanted.
+    fn pool(
+        &self,
+        worker: &Worker,
+        to: SocketAddr,
+        client: Option<Client>,
+        tls: &Option<Arc<ClusterTls>>,
+    ) -> Rc<Pool> {
         let mut pools = self.by_destination.borrow_mut();
-        let pool = pools.entry(original).or_insert_with(|| {
-            Pool::new(
-                Arc::clone(&self.config.info),
-                Upstream(original),
-                self.config.tls.clone(),
-                worker.clock.now(),
-            )
+        let pool = pools.entry((to, client)).or_insert_with(|| {
+            let info = Arc::clone(&self.config.info);
+            let now = worker.clock.now();
+            Pool::new(info, Upstream(to), client, tls.clone(), now)
         });
-        Ok(Rc::clone(pool))
+        Rc::clone(pool)
     }
 
     /// Count a response by its status.

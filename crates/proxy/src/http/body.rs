@@ -205,6 +205,16 @@ pub(super) enum Kind {
     },
 }
 
+impl Kind {
+    /// How much there is of it, as far as that is known.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            Self::Upstream { download, .. } => download.incoming.size_hint(),
+        }
+    }
+}
+
 /// A response body that an upstream sends, with what must end with it.
 #[derive(Debug)]
 pub struct Download {
@@ -426,10 +436,7 @@ impl Body for ResponseBody {
         let Some(kept) = &self.kept else {
             return SizeHint::with_exact(0);
         };
-        match &kept.kind {
-            Kind::Local(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
-            Kind::Upstream { download, .. } => download.incoming.size_hint(),
-        }
+        kept.kind.size_hint()
     }
 }
 

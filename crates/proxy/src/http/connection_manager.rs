@@ -78,6 +78,8 @@ pub struct Stream {
     pub ask: Option<Ask>,
     /// Its id, where the answer is to tell it.
     request_id: Option<Box<HeaderValue>>,
+    /// Its client wants the connection to end with the answer, by not saying otherwise.
+    pub is_last: bool,
     /// Its timeout, and that it is served.
     pub served: InRequest,
 }
@@ -170,6 +172,7 @@ impl Stream {
         outcome.flags = Flags::DC;
         outcome.details = Cow::Borrowed("downstream_remote_disconnect");
         let is_grpc = grpc::is_grpc(&head.headers);
+        let is_last = head.version < Version::HTTP_11 && !headers::keeps_alive(&head.headers);
         let (body, upload) = RequestBody::of(incoming, &served);
         (
             Self {
@@ -179,6 +182,7 @@ impl Stream {
                 is_grpc,
                 ask: None,
                 request_id,
+                is_last,
                 served,
             },
             Request::from_parts(head, body),
@@ -189,7 +193,7 @@ impl Stream {
     async fn serve(&mut self, request: &mut Request<RequestBody>) -> Result<Answer, Failure> {
         self.ask = match self.version() {
             Version::HTTP_2 => codec::http2::admit(request, self.connection.chain.head_limits)?,
-            _ => codec::http1::admit(request)?,
+            _ => codec::http1::admit(request, self.connection.chain.http10.as_ref())?,
         };
         let chain = Arc::clone(&self.connection.chain);
         if chain.rewrites_heads {
@@ -310,7 +314,7 @@ impl Stream {
         outcome.details = Cow::Borrowed("via_upstream");
         match version {
             Version::HTTP_2 => codec::http2::complete(&mut head),
-            _ => codec::http1::complete(&mut head, false),
+            _ => codec::http1::complete(&mut head, Version::HTTP_11, false),
         }
         outcome.status = Some(head.status);
         let chain = &self.connection.chain;
@@ -350,6 +354,7 @@ impl Stream {
         }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
+        closing |= self.is_last;
         // A client that took no for an answer would already be sending for the other end.
         closing |= self.ask == Some(Ask::Tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
@@ -370,9 +375,11 @@ impl Stream {
         closing |= most.is_some_and(|most| tracked.served() + 1 >= u64::from(most));
         closing |= self.connection.worker.process.drain.is_draining();
         outcome.status = Some(head.status);
+        // In HTTP/1.0 only the end of the connection can be that of a body without a length.
+        closing |= version < Version::HTTP_11 && body.size_hint().exact().is_none();
         match version {
             Version::HTTP_2 => codec::http2::complete(&mut head),
-            _ => codec::http1::complete(&mut head, closing),
+            version => codec::http1::complete(&mut head, version, closing),
         }
         if let Some(captured) = &mut outcome.captured {
             chain.log.capture_response(captured, &head.headers);

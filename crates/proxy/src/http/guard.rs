@@ -149,6 +149,8 @@ pub struct Guard {
     limits: HeadLimits,
     /// The preface of HTTP/2 may come yet.
     http2: bool,
+    /// Clients of HTTP/1.0 are served.
+    http10: bool,
 }
 
 impl Guard {
@@ -160,6 +162,15 @@ impl Guard {
             heads: 0,
             limits,
             http2: http2_is_allowed,
+            http10: false,
+        }
+    }
+
+    /// The same where clients of HTTP/1.0 are served.
+    pub fn serving_http10(self) -> Self {
+        Self {
+            http10: true,
+            ..self
         }
     }
 
@@ -269,6 +280,9 @@ impl Guard {
                     (Some(_), Some(_)) => return Err(Refusal::Framing),
                     (Some(Coding::Other), None) => return Err(Refusal::TransferCoding),
                     // RFC 9112 §6.1: that version knows no codings.
+                    (Some(_), None) if head.is_http_10 && self.http10 => {
+                        return Err(Refusal::Framing);
+                    }
                     (Some(_), None) if head.is_http_10 => return Err(Refusal::Version),
                     // RFC 9110 §9.3.6: nothing is known of what it would mean.
                     (Some(_), None) if head.is_connect => return Err(Refusal::TransferCoding),

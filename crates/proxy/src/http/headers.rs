@@ -153,6 +153,12 @@ pub fn requested_upgrade(headers: &HeaderMap) -> Upgrade {
     }
 }
 
+/// Whether `connection` says that it shall go on after this message.
+pub fn keeps_alive(headers: &HeaderMap) -> bool {
+    let says = |word| connection_tokens(headers).any(|token| token.eq_ignore_ascii_case(word));
+    says("keep-alive") && !says("close")
+}
+
 fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(CONNECTION)

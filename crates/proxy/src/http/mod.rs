@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod headers;
 pub mod normalize;
 pub mod path;
+pub mod replay;
 pub mod source;
 pub mod switch;
 pub mod tunnel;

@@ -1,6 +1,6 @@
 //! Accepting connections: one loop for each worker and listening socket.
 
-use crate::addr::{Destination, Downstream, canonical};
+use crate::addr::{Destination, Downstream, OrigDst, canonical};
 use crate::drain::Phase;
 use crate::listener::original_dst::original_dst;
 use crate::listener::slot::Slot;
@@ -109,10 +109,14 @@ fn destination(listener: &Listener, stream: &TcpStream) -> Option<Destination> {
         .is_capture()
         .then(|| original_dst(stream, arrived_at))
         .flatten();
+    // TPROXY leaves the destination as it is.
+    let keeps = listener.is_capture() && listener.socket.transparent;
+    let original = original.or_else(|| keeps.then_some(OrigDst(arrived_at)));
     Some(Destination {
         address: original.map_or(arrived_at, |o| o.0),
         arrived_at,
         original,
+        client: None,
     })
 }
 

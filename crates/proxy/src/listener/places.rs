@@ -3,7 +3,7 @@
 use crate::addr::same_family;
 use crate::listener::slot::{Slot, Socket};
 use crate::listener::socket::{self, BindError};
-use crate::model::{Invalid, Name};
+use crate::model::{Invalid, ListenerSocket, Name};
 use crate::snapshot::Listener;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ struct Key {
     v6_too: bool,
     /// Whose it is, where the kernel chooses the port.
     owner: Option<Name>,
+    /// How its sockets are made.
+    options: ListenerSocket,
 }
 
 /// Places of a set of listeners, bound and not used yet.
@@ -93,6 +95,7 @@ impl Places {
                 address,
                 v6_too: serves_both_families(listener, address, &wanted),
                 owner: (address.port() == 0).then(|| Arc::clone(&listener.name)),
+                options: listener.socket,
             };
             let place = match self.all.iter().find(|place| place.key == key) {
                 Some(place) => place.clone(),

@@ -1,8 +1,9 @@
 //! Listeners and filter chains (`envoy.config.listener.v3`).
 
-use super::{AccessLog, DownstreamTls, Invalid, Name, NetworkFilter, TcpKeepalive};
+use super::{AccessLog, DownstreamTls, Invalid, ListenerSocket, Name, NetworkFilter, TcpKeepalive};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub struct Listener {
     pub access_log: Vec<AccessLog>,
     /// `stat_prefix`, else derived from the address.
     pub stat_prefix: Option<Name>,
+    /// How its sockets are made.
+    pub socket: ListenerSocket,
     /// `tcp_keepalive` of its connections; `None` = no probes.
     pub keepalive: Option<TcpKeepalive>,
 }
@@ -64,6 +67,7 @@ impl Listener {
             traffic_direction,
             access_log,
             stat_prefix,
+            socket,
             keepalive,
         } = self;
         *name == other.name
@@ -77,6 +81,7 @@ impl Listener {
             && *traffic_direction == other.traffic_direction
             && *access_log == other.access_log
             && *stat_prefix == other.stat_prefix
+            && *socket == other.socket
             && *keepalive == other.keepalive
     }
 }
@@ -113,6 +118,11 @@ impl ListenerFilter {
 pub enum ListenerFilterKind {
     /// `envoy.filters.listener.original_dst`: restore the original destination.
     OriginalDst,
+    /// `envoy.filters.listener.original_src`: call upstreams from the client's address.
+    OriginalSrc {
+        /// `mark` of those connections; `None` = none (0 in the configuration).
+        mark: Option<NonZeroU32>,
+    },
     /// `envoy.filters.listener.proxy_protocol`: take both addresses from a PROXY header.
     ProxyProtocol(ProxyProtocol),
     /// `envoy.filters.listener.tls_inspector`: tell TLS from plaintext; find the server name and

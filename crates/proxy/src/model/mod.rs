@@ -26,7 +26,7 @@ pub use listener::{
     PortPredicate, ProxyProtocol, ServerNameMatch, SourceType, TrafficDirection, TransportProtocol,
 };
 pub use network::{
-    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http2Options, Http10Options,
     HttpConnectionManager, HttpFilter, Keepalive, NetworkFilter, RouteSource, ServerHeader,
     TcpCluster, TcpProxy,
 };
@@ -36,7 +36,7 @@ pub use route::{
     RouteUpgrade, StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use secret::{Secret, SecretRefs, Secrets};
-pub use socket::TcpKeepalive;
+pub use socket::{ListenerSocket, TcpKeepalive};
 pub use tls::{
     CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, SanKind, SanMatcher, TlsParams,
     UpstreamTls, Validation,

@@ -1,6 +1,7 @@
 //! Terminal network filters.
 
 use super::{AccessLog, HeadOptions, Name, RouteConfiguration, WeightedClusters};
+use http::HeaderValue;
 use std::time::Duration;
 
 /// The terminal filter of a chain.
@@ -75,6 +76,8 @@ pub struct HttpConnectionManager {
     pub access_log: Vec<AccessLog>,
     /// `codec_type`.
     pub codec: Codec,
+    /// `http_protocol_options.accept_http_10`: how HTTP/1.0 is served; `None` = it is refused.
+    pub http10: Option<Http10Options>,
     /// `http2_protocol_options`.
     pub http2: Http2Options,
     /// `max_request_headers_kb` in bytes; Envoy's default is 60 KiB.
@@ -170,6 +173,14 @@ pub enum Codec {
     Http1,
     /// `HTTP2`.
     Http2,
+}
+
+/// How clients of HTTP/1.0 are served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Http10Options {
+    /// `default_host_for_http_10`: the host of a request that names none; `None` = such a request
+    /// is refused.
+    pub default_host: Option<HeaderValue>,
 }
 
 /// `Http2ProtocolOptions`, of either side.

@@ -239,6 +239,7 @@ impl Compiler<'_> {
             use_original_dst: config.use_original_dst,
             filters: config.listener_filters.clone().into(),
             inspect_timeout: config.listener_filters_timeout,
+            socket: config.socket,
             keepalive: config.keepalive,
             continue_on_timeout: config.continue_on_listener_filters_timeout,
             chains: FilterChains::compile(chains, default)?,
@@ -292,6 +293,7 @@ impl Compiler<'_> {
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: HttpSeries::new(self.registry, &config.stat_prefix),
             codec: config.codec,
+            http10: config.http10.clone(),
             http2: config.http2,
             http2_series: Http2Series::new(self.registry, &config.stat_prefix),
             head_limits: HeadLimits {

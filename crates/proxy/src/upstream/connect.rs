@@ -1,6 +1,6 @@
 //! Making one upstream connection.
 
-use crate::addr::Upstream;
+use crate::addr::{Client, Upstream};
 use crate::error::Failure;
 use crate::model::TcpKeepalive;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -18,6 +18,8 @@ pub struct Connect {
     pub upstream: Upstream,
     /// From which address; `None` = the kernel chooses.
     pub source: Option<IpAddr>,
+    /// From whose address instead, where it is of the upstream's family.
+    pub client: Option<Client>,
     /// How long it may take.
     pub timeout: Duration,
     /// Probes while it rests.
@@ -102,6 +104,21 @@ pub async fn connect(connect: &Connect) -> Result<(TcpStream, SocketAddr), Conne
     Ok((stream, local))
 }
 
+/// Let a socket be bound to the address of a client, and carry its mark.
+///
+/// # Errors
+/// Where the kernel refuses: it needs `CAP_NET_ADMIN`.
+pub(crate) fn act_as(socket: &Socket, client: &Client) -> io::Result<()> {
+    match client.ip {
+        IpAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+        IpAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+    }
+    match client.mark {
+        Some(mark) => socket.set_mark(mark.get()),
+        None => Ok(()),
+    }
+}
+
 /// Send probes on a connection that rests.
 ///
 /// # Errors
@@ -142,7 +159,13 @@ fn open(connect: &Connect) -> Result<TcpSocket, ConnectError> {
     if let Some(keepalive) = &connect.keepalive {
         keep_alive(SockRef::from(&socket), keepalive).map_err(failed("SO_KEEPALIVE"))?;
     }
-    if let Some(source) = connect.source {
+    let same_family = |client: &Client| client.ip.is_ipv4() == upstream.0.is_ipv4();
+    let client = connect.client.filter(same_family);
+    if let Some(client) = &client {
+        act_as(&socket, client)
+            .map_err(failed("IP_TRANSPARENT (original_src needs CAP_NET_ADMIN)"))?;
+    }
+    if let Some(source) = client.map(|client| client.ip).or(connect.source) {
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)
             .map_err(|e| failed("IP_BIND_ADDRESS_NO_PORT")(e.into()))?;
         socket

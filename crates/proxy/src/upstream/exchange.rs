@@ -3,8 +3,11 @@
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::http::codec::pump::pump;
+use crate::http::replay::ReplayBody;
 use crate::http::source::{Received, Source};
 use crate::upstream::http2::StreamPlace;
+use crate::upstream::pool::Pool;
+use crate::worker::Worker;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, SendStream};
@@ -13,7 +16,9 @@ use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, Request, Response, Uri, Version};
 use http_body::Body;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use tokio::task::AbortHandle;
 
 /// A stream in use: its place, and the request's body where it is still on its way.
@@ -43,21 +48,59 @@ impl Drop for Upload {
     }
 }
 
-/// Send a request and wait for the head of its response.
+/// Send a request and wait for the head of its response. `sent` is told our address.
+///
+/// One that the upstream did not look at (it refused the stream, or went away before) is sent once
+/// more: a connection that was kept for too long costs no error.
 ///
 /// # Errors
 /// Where the stream or its connection ends first, or the request cannot be said in HTTP/2.
 pub async fn exchange(
-    place: StreamPlace,
-    mut sender: SendRequest<Bytes>,
+    worker: &Rc<Worker>,
+    pool: &Rc<Pool>,
     request: Request<RequestBody>,
     scheme: &'static str,
+    mut sent: impl FnMut(SocketAddr),
 ) -> Result<(Response<Source>, StreamLease), Failure> {
-    let (request, body) = into_http2(request, scheme)?;
-    let ends = body.is_end_stream();
-    let sent = sender.send_request(request, ends);
-    let (mut response, stream) = sent.map_err(|error| failure(&error))?;
-    let mut upload = (!ends).then(|| Box::pin(send(body, stream)));
+    let (head, body) = into_http2(request, scheme)?;
+    let body = (!body.is_end_stream()).then(|| ReplayBody::new(body));
+    let mut spare = Some(head.clone());
+    let mut next = head;
+    loop {
+        let (place, sender) = pool.stream(worker).await?;
+        sent(place.local());
+        let error = match attempt(place, sender, next, body.clone()).await {
+            Ok(exchanged) => {
+                if let Some(body) = &body {
+                    body.forget();
+                }
+                return Ok(exchanged);
+            }
+            Err(error) => error,
+        };
+        let again = spare.take().filter(|_| was_not_processed(&error));
+        match again {
+            Some(again) if body.as_ref().is_none_or(ReplayBody::rewind) => next = again,
+            _ => return Err(failure(&error)),
+        }
+    }
+}
+
+/// Whether the upstream says that it has not looked at a request (RFC 9113 §8.7).
+fn was_not_processed(error: &h2::Error) -> bool {
+    // GOAWAY names the last stream that was looked at; those up to it do not learn of it so.
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+async fn attempt(
+    place: StreamPlace,
+    mut sender: SendRequest<Bytes>,
+    head: Request<()>,
+    body: Option<ReplayBody>,
+) -> Result<(Response<Source>, StreamLease), h2::Error> {
+    let (mut response, stream) = sender.send_request(head, body.is_none())?;
+    let mut upload = body.map(|body| Box::pin(send(body, stream)));
     let head = poll_fn(|cx| {
         if let Some(sending) = &mut upload
             && sending.as_mut().poll(cx).is_ready()
@@ -66,7 +109,7 @@ pub async fn exchange(
         }
         Pin::new(&mut response).poll(cx)
     });
-    let response = head.await.map_err(|error| failure(&error))?;
+    let response = head.await?;
     let (head, stream) = response.into_parts();
     let source = Source::Http2(Received::new(stream, &head.headers));
     let lease = StreamLease {
@@ -77,8 +120,7 @@ pub async fn exchange(
     Ok((Response::from_parts(head, source), lease))
 }
 
-async fn send(body: RequestBody, mut stream: SendStream<Bytes>) {
-    let mut body = body;
+async fn send(mut body: ReplayBody, mut stream: SendStream<Bytes>) {
     // How it ended is known to the body and to the response.
     let _ended = pump(Pin::new(&mut body), &mut stream, Reason::CANCEL).await;
 }
@@ -123,6 +165,5 @@ pub(super) fn failure(error: &h2::Error) -> Failure {
     if error.is_library() {
         return Failure::UpstreamProtocol;
     }
-    // GOAWAY too: whether this stream was worked on cannot be told from it for sure.
     Failure::ConnectionTermination
 }

@@ -3,7 +3,7 @@
 //! A pool hands out a connection that is idle, makes one where the cluster's circuit breaker
 //! lets it, else lets the request wait for the next that becomes free.
 
-use crate::addr::Upstream;
+use crate::addr::{Client, Upstream};
 use crate::cluster::breaker::{Permit, Resource};
 use crate::error::Failure;
 use crate::http::body::RequestBody;
@@ -33,6 +33,8 @@ use tokio::sync::oneshot;
 pub struct Pool {
     /// The endpoint.
     pub upstream: Upstream,
+    /// Whose address its connections leave from, where that is not ours.
+    client: Option<Client>,
     pub(super) cluster: Arc<ClusterInfo>,
     tls: Option<Arc<ClusterTls>>,
     /// Those of HTTP/2. All below is of HTTP/1.1, but for the count of all.
@@ -100,11 +102,13 @@ impl Pool {
     pub fn new(
         cluster: Arc<ClusterInfo>,
         upstream: Upstream,
+        client: Option<Client>,
         tls: Option<Arc<ClusterTls>>,
         now: Instant,
     ) -> Rc<Self> {
         Rc::new(Self {
             upstream,
+            client,
             cluster,
             tls,
             http2: Http2::default(),
@@ -206,7 +210,7 @@ impl Pool {
         purpose: Purpose,
     ) -> Result<(Stream, SocketAddr, OpenConnection), Failure> {
         let begun = Instant::now();
-        let (tcp, local, open) = open(&self.cluster, self.upstream, worker, permit).await?;
+        let (tcp, local, open) = open(self, worker, permit).await?;
         let plain = Plain::from(tcp);
         let Some(tls) = &self.tls else {
             return Ok((Stream::Plain(plain), local, open));
@@ -370,16 +374,17 @@ impl Pool {
 
 /// Make a connection for a cluster and count it.
 async fn open(
-    cluster: &Arc<ClusterInfo>,
-    upstream: Upstream,
+    pool: &Pool,
     worker: &Rc<Worker>,
     permit: Permit,
 ) -> Result<(TcpStream, SocketAddr, OpenConnection), Failure> {
+    let (cluster, upstream) = (&pool.cluster, pool.upstream);
     let series = &cluster.series;
     let how = Connect {
         upstream,
         source: cluster.bind.for_upstream(upstream.0.ip()),
         timeout: cluster.connect_timeout,
+        client: pool.client,
         keepalive: cluster.keepalive,
     };
     let mut connected = connect(&how).await;

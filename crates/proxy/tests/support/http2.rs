@@ -1,11 +1,12 @@
 //! Peers that speak HTTP/2: well-behaved ones, and one that writes any frame it likes.
 
-use super::{DEADLINE, Upstream, connect};
+use super::{CLUSTER, DEADLINE, Proxy, Upstream, connect};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream, client, server};
 use http::{HeaderMap, Request, Response, StatusCode};
+use shunt_proxy::model::{Cluster, HttpConnectionManager, UpstreamProtocol};
 use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,6 +22,38 @@ fn runtime() -> LocalRuntime {
     let mut builder = Builder::new_current_thread();
     let local = builder.enable_all().build_local(LocalOptions::default());
     local.unwrap()
+}
+
+/// The label of the counters of the only cluster.
+pub const OF_CLUSTER: [(&str, &str); 1] = [("envoy_cluster_name", CLUSTER)];
+/// And that of the connection manager.
+pub const OF_MANAGER: [(&str, &str); 1] = [("envoy_http_conn_manager_prefix", "http")];
+
+/// A proxy that speaks HTTP/2 to its upstreams.
+pub fn by_http2(upstreams: &[SocketAddr]) -> Proxy {
+    by_http2_with(upstreams, |_, _| {})
+}
+
+pub fn by_http2_with(
+    upstreams: &[SocketAddr],
+    edit: impl FnOnce(&mut HttpConnectionManager, &mut Cluster),
+) -> Proxy {
+    Proxy::http_with(upstreams, |hcm, cluster| {
+        cluster.protocol = UpstreamProtocol::Http2;
+        edit(hcm, cluster);
+    })
+}
+
+/// Wait until a counter has this value, while the test's own connections go on.
+pub async fn reached(proxy: &Proxy, family: &str, labels: &[(&'static str, &str)], value: u64) {
+    while proxy.registry.value(family, labels) != Some(value) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Bytes of which no two neighbours are alike.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..=250).cycle().take(length).collect()
 }
 
 /// A connection with prior knowledge.

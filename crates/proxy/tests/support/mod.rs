@@ -18,7 +18,7 @@ use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, NetworkFilter, PathMatch, Resources, Route, RouteAction,
+    LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route, RouteAction,
     RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader,
     StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol, VirtualHost,
 };
@@ -247,6 +247,7 @@ pub fn listener(filter: NetworkFilter) -> Listener {
         traffic_direction: TrafficDirection::Outbound,
         access_log: vec![],
         stat_prefix: None,
+        socket: ListenerSocket::default(),
         keepalive: None,
     }
 }
@@ -269,6 +270,7 @@ pub fn hcm(routes: Vec<Route>, log: AccessLog) -> HttpConnectionManager {
         }],
         access_log: vec![log],
         codec: Codec::Auto,
+        http10: None,
         http2: Http2Options::default(),
         max_request_headers: 60 * 1024,
         max_headers_count: 100,
@@ -374,6 +376,17 @@ impl Upstream {
         });
         (upstream, requests)
     }
+}
+
+/// The head of a message, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        bytes.push(byte[0]);
+    }
+    String::from_utf8(bytes).unwrap()
 }
 
 /// One HTTP message with its body, by content-length or chunked; `None` at the end of the stream.

@@ -194,19 +194,8 @@ fn carry_out(
             return Err(error);
         }
     };
-    let mut replaced = Vec::new();
-    if backend != Backend::Nft && remove_table()? {
-        replaced.push(Backend::Nft);
-    }
-    let keep = match backend {
-        Backend::Nft => None,
-        Backend::Iptables(flavour) => Some(flavour),
-    };
-    let Cleared {
-        flavours,
-        unchecked,
-    } = iptables::clear(keep)?;
-    replaced.extend(flavours.into_iter().map(Backend::Iptables));
+    let (replaced, unchecked) =
+        remove_earlier(backend).map_err(|error| ApplyError::Earlier(Box::new(error)))?;
     let routing_removed = route.remove_policy_routing(plan.routing.as_ref())?;
     if !plan.ipv6 {
         route.remove_own_inbound_source()?;
@@ -223,6 +212,25 @@ fn carry_out(
         plan,
         pod,
     })
+}
+
+/// Removes what backends other than this one have written. Says which had, and why that is not
+/// known of legacy tables.
+fn remove_earlier(backend: Backend) -> Result<(Vec<Backend>, Option<String>), ApplyError> {
+    let mut replaced = Vec::new();
+    if backend != Backend::Nft && remove_table()? {
+        replaced.push(Backend::Nft);
+    }
+    let keep = match backend {
+        Backend::Nft => None,
+        Backend::Iptables(flavour) => Some(flavour),
+    };
+    let Cleared {
+        flavours,
+        unchecked,
+    } = iptables::clear(keep)?;
+    replaced.extend(flavours.into_iter().map(Backend::Iptables));
+    Ok((replaced, unchecked))
 }
 
 /// What precedes the rules, so that none of them ever waits for it.

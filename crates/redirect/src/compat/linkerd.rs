@@ -184,7 +184,7 @@ impl Values {
 
     fn linkerd_backend(&self) -> Result<BackendChoice, ArgumentError> {
         let mode = self.read(IPTABLES_MODE, iptables_mode)?;
-        let path = self.filled(BIN_PATH).and_then(|path| program(&path.text));
+        let path = self.read(BIN_PATH, program)?.flatten();
         if let (Some(mode), Some(path)) = (mode, path)
             && mode != Some(path)
         {
@@ -220,11 +220,17 @@ fn iptables_mode(text: &str) -> Result<Option<BackendChoice>, Reason> {
 }
 
 /// The older form of a mode: a program, wherever it is.
-fn program(path: &str) -> Option<BackendChoice> {
+fn program(path: &str) -> Result<Option<BackendChoice>, Reason> {
     match path.rsplit('/').next() {
-        Some("iptables-legacy") => Some(BackendChoice::IptablesLegacy),
-        Some("iptables-nft") => Some(BackendChoice::Nft),
-        _ => None,
+        Some("" | "iptables") => Ok(None),
+        Some("iptables-legacy") => Ok(Some(BackendChoice::IptablesLegacy)),
+        Some("iptables-nft") => Ok(Some(BackendChoice::Nft)),
+        _ => Err(Reason::Is(
+            "names no program of which it is known what part of the kernel it writes to: it is \
+             iptables, iptables-legacy or iptables-nft, in whatever folder; or choose by \
+             --backend, and leave it out"
+                .into(),
+        )),
     }
 }
 

@@ -119,6 +119,10 @@ impl Sets {
             mask: u32::MAX,
             values: only(*mark),
         };
+        let connection_mark = |mark: &u32| Test::ConnectionMark {
+            mask: u32::MAX,
+            values: only(*mark),
+        };
         match test {
             Match::Family(family) => is(Test::Family(*family)),
             Match::InLoopback => is(Test::Interface(Way::In, vec![NamePattern::exact("lo")])),
@@ -147,10 +151,8 @@ impl Sets {
             }),
             Match::Mark(value) => is(mark(value)),
             Match::NotMark(value) => vec![Condition::not(mark(value))],
-            Match::ConnectionMark(value) => is(Test::ConnectionMark {
-                mask: u32::MAX,
-                values: only(*value),
-            }),
+            Match::ConnectionMark(value) => is(connection_mark(value)),
+            Match::NotConnectionMark(value) => vec![Condition::not(connection_mark(value))],
             Match::Original => is(Test::Original),
             Match::Established => is(Test::States(vec![State::Established, State::Related])),
             Match::Invalid => is(Test::States(vec![State::Invalid])),

@@ -34,8 +34,8 @@ pub(crate) fn apply(tools: &Tools, plan: &Plan) -> Result<Change, IptablesError>
     for _ in 0..ATTEMPTS {
         let before = read(&halves)?;
         let Some((family, difference)) = difference(&halves, &before) else {
-            if let (Flavour::Nft, Some(initial)) = (tools.flavour, &first) {
-                sweep(&halves, initial);
+            if tools.flavour == Flavour::Nft && first.is_some() {
+                sweep(&halves);
             }
             return Ok(change);
         };
@@ -154,6 +154,10 @@ fn take_back(
     flavour: Flavour,
     initial: &[State],
 ) -> Result<(), IptablesError> {
+    // All at once, so that nothing is left wherever this run ends.
+    if flavour == Flavour::Nft && initial.iter().all(State::is_empty) && clear_nft().is_ok() {
+        return Ok(());
+    }
     for (half, initial) in halves.iter().zip(initial).rev() {
         let now = half.pair.state()?;
         let script = script(&now, &rollback(&now, &half.target, initial));
@@ -162,21 +166,19 @@ fn take_back(
         }
     }
     if flavour == Flavour::Nft {
-        sweep(halves, initial);
+        sweep(halves);
     }
     Ok(())
 }
 
-/// Deletes tables of nf_tables that held or should have held rules of ours, and are empty now. To
-/// leave one does no harm, so an error is none.
-fn sweep(halves: &[Half<'_>], initial: &[State]) {
+/// Deletes tables of nf_tables that may have held rules of ours, of this run or of one that was
+/// killed, and are empty now. To leave one does no harm, so an error is none.
+fn sweep(halves: &[Half<'_>]) {
     let Ok(now) = read(halves) else { return };
     let mut emptied = Vec::new();
-    for ((half, initial), now) in halves.iter().zip(initial).zip(&now) {
-        let gone = STAGES.into_iter().filter(|stage| {
-            let touched = initial.table(*stage).or_else(|| half.target.table(*stage));
-            touched.is_some() && now.table(*stage).is_none()
-        });
+    for (half, now) in halves.iter().zip(&now) {
+        let gone = STAGES.into_iter();
+        let gone = gone.filter(|stage| now.table(*stage).is_none());
         emptied.extend(gone.map(|stage| (half.family, table_name(stage))));
     }
     if !emptied.is_empty() {

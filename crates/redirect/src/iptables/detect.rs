@@ -94,9 +94,14 @@ impl Pair {
         }
     }
 
+    /// All tables with the counters of each rule.
+    pub(super) fn saved_with_counters(&self) -> Result<String, IptablesError> {
+        self.save.save_with_counters()
+    }
+
     /// How many packets each rule of ours has decided on, by key.
     fn count(&self, counters: &mut HashMap<String, u64>) -> Result<(), IptablesError> {
-        let saved = self.save.save_with_counters()?;
+        let saved = self.saved_with_counters()?;
         for line in saved.lines() {
             let counted = line.strip_prefix('[').and_then(|line| line.split_once(':'));
             if let Some((packets, rule)) = counted

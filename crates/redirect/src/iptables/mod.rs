@@ -20,7 +20,7 @@ mod state;
 pub(crate) use apply::{ClearError, Cleared, apply, clear};
 pub(crate) use detect::Tools;
 pub use error::IptablesError;
-pub use list::{Listed, list};
+pub use list::{Counted, Listed, list};
 pub(crate) use others::legacy_chains;
 pub(crate) use readback::Readback;
 pub use state::State;

@@ -244,6 +244,7 @@ impl Renderer<'_> {
             Match::Mark(mark) => matching(format!("-m mark --mark {mark:#x}")),
             Match::NotMark(mark) => matching(format!("-m mark ! --mark {mark:#x}")),
             Match::ConnectionMark(mark) => matching(format!("-m connmark --mark {mark:#x}")),
+            Match::NotConnectionMark(mark) => matching(format!("-m connmark ! --mark {mark:#x}")),
             Match::Original => matching("-m conntrack --ctdir ORIGINAL".to_owned()),
             Match::Established => matching("-m conntrack --ctstate RELATED,ESTABLISHED".to_owned()),
             Match::Invalid => matching("-m conntrack --ctstate INVALID".to_owned()),

@@ -71,8 +71,9 @@ impl Nft {
         }))
     }
 
-    /// Takes our chains and the jumps to them away, in one transaction, and tables that are then
-    /// empty. Says whether there were any.
+    /// Takes our chains and the jumps to them away, in one transaction, and those of the tables that
+    /// we write to that are then empty, as one is that a killed run had emptied already. Says
+    /// whether there were any chains.
     pub(crate) fn clear_iptables(&mut self) -> Result<bool, KernelError> {
         for _ in 0..ATTEMPTS {
             let before = generation(&mut self.0)?;
@@ -108,9 +109,7 @@ impl Nft {
                     Family::V4 => NFPROTO_IPV4,
                     Family::V6 => NFPROTO_IPV6,
                 };
-                let (chains, rules) = tables.of(family, name);
-                if !chains.is_empty() && rules.is_empty() && chains.into_iter().all(Chain::is_bare)
-                {
+                if tables.is_bare(family, name) {
                     delete_table(&mut batch, family, name);
                 }
             }
@@ -161,11 +160,20 @@ impl Tables {
         )
     }
 
+    /// Whether a table holds nothing but empty built-in chains.
+    fn is_bare(&self, family: u8, name: &str) -> bool {
+        let (chains, rules) = self.of(family, name);
+        !chains.is_empty() && rules.is_empty() && chains.into_iter().all(Chain::is_bare)
+    }
+
     fn clear(&self, batch: &mut Batch) {
         for family in FAMILIES {
             for name in TABLES {
                 let (chains, rules) = self.of(family, name);
                 if !chains.iter().any(|chain| chain.is_ours()) {
+                    if self.is_bare(family, name) {
+                        delete_table(batch, family, name);
+                    }
                     continue;
                 }
                 let (ours, others): (Vec<&Rule>, Vec<&Rule>) =

@@ -22,11 +22,11 @@ mod uapi;
 
 use shunt_abi::TableMark;
 
-use crate::error::{KernelError, ListError, Object};
-use crate::ruleset::Ruleset;
+use crate::error::{KernelError, ListError, Malformed, Object};
+use crate::ruleset::{Rule, Ruleset};
 use batch::{Batch, Outcome};
 pub(crate) use others::{Base, OtherChain};
-pub(crate) use read::{Listing, Snapshot, Table};
+pub(crate) use read::{Listing, Ours, Snapshot, Table};
 use socket::NetlinkSocket;
 
 /// What Shunt has in the kernel, with its counters.
@@ -51,6 +51,8 @@ pub struct InstalledRule {
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What it means; or what it holds that Shunt does not write.
+    pub rule: Result<Rule, Malformed>,
 }
 
 impl Installed {

@@ -157,6 +157,7 @@ fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
         key: rule.key.clone(),
         packets: rule.packets,
         bytes: rule.bytes,
+        rule: rule.rule.clone(),
     });
     let rules = installed.collect();
     let content = match content.stranger(&header, socket)? {
@@ -289,6 +290,9 @@ impl Content {
 
     /// What it means, or what is there that Shunt does not write.
     fn understand(self, header: &TableHeader) -> Result<Ruleset, String> {
+        if header.flags & table_abi::FLAG_DORMANT != 0 {
+            return Err("the table is dormant, so that no rule of it acts".to_owned());
+        }
         if header.flags != 0 {
             return Err(format!("the table has flags {:#x}", header.flags));
         }

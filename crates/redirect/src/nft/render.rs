@@ -186,6 +186,7 @@ fn match_text(condition: &Match) -> String {
         Match::Mark(mark) => format!("meta mark 0x{mark:08x}"),
         Match::NotMark(mark) => format!("meta mark != 0x{mark:08x}"),
         Match::ConnectionMark(mark) => format!("ct mark 0x{mark:08x}"),
+        Match::NotConnectionMark(mark) => format!("ct mark != 0x{mark:08x}"),
         Match::Original => "ct direction original".to_owned(),
         Match::Established => "ct state established,related".to_owned(),
         Match::Invalid => "ct state invalid".to_owned(),

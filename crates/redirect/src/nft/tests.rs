@@ -69,6 +69,7 @@ fn condition() -> impl Strategy<Value = Match> {
         any::<u32>().prop_map(Match::Mark),
         any::<u32>().prop_map(Match::NotMark),
         any::<u32>().prop_map(Match::ConnectionMark),
+        any::<u32>().prop_map(Match::NotConnectionMark),
         Just(Match::Original),
         Just(Match::Established),
         Just(Match::Invalid),

@@ -82,6 +82,8 @@ pub(crate) mod table {
     /// How many chains, sets, objects and flowtables it holds.
     pub(crate) const USE: u16 = 3;
     pub(crate) const USERDATA: u16 = 6;
+    /// `NFT_TABLE_F_DORMANT`: no packet meets its chains.
+    pub(crate) const FLAG_DORMANT: u32 = 1;
     /// `NFT_TABLE_F_OWNER`: only the process that made the table can change it.
     pub(crate) const FLAG_OWNER: u32 = 2;
 }

@@ -47,9 +47,16 @@ impl Planner<'_> {
                 Verdict::Return,
             ));
         }
+        // While rules are replaced a packet may meet the old and the new: what the former have
+        // captured, or marked as an answer, is not what the proxy sends.
         rules.push(rule(
             key::TPROXY_MARKED,
-            [Match::Mark(marked), Match::Protocol(Protocol::Tcp)],
+            [
+                Match::InLoopback,
+                Match::Mark(marked),
+                Match::NotConnectionMark(mark::CAPTURED),
+                Match::Protocol(Protocol::Tcp),
+            ],
             Verdict::SaveMark,
         ));
         for (key, source) in self.by_family([

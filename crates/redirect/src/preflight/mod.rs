@@ -11,7 +11,7 @@ mod rehearsal;
 use crate::error::{Cause, KernelError, Object};
 use crate::iptables::{Flavour, Tools};
 use crate::nft::socket::NetlinkSocket;
-use crate::nft::{Nft, Table};
+use crate::nft::{Nft, Ours, Table};
 use crate::routing::Route;
 
 /// What was found.
@@ -148,6 +148,16 @@ fn table() -> Finding {
         Err(error) => Finding::of_error(CHECK, &error),
         Ok(snapshot) => match snapshot.table {
             Table::Absent => Finding::good(CHECK, "is not there yet"),
+            Table::Ours(Ours {
+                mark,
+                content: Err(what),
+                ..
+            }) => Finding::note(
+                CHECK,
+                format!(
+                    "is there ({mark}), but not as Shunt writes it: {what}; a run puts it right"
+                ),
+            ),
             Table::Ours(ours) => Finding::good(CHECK, format!("is there: {}", ours.mark)),
             Table::Refused(conflict) => {
                 Finding::missing(CHECK, Cause::Conflict, conflict.to_string())

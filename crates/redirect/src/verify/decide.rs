@@ -202,7 +202,7 @@ impl Packet {
             Match::Mark(mark) => self.mark == *mark,
             Match::NotMark(mark) => self.mark != *mark,
             Match::Invalid => self.invalid,
-            Match::Original => !self.invalid,
+            Match::Original | Match::NotConnectionMark(_) => !self.invalid,
             // A probe is no process of the proxy's cgroup, and opens its connection.
             Match::Cgroup(_) | Match::ConnectionMark(_) | Match::Established => false,
         }

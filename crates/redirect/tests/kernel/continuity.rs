@@ -6,6 +6,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -13,14 +14,18 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use shunt_abi::port;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use shunt_abi::{identity, port};
 use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::capture::CaptureConfig;
 use shunt_redirect::iptables::Flavour;
+use shunt_redirect::nft::render;
+use socket2::{Domain, Socket, Type};
 
 use crate::cases::named;
 use crate::iptables::{choice, iptables};
-use crate::support::{in_namespace, in_pod, ip, nft};
+use crate::support::{in_namespace, in_pod, ip, nft, nft_file};
 use shunt_redirect::ruleset::Family;
 
 const PROXY: u8 = b'p';
@@ -87,6 +92,7 @@ impl Scene {
         is_ready.recv().unwrap();
         let servers = [
             (format!("[::]:{}", port::OUTBOUND), PROXY),
+            // Transparent, as TPROXY asks; REDIRECT does not mind.
             (format!("[::]:{}", port::INBOUND), PROXY),
             ("[::]:80".to_owned(), OTHER),
         ];
@@ -175,7 +181,16 @@ fn link(name: &str, host: u8) {
 
 /// Answers each connection with a word of one byte.
 fn serve(at: &str, word: u8, stop: &Arc<AtomicBool>) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind(at).unwrap();
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    if word == PROXY {
+        setsockopt(&socket, sockopt::IpTransparent, &true).unwrap();
+    }
+    socket
+        .bind(&at.parse::<SocketAddr>().unwrap().into())
+        .unwrap();
+    socket.listen(128).unwrap();
+    let listener = TcpListener::from(OwnedFd::from(socket));
     let address = listener.local_addr().unwrap();
     let stop = Arc::clone(stop);
     let thread = thread::spawn(move || {
@@ -294,6 +309,98 @@ fn no_connection_passes_while_nft_rules_are_healed_200_times() {
     });
 }
 
+/// Two policies by TPROXY that decide alike on these connections, in other rules and sets.
+fn equivalent_by_tproxy() -> [CaptureConfig; 2] {
+    equivalent().map(|mut config| {
+        config.inbound.mode = named("tproxy").inbound.mode;
+        config
+    })
+}
+
+/// Who answers a connection that the proxy opens.
+fn ask_as_proxy(way: usize) -> u8 {
+    let to: SocketAddr = WAYS[way].parse().unwrap();
+    let asked = thread::spawn(move || {
+        // Those of this thread alone.
+        setfsgid(Gid::from_raw(identity::PROXY_UID));
+        setfsuid(Uid::from_raw(identity::PROXY_UID));
+        ask(to)
+    });
+    asked.join().unwrap().unwrap()
+}
+
+#[test]
+fn packets_that_meet_the_old_rules_and_the_new_end_as_if_they_had_met_one() {
+    for config in [&equivalent()[0], &equivalent_by_tproxy()[0]] {
+        in_namespace(|| {
+            let mut scene = Scene::new();
+            let plan = backend::apply(config, BackendChoice::Nft).unwrap().plan;
+            let text = render::table(&plan.ruleset);
+            nft_file(&text.replacen("table inet shunt", "table inet again", 1));
+            scene.start();
+            scene.more(50);
+            scene.all_captured(50);
+            for (way, word) in [(0, OTHER), (1, OTHER), (2, PROXY), (3, PROXY)] {
+                assert_eq!(ask_as_proxy(way), word, "{}", WAYS[way]);
+            }
+        });
+    }
+}
+
+#[test]
+fn no_connection_passes_while_nft_rules_of_tproxy_are_healed_200_times() {
+    in_namespace(|| {
+        let policies = equivalent_by_tproxy();
+        let mut scene = Scene::new();
+        backend::apply(&policies[0], BackendChoice::Nft).unwrap();
+        let routing_once = routing();
+        scene.start();
+        // None of these lets anything through by itself.
+        let drifts = [
+            "add rule inet shunt mangle_output counter return",
+            "add rule inet shunt mangle_prerouting counter return",
+            "add chain inet shunt mine",
+            "add element inet shunt proxy_uids { 4000 }",
+            "insert rule inet shunt mangle_prerouting tcp dport 7 accept",
+        ];
+        for round in 0..200 {
+            if round % 3 == 0 {
+                nft(drifts[round / 3 % drifts.len()]);
+            }
+            backend::apply(&policies[round % 2], BackendChoice::Nft).unwrap();
+        }
+        scene.more(20);
+        scene.all_captured(200);
+        assert_eq!(routing(), routing_once);
+    });
+}
+
+#[test]
+fn no_connection_passes_while_iptables_rules_of_tproxy_are_healed_50_times() {
+    for flavour in [Flavour::Legacy, Flavour::Nft] {
+        in_namespace(|| {
+            let policies = equivalent_by_tproxy();
+            let mut scene = Scene::new();
+            backend::apply(&policies[0], choice(flavour)).unwrap();
+            scene.start();
+            let drifts = [
+                "-t mangle -A SHUNT_OUTPUT -j RETURN",
+                "-t mangle -N SHUNT_MINE",
+                "-t mangle -A PREROUTING -j SHUNT_PREROUTING",
+                "-t mangle -I SHUNT_PREROUTING -p tcp --dport 7 -j ACCEPT",
+            ];
+            for round in 0..50 {
+                if round % 3 == 0 {
+                    iptables(flavour, Family::V4, drifts[round / 3 % drifts.len()]);
+                }
+                backend::apply(&policies[round % 2], choice(flavour)).unwrap();
+            }
+            scene.more(20);
+            scene.all_captured(100);
+        });
+    }
+}
+
 #[test]
 fn no_connection_passes_while_iptables_rules_are_healed_50_times() {
     for flavour in [Flavour::Legacy, Flavour::Nft] {
@@ -337,6 +444,26 @@ fn no_connection_passes_while_backends_follow_each_other() {
         for round in 0..24 {
             let config = &equivalent()[round % 2];
             backend::apply(config, choices[round % 6]).unwrap();
+        }
+        scene.more(20);
+        scene.all_captured(50);
+    });
+}
+
+#[test]
+fn no_connection_passes_while_backends_follow_each_other_by_tproxy() {
+    in_namespace(|| {
+        let choices = [
+            BackendChoice::Nft,
+            BackendChoice::IptablesLegacy,
+            BackendChoice::IptablesNft,
+        ];
+        let policies = equivalent_by_tproxy();
+        let mut scene = Scene::new();
+        backend::apply(&policies[0], choices[2]).unwrap();
+        scene.start();
+        for round in 0..24 {
+            backend::apply(&policies[round % 2], choices[round % 3]).unwrap();
         }
         scene.more(20);
         scene.all_captured(50);

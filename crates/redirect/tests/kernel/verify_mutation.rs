@@ -127,7 +127,7 @@ fn word(test: &Match) -> &'static str {
         Match::OwnerUid(_) | Match::OwnerGid(_) | Match::NotOwnerGid(_) => "owner",
         Match::Cgroup(_) => "cgroup",
         Match::Mark(_) | Match::NotMark(_) => "mark",
-        Match::ConnectionMark(_) => "connection's mark",
+        Match::ConnectionMark(_) | Match::NotConnectionMark(_) => "connection's mark",
         Match::Original => "direction",
         Match::Established | Match::Invalid => "state",
     }
@@ -159,6 +159,7 @@ fn other(test: &Match) -> Option<Match> {
         Match::Mark(mark) => Match::Mark(mark + 100),
         Match::NotMark(mark) => Match::NotMark(mark + 100),
         Match::ConnectionMark(mark) => Match::ConnectionMark(mark + 100),
+        Match::NotConnectionMark(mark) => Match::NotConnectionMark(mark + 100),
         Match::Protocol(Protocol::Tcp) => Match::Protocol(Protocol::Udp),
         _ => return None,
     })

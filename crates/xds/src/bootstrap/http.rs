@@ -6,15 +6,18 @@ use super::reader::Reader;
 use super::values::{false_unless, is, true_unless};
 use crate::files::Kind;
 use crate::path::Path;
+use ::http::HeaderValue;
+use envoy_types::pb::envoy::config::core::v3::Http1ProtocolOptions;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use pb::http_connection_manager::{
     CodecType, ForwardClientCertDetails, RouteSpecifier, ServerHeaderTransformation,
 };
+use shunt_proxy::http::headers::is_authority;
 use shunt_proxy::model::{
-    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, HttpConnectionManager,
-    HttpFilter, Name, RouteSource, ServerHeader,
+    ClientCertDetails, Codec, DownstreamLimits, ForwardClientCert, Http10Options,
+    HttpConnectionManager, HttpFilter, Name, RouteSource, ServerHeader,
 };
 use std::time::Duration;
 
@@ -65,6 +68,10 @@ impl Reader {
             }
         };
         let heads = self.head_options(&manager, path);
+        let at = path.field("http_protocol_options");
+        let http10 = manager
+            .http_protocol_options
+            .and_then(|options| self.http10_options(options, &at));
         let at = path.field("http2_protocol_options");
         let http2 = self.http2_options(manager.http2_protocol_options, &at);
         let at = path.field("max_request_headers_kb");
@@ -152,6 +159,7 @@ impl Reader {
             http_filters: http_filters?,
             access_log,
             codec,
+            http10,
             http2,
             max_request_headers: headers_kb as usize * 1024,
             max_headers_count: count as usize,
@@ -175,6 +183,25 @@ impl Reader {
                 chain: details.chain,
             },
         })
+    }
+
+    /// How HTTP/1.0 is served, where it is.
+    fn http10_options(
+        &mut self,
+        options: Http1ProtocolOptions,
+        path: &Path<'_>,
+    ) -> Option<Http10Options> {
+        let host = Some(options.default_host_for_http_10).filter(|host| !host.is_empty());
+        let at = path.field("default_host_for_http_10");
+        let default_host = host.and_then(|host| {
+            let value = HeaderValue::from_str(&host);
+            let value = value.ok().filter(is_authority);
+            let value = value.ok_or_else(|| format!("{host:?} is no host, or host and port"));
+            self.report.check(&at, value)
+        });
+        options
+            .accept_http_10
+            .then_some(Http10Options { default_host })
     }
 
     /// Routes that are in a file.

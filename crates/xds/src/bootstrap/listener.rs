@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::config::listener::v3 as pb;
 use shunt_proxy::listener::filter_chain::FilterChains;
 use shunt_proxy::listener::inspect::tls::MAX_CLIENT_HELLO;
 use shunt_proxy::model::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterKind, TrafficDirection,
+    FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket,
+    TrafficDirection,
 };
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -99,6 +100,12 @@ impl Reader {
             default_filter_chain,
             traffic_direction,
             access_log,
+            socket: ListenerSocket {
+                transparent: false_unless(listener.transparent),
+                freebind: false_unless(listener.freebind),
+                backlog: listener.tcp_backlog_size.map(|size| size.value),
+                reuse_port: true_unless(listener.enable_reuse_port),
+            },
             keepalive,
             stat_prefix: (!listener.stat_prefix.is_empty()).then(|| listener.stat_prefix.into()),
         })

@@ -7,11 +7,13 @@ use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config::Version;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::listener::{
     http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst,
-    proxy_protocol::v3::ProxyProtocol as PbProxyProtocol, tls_inspector::v3::TlsInspector,
+    original_src::v3::OriginalSrc, proxy_protocol::v3::ProxyProtocol as PbProxyProtocol,
+    tls_inspector::v3::TlsInspector,
 };
 use pb::listener_filter_chain_match_predicate::{MatchSet, Rule};
 use shunt_proxy::listener::inspect::tls::MAX_CLIENT_HELLO;
 use shunt_proxy::model::{ListenerFilter, ListenerFilterKind, PortPredicate, ProxyProtocol};
+use std::num::NonZeroU32;
 
 /// What `max_client_hello_size` may be.
 const CLIENT_HELLO_SIZES: std::ops::RangeInclusive<usize> = 256..=MAX_CLIENT_HELLO;
@@ -42,6 +44,12 @@ impl Reader {
                 }
                 ListenerFilterKind::OriginalDst
             }
+            Some(any) if is::<OriginalSrc>(&any) => {
+                let config: OriginalSrc = self.extension(&any, &path)?;
+                ListenerFilterKind::OriginalSrc {
+                    mark: NonZeroU32::new(config.mark),
+                }
+            }
             Some(any) if is::<HttpInspector>(&any) => ListenerFilterKind::HttpInspector,
             Some(any) if is::<TlsInspector>(&any) => {
                 let inspector = self.extension(&any, &path)?;
@@ -58,7 +66,8 @@ impl Reader {
                 })
             }
             other => {
-                let expected = "OriginalDst, TlsInspector, HttpInspector or ProxyProtocol";
+                let expected =
+                    "OriginalDst, OriginalSrc, TlsInspector, HttpInspector or ProxyProtocol";
                 self.misplaced(other.as_ref(), expected, &path);
                 return None;
             }

@@ -71,6 +71,14 @@ fn contradictions_are_told_with_their_path() {
             "it is there already",
         ),
         case(
+            (
+                "stat_prefix: web",
+                "stat_prefix: web\n          http_protocol_options: { default_host_for_http_10: a/b }",
+            ),
+            (HCM, ".http_protocol_options.default_host_for_http_10"),
+            "\"a/b\" is no host",
+        ),
+        case(
             ("{ cluster: app }", "{ cluster: nowhere }"),
             (ROUTE, ".route.cluster"),
             "there is no cluster",

@@ -98,9 +98,12 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
             NOT_YET,
         ),
         case(
-            ("  - name: web\n", "  - name: web\n    transparent: true\n"),
-            (LISTENER, ".transparent"),
-            "leave it out or at false",
+            (
+                "  - name: web\n",
+                "  - name: web\n    tcp_fast_open_queue_length: 5\n",
+            ),
+            (LISTENER, ".tcp_fast_open_queue_length"),
+            NOT_YET,
         ),
         case(
             (
@@ -113,10 +116,10 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "  - name: web\n",
-                "  - name: web\n    listener_filters: [ { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.original_src.v3.OriginalSrc } } ]\n",
+                "  - name: web\n    listener_filters: [ { name: tls, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit } } ]\n",
             ),
             (LISTENER, ".listener_filters[0].typed_config"),
-            "OriginalSrc is known to Envoy",
+            "LocalRateLimit is known to Envoy",
         ),
         case(
             (

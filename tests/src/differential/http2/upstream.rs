@@ -21,6 +21,9 @@ use crate::differential::wire::{Board, Noted, bytes_of, lock};
 pub struct Answer {
     /// `:status`, 200 where it is missing.
     status: Option<u16>,
+    /// Lines of `name: value` of a `103` that comes before.
+    #[serde(default)]
+    hints: Vec<String>,
     /// Lines of `name: value`.
     #[serde(default)]
     headers: Vec<String>,
@@ -118,6 +121,11 @@ async fn answer_one(
         let mut lines = Vec::new();
         say("trailer", &trailers.unwrap_or_default(), &mut lines);
         lines.into_iter().for_each(note);
+    }
+    if !answer.hints.is_empty() {
+        let mut hints = Response::builder().status(103).body(())?;
+        *hints.headers_mut() = headers(&answer.hints)?;
+        respond.send_informational(hints)?;
     }
     let mut response = Response::builder()
         .status(answer.status.unwrap_or(200))

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Result;
 use shunt_proxy::model::{
     BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
-    Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions, HeaderCase,
-    HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter, LbPolicy,
-    Listener, ListenerFilter, ListenerFilterKind, Name, NetworkFilter, PathMatch, Resources, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
-    ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
-    TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
+    DownstreamLimits, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions,
+    HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter,
+    LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name, NetworkFilter,
+    PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy,
+    Timeouts, TrafficDirection, TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -62,6 +62,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         traffic_direction: TrafficDirection::Outbound,
         access_log: Vec::new(),
         stat_prefix: None,
+        socket: ListenerSocket::default(),
         keepalive: None,
     };
     let clusters = ["reviews-v1", "reviews-v2"].map(|name| cluster(name, upstreams));
@@ -69,6 +70,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         listeners: vec![Arc::new(listener)],
         clusters: clusters.map(Arc::new).to_vec(),
         routes: Vec::new(),
+        secrets: Secrets::default(),
     })
 }
 
@@ -116,6 +118,7 @@ fn connection_manager() -> Result<HttpConnectionManager> {
         }],
         access_log: Vec::new(),
         codec: Codec::Auto,
+        http10: None,
         http2: Http2Options::default(),
         max_request_headers: 60 * 1024,
         max_headers_count: 100,

@@ -150,6 +150,7 @@ async fn connection(shared: Rc<Shared>, mut stream: TcpStream) -> Result<()> {
             address: arrived_at,
             arrived_at,
             original: None,
+            client: None,
         },
         shared,
     });

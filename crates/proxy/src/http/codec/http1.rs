@@ -12,7 +12,7 @@ use crate::http::headers::{self, Upgrade};
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::End;
-use crate::model::{HeaderCase, ServerHeader};
+use crate::model::{HeaderCase, Http10Options, ServerHeader};
 use crate::observe::flags::Flags;
 use crate::transport::io::Io;
 use bytes::Bytes;
@@ -62,7 +62,10 @@ pub async fn serve(
             Ok::<_, Infallible>(answer)
         }
     });
-    let guard = Guard::new(chain.head_limits, http2_is_allowed);
+    let mut guard = Guard::new(chain.head_limits, http2_is_allowed);
+    if chain.http10.is_some() {
+        guard = guard.serving_http10();
+    }
     let io = GuardedIo::new(io, guard, Rc::clone(&tracked), Rc::clone(&worker));
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES.max(chain.head_limits.bytes + HEAD_RESERVE));
@@ -169,9 +172,19 @@ fn refuse(connection: &Rc<HttpConnection>, refusal: Refusal) -> Vec<u8> {
 
 /// Refuse what must not be forwarded, and bring the rest into one form: HTTP/1.1, origin form,
 /// exactly one `host`. Says what it asks for besides an answer.
-pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<Option<Ask>, Failure> {
-    if request.version() < Version::HTTP_11 {
-        return Err(Failure::Http10);
+pub(in crate::http) fn admit(
+    request: &mut Request<RequestBody>,
+    http10: Option<&Http10Options>,
+) -> Result<Option<Ask>, Failure> {
+    let is_http10 = request.version() < Version::HTTP_11;
+    if is_http10 {
+        let options = http10.ok_or(Failure::Http10)?;
+        if let Some(host) = &options.default_host
+            && !request.headers().contains_key(HOST)
+        {
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        *request.version_mut() = Version::HTTP_11;
     }
     let bad_request = |details| Failure::BadRequest { details };
     if *request.method() == Method::CONNECT {
@@ -185,7 +198,8 @@ pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<Optio
         return Ok(Some(Ask::Tunnel));
     }
     let mut ask = None;
-    if headers::requested_upgrade(request.headers()) == Upgrade::Other {
+    // RFC 9110 §7.8: what a client of HTTP/1.0 asks for is not heard.
+    if !is_http10 && headers::requested_upgrade(request.headers()) == Upgrade::Other {
         // Where a body is to come, nobody could tell it from what is sent after the switch.
         if !matches!(request.body(), RequestBody::Empty) {
             return Err(Failure::UpgradeFailed);
@@ -225,11 +239,10 @@ pub(in crate::http) fn admit(request: &mut Request<RequestBody>) -> Result<Optio
     }
 }
 
-/// Bring the head of an answer into the form of this version.
-pub(in crate::http) fn complete(head: &mut response::Parts, closing: bool) {
-    // Whatever the upstream spoke: in HTTP/1.0 an answer without a length could only end with the
-    // connection, as one that broke off does.
-    head.version = Version::HTTP_11;
+/// Bring the head of an answer into the form of the version that its client speaks. Whatever the
+/// upstream spoke: in HTTP/1.0 an answer without a length ends with its connection.
+pub(in crate::http) fn complete(head: &mut response::Parts, client: Version, closing: bool) {
+    head.version = client;
     // The reason is the status's own; what the upstream called it is not passed on.
     head.extensions.remove::<ReasonPhrase>();
     if head.status.canonical_reason().is_none() {
@@ -239,5 +252,8 @@ pub(in crate::http) fn complete(head: &mut response::Parts, closing: bool) {
     if closing {
         let close = HeaderValue::from_static("close");
         head.headers.insert(CONNECTION, close);
+    } else if client < Version::HTTP_11 {
+        let keep = HeaderValue::from_static("keep-alive");
+        head.headers.insert(CONNECTION, keep);
     }
 }

@@ -250,16 +250,16 @@ async fn attempts(
             });
         }
         if speaks_http2 {
-            let (place, sender) = pool.stream(worker).await?;
-            outcome.upstream_local = Some(place.local());
-            active.sent();
             let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
             // Boxed: an exchange of HTTP/1 does not hold the memory of it.
-            let exchanged = Box::pin(exchange(place, sender, taken, target.scheme)).await?;
-            let (response, lease) = (exchanged.0, Lease::Http2(exchanged.1));
+            let exchanged = exchange(worker, &pool, taken, target.scheme, |local| {
+                outcome.upstream_local = Some(local);
+                active.sent();
+            });
+            let (response, lease) = Box::pin(exchanged).await?;
             return Ok(Exchanged {
                 response,
-                lease,
+                lease: Lease::Http2(lease),
                 active,
             });
         }

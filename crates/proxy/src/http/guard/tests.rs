@@ -254,3 +254,31 @@ proptest! {
         prop_assert!(length <= bytes.len());
     }
 }
+
+#[test]
+fn chunks_in_http_1_0_are_faulty_framing_where_that_version_is_served() {
+    let head = b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let (taken, refused) = Guard::new(LIMITS, true).scan(head);
+    assert_eq!((taken, refused), (0, Some(Refusal::Version)));
+    let (taken, refused) = Guard::new(LIMITS, true).serving_http10().scan(head);
+    assert_eq!((taken, refused), (0, Some(Refusal::Framing)));
+}
+
+#[test]
+fn a_connect_has_no_body_and_what_follows_waits_for_its_answer() {
+    for (headers, refused) in [
+        ("content-length: 1", Some(Refusal::Malformed)),
+        ("transfer-encoding: chunked", Some(Refusal::TransferCoding)),
+        ("content-length: 0", None),
+        ("x: y", None),
+    ] {
+        let head = format!("CONNECT a:1 HTTP/1.1\r\n{headers}\r\n\r\n");
+        let mut guard = Guard::new(LIMITS, true);
+        let (taken, why) = guard.scan(format!("{head}\0not http").as_bytes());
+        assert_eq!(why, refused, "{headers}");
+        if refused.is_none() {
+            assert_eq!(taken, head.len(), "{headers}");
+            assert!(guard.awaits_answer(), "{headers}");
+        }
+    }
+}

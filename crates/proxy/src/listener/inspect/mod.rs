@@ -105,7 +105,7 @@ pub async fn run(
 /// say in the choice of the chain does not make the connection wait for its first bytes.
 fn reads(filter: &ListenerFilter, port: u16, matters: Matters) -> bool {
     let wanted = match filter.kind {
-        ListenerFilterKind::OriginalDst => false,
+        ListenerFilterKind::OriginalDst | ListenerFilterKind::OriginalSrc { .. } => false,
         ListenerFilterKind::ProxyProtocol(_) => true,
         ListenerFilterKind::TlsInspector { .. } => matters.tls,
         ListenerFilterKind::HttpInspector => matters.application_protocols,
@@ -132,7 +132,7 @@ impl Sniffer<'_> {
         found: &mut Inspected,
     ) -> Result<(), Refused> {
         match filter.kind {
-            ListenerFilterKind::OriginalDst => Ok(()),
+            ListenerFilterKind::OriginalDst | ListenerFilterKind::OriginalSrc { .. } => Ok(()),
             ListenerFilterKind::ProxyProtocol(config) => {
                 let header = self.proxy_protocol(&config).await;
                 if matches!(header, Err(Refused::ProxyProtocol(_))) {

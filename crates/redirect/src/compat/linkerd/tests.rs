@@ -218,6 +218,10 @@ fn what_is_wrong_is_named_with_its_remedy() {
             "--backend=nft cannot be combined with --firewall-bin-path",
         ),
         (
+            &["--firewall-bin-path", "/sbin/iptables-foo"],
+            "--firewall-bin-path=/sbin/iptables-foo names no program",
+        ),
+        (
             &["--iptables-mode", "pf"],
             "is not one of: 'legacy', 'nft', 'plain'",
         ),

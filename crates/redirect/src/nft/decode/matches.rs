@@ -128,6 +128,11 @@ pub(super) fn decode_match(list: &[Expr]) -> Result<(Match, &[Expr]), Malformed>
             Ok((Match::ConnectionMark(mark_of(mark)?), rest))
         }
         [
+            Expr::Connection(abi::CT_MARK),
+            Expr::NotEqual(mark),
+            rest @ ..,
+        ] => Ok((Match::NotConnectionMark(mark_of(mark)?), rest)),
+        [
             Expr::Connection(abi::CT_DIRECTION),
             Expr::Equal(direction),
             rest @ ..,

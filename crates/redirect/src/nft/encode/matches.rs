@@ -68,6 +68,11 @@ pub(super) fn encode_match(condition: &Match, list: &mut Vec<Expr>) {
             Expr::Connection(abi::CT_MARK),
             Expr::Equal(mark.to_ne_bytes().to_vec()),
         ]),
+        // ct mark != 0x53685450
+        Match::NotConnectionMark(mark) => list.extend([
+            Expr::Connection(abi::CT_MARK),
+            Expr::NotEqual(mark.to_ne_bytes().to_vec()),
+        ]),
         // ct direction original
         Match::Original => list.extend([
             Expr::Connection(abi::CT_DIRECTION),

@@ -53,6 +53,84 @@ fn ways() -> Vec<WayToWrite> {
         .collect()
 }
 
+#[test]
+fn tables_that_a_killed_run_had_emptied_go_with_the_next_that_changes_or_removes() {
+    // Where the table has been emptied, and is not yet gone.
+    let dies = "case $NAME in *-restore) $REAL \"$@\"; kill -9 $PPID; sleep 5;; esac";
+    let half_way = || {
+        backend::apply(&named("tproxy_with_everything"), BackendChoice::IptablesNft).unwrap();
+        for _ in 0..2 {
+            let ended = Wrapped::new(Flavour::Nft, dies).run("ipv6_off", "iptables-nft");
+            assert!(!ended.status.success(), "{ended:?}");
+        }
+        assert!(output("nft", &["list", "tables"]).contains("mangle"));
+    };
+    in_pod(|| {
+        let before = all();
+        half_way();
+        remove().unwrap();
+        assert_eq!(all(), before);
+    });
+    in_pod(|| {
+        half_way();
+        let policy = named("injector_with_both_families");
+        backend::apply(&policy, BackendChoice::IptablesNft).unwrap();
+        let tables = output("nft", &["list", "tables"]);
+        let mut tables: Vec<_> = tables.lines().collect();
+        tables.sort_unstable();
+        assert_eq!(tables, ["table ip nat", "table ip6 nat"]);
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_first_run_that_fails_and_is_killed_while_it_takes_back() {
+    let fails_then_dies = r#"
+case $NAME in *tables-*-restore)
+    if [ -e $DIR/failed ]; then $REAL "$@"; kill -9 $PPID; sleep 5; fi
+    touch $DIR/failed
+    sed '/COMMIT/q' | $REAL "$@"
+    echo "$NAME: line 7 failed: No chain/target/match by that name." >&2
+    exit 1
+esac"#;
+    in_pod(|| {
+        let before = all();
+        let wrapped = Wrapped::new(Flavour::Nft, fails_then_dies);
+        let ended = wrapped.run("tproxy_with_everything", "iptables-nft");
+        assert!(
+            ended.error.is_empty() || ended.error.contains("line 7"),
+            "{ended:?}"
+        );
+        remove().unwrap();
+        assert_eq!(all(), before);
+    });
+}
+
+#[test]
+fn earlier_rules_that_cannot_be_removed_are_told_of_and_go_with_the_next_run() {
+    in_pod(|| {
+        let policy = "injector_with_both_families";
+        backend::apply(&named(policy), BackendChoice::IptablesLegacy).unwrap();
+        let fails = "case $NAME in *-restore) echo 'it is broken' >&2; exit 1;; esac";
+        let ended = Wrapped::new(Flavour::Legacy, fails).run(policy, "nft");
+        assert!(ended.error.starts_with("KernelRefused: "), "{ended:?}");
+        for words in [
+            "it is broken",
+            "act beside the new ones",
+            "`shunt-init remove`",
+        ] {
+            assert!(ended.error.contains(words), "{words}: {ended:?}");
+        }
+        // As it says.
+        assert!(everything().contains("table inet shunt"));
+        assert!(!ours(Flavour::Legacy, Family::V4).is_empty());
+        let again = backend::apply(&named(policy), BackendChoice::Nft).unwrap();
+        assert_eq!(again.replaced, [Backend::Iptables(Flavour::Legacy)]);
+        for family in FAMILIES {
+            assert!(ours(Flavour::Legacy, family).is_empty());
+        }
+    });
+}
+
 /// Does two things at once.
 fn at_once(one: impl FnOnce() + Send, other: impl FnOnce() + Send) {
     // A thread starts in the namespace of the one that made it.

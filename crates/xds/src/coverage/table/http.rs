@@ -200,6 +200,14 @@ pub(super) const HTTP: &[Coverage] = &[
         message: "envoy.config.core.v3.Http1ProtocolOptions",
         fields: &[
             ("allow_absolute_url", Only("true")),
+            (
+                "accept_http_10",
+                Partly("of a listener; a cluster has no clients"),
+            ),
+            (
+                "default_host_for_http_10",
+                Partly("of a listener; a cluster has no clients"),
+            ),
             ("header_key_format", Implemented),
         ],
     },

@@ -25,14 +25,18 @@ pub(super) const LISTENERS: &[Coverage] = &[
             ),
             ("access_log", Implemented),
             ("stat_prefix", Implemented),
-            ("enable_reuse_port", Only("true")),
+            ("enable_reuse_port", Implemented),
+            ("tcp_backlog_size", Implemented),
             (
                 "reuse_port",
                 Inert("Shunt always listens with SO_REUSEPORT"),
             ),
             ("tcp_keepalive", Implemented),
-            ("transparent", Only("false")),
-            ("freebind", Only("false")),
+            (
+                "transparent",
+                Partly("needs `CAP_NET_ADMIN`; what TPROXY leads there keeps its destination"),
+            ),
+            ("freebind", Implemented),
             ("metadata", FOR_OTHERS),
             ("per_connection_buffer_limit_bytes", BOUNDED),
             (
@@ -59,7 +63,9 @@ pub(super) const LISTENERS: &[Coverage] = &[
             ("name", NAMED_BY_TYPE),
             (
                 "typed_config",
-                Partly("`OriginalDst`, `TlsInspector`, `HttpInspector`, `ProxyProtocol`"),
+                Partly(
+                    "`OriginalDst`, `OriginalSrc`, `TlsInspector`, `HttpInspector`, `ProxyProtocol`",
+                ),
             ),
             ("filter_disabled", Partly("not of `OriginalDst`")),
         ],
@@ -97,6 +103,16 @@ pub(super) const LISTENERS: &[Coverage] = &[
                 Only("false"),
             ),
         ],
+    },
+    Coverage {
+        message: "envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
+        fields: &[(
+            "mark",
+            Partly(
+                "needs `CAP_NET_ADMIN`, as the filter does; a client of another family than \
+                    the upstream's is not called for",
+            ),
+        )],
     },
     Coverage {
         message: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",

@@ -1,0 +1,127 @@
+//! A request body that may have to be sent once more, from its start.
+//!
+//! An upstream that refuses a stream, or goes away before it has looked at it, has processed
+//! nothing: the request may be sent again (RFC 9113 §8.7), and so must be what was sent of its body.
+
+use crate::http::body::{BodyError, Polled, RequestBody};
+use crate::http::codec::pump::Interrupted;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Most bytes of a body that are kept.
+const MOST: usize = 64 * 1024;
+
+/// A body of which two hold: who sends it, and who may have it sent again.
+#[derive(Debug, Clone)]
+pub struct ReplayBody(Rc<RefCell<State>>);
+
+#[derive(Debug)]
+struct State {
+    body: RequestBody,
+    /// What was taken of it; `None` = it cannot be sent again.
+    kept: Option<VecDeque<Piece>>,
+    kept_bytes: usize,
+    /// What is to be sent again, before the rest.
+    again: VecDeque<Piece>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl Piece {
+    fn into_frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(trailers),
+        }
+    }
+}
+
+impl ReplayBody {
+    /// A body of which nothing was sent.
+    pub fn new(body: RequestBody) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            body,
+            kept: Some(VecDeque::new()),
+            kept_bytes: 0,
+            again: VecDeque::new(),
+        })))
+    }
+
+    /// It will not have to be sent again.
+    pub fn forget(&self) {
+        self.0.borrow_mut().kept = None;
+    }
+
+    /// Begin again, once. False: what was sent is not there any more.
+    pub fn rewind(&self) -> bool {
+        let mut state = self.0.borrow_mut();
+        match state.kept.take() {
+            Some(kept) => {
+                state.again = kept;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl State {
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        if let Some(data) = frame.data_ref() {
+            self.kept_bytes += data.len();
+            kept.push_back(Piece::Data(data.clone()));
+        } else if let Some(trailers) = frame.trailers_ref() {
+            kept.push_back(Piece::Trailers(trailers.clone()));
+        }
+        if self.kept_bytes > MOST {
+            self.kept = None;
+        }
+    }
+}
+
+impl Body for ReplayBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
+        let mut state = self.0.borrow_mut();
+        if let Some(piece) = state.again.pop_front() {
+            return Poll::Ready(Some(Ok(piece.into_frame())));
+        }
+        let polled = ready!(Pin::new(&mut state.body).poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => state.keep(frame),
+            Some(Err(_broke_off)) => state.kept = None,
+            None => {}
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.0.borrow();
+        state.again.is_empty() && state.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Interrupted for ReplayBody {
+    fn poll_interrupt(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.0.borrow_mut().body).poll_interrupt(cx)
+    }
+}
