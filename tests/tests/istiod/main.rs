@@ -5,10 +5,10 @@ mod mesh;
 mod wire;
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use mesh::{Member, Mesh, tls_client_config, tls_server_config};
+use mesh::{Member, Mesh, Program, tls_client_config, tls_server_config};
 use shunt_tests::client::tcp::greeting;
 use shunt_tests::prelude::*;
 use wire::{grpc_call, grpc_server, tls_get, tls_server};
@@ -231,9 +231,9 @@ fn serve_all(mesh: &Mesh) -> Result<[[Server; 4]; 2]> {
     Ok([serve(one, SERVERS[0])?, serve(two, SERVERS[1])?])
 }
 
-#[test]
-fn basic_services_are_reached_by_http_grpc_and_tcp_with_mutual_tls() -> Result<()> {
-    let mesh = Mesh::new("01-basic", "istiod-mtls")?;
+/// Services are reached by HTTP, gRPC and TCP, with mutual TLS.
+fn basic_services(name: &str, programs: [Program; 2]) -> Result<()> {
+    let mesh = Mesh::of("01-basic", name, programs)?;
     let _apps = serve_all(&mesh)?;
     let both: BTreeSet<String> = SERVERS.map(str::to_owned).into();
     let http = || http_by_mutual_tls(&mesh, reviews(9080), "reviews.app:9080", 9080);
@@ -252,6 +252,21 @@ fn basic_services_are_reached_by_http_grpc_and_tcp_with_mutual_tls() -> Result<(
     assert_eq!(record.get("upstream_cluster"), cluster);
     ensure!(mesh.client.handshakes(cluster)? >= 1);
     Ok(())
+}
+
+#[test]
+fn basic_services_are_reached_by_http_grpc_and_tcp_with_mutual_tls() -> Result<()> {
+    basic_services("istiod-s-s", [Program::Shunt, Program::Shunt])
+}
+
+#[test]
+fn basic_services_behind_envoys_are_reached_alike() -> Result<()> {
+    basic_services("istiod-s-e", [Program::Shunt, Program::Envoy])
+}
+
+#[test]
+fn basic_services_are_reached_by_envoys_alike() -> Result<()> {
+    basic_services("istiod-e-s", [Program::Envoy, Program::Shunt])
 }
 
 #[test]
@@ -305,13 +320,18 @@ fn what_is_not_in_the_mesh_is_reached_in_plaintext_and_reaches_the_mesh_without_
     assert_eq!(record.get("upstream_cluster"), "InboundPassthroughCluster");
     // Nobody gets at the capture ports: a connection ends without a byte.
     for port in [15001, 15006] {
-        let mut stream = outsider.connect(server.v4(port))?;
-        match stream
-            .write_all(b"hello there\r\n")
-            .and_then(|()| stream.read(&mut [0]))
-        {
+        let answer = outsider.connect(server.v4(port)).and_then(|mut stream| {
+            stream.write_all(b"hello there\r\n")?;
+            Ok(stream.read(&mut [0])?)
+        });
+        let is_end = |error: &Error| {
+            let error = error.root_cause().downcast_ref::<io::Error>();
+            let ends = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            error.is_some_and(|error| ends.contains(&error.kind()))
+        };
+        match answer {
             Ok(0) => {}
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            Err(error) if is_end(&error) => {}
             other => bail!("port {port} answers: {other:?}"),
         }
     }

@@ -47,12 +47,8 @@ struct Files {
 }
 
 impl Place for Files {
-    fn file(&self, source: Source) -> String {
-        self.path(match source {
-            Source::Routes => "rds.json",
-            Source::Endpoints => "eds.json",
-            Source::Secrets => "sds.json",
-        })
+    fn file(&self, _source: Source) -> String {
+        String::new()
     }
 
     fn address(&self, _host: &str) -> String {
@@ -66,34 +62,63 @@ impl Files {
     }
 
     /// Write what this sidecar got in this scenario, less what is refused.
-    fn write_resources(&self, scenario: &str, sidecar: &str) -> Result<()> {
+    fn write_resources(&self, scenario: &str, sidecar: &str, program: Program) -> Result<()> {
         let who = format!("{scenario}/{sidecar}");
         let refused = refused().map_err(Error::msg)?;
-        let mut files: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        let mut files: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for recorded in recorded().into_iter().filter(|r| r.seen.contains(&who)) {
             let mut resource = recorded.resource;
             for (pattern, _) in &refused {
                 pattern.remove(&mut resource, self);
             }
+            self.name_sources(&mut resource);
+            if program == Program::Envoy {
+                log_to_stdout(&mut resource);
+            }
             let message = resource["@type"].as_str().unwrap_or_default();
+            let name = |field: &str| resource[field].as_str().unwrap_or_default().to_owned();
             let file = match message.rsplit('.').next() {
-                Some("Listener") => "lds.json",
-                Some("Cluster") => "cds.json",
-                Some("RouteConfiguration") => "rds.json",
-                Some("ClusterLoadAssignment") => "eds.json",
+                Some("Listener") => "lds.json".to_owned(),
+                Some("Cluster") => "cds.json".to_owned(),
+                Some("RouteConfiguration") => file_of("rds", &name("name")),
+                Some("ClusterLoadAssignment") => file_of("eds", &name("cluster_name")),
                 _ => bail!("a recorded {message}"),
             };
             files.entry(file).or_default().push(resource);
         }
-        ensure!(files.len() == 4, "{who} has only {:?}", files.keys());
+        ensure!(files.len() > 4, "{who} has only {:?}", files.keys());
         for (file, resources) in files {
             let mut text = json!({ "resources": resources }).to_string();
             for (recorded, ours) in &self.addresses {
                 text = text.replace(recorded, ours);
             }
-            self.folder.write(file, &text)?;
+            self.folder.write(&file, &text)?;
         }
         Ok(())
+    }
+
+    /// Give each route configuration, assignment and secret a file of its own, as Envoy wants it.
+    fn name_sources(&self, value: &mut Value) {
+        let Value::Object(fields) = value else {
+            if let Value::Array(list) = value {
+                list.iter_mut().for_each(|value| self.name_sources(value));
+            }
+            return;
+        };
+        for (source, name, kind) in [
+            ("config_source", "route_config_name", "rds"),
+            ("eds_config", "service_name", "eds"),
+            ("sds_config", "name", "sds"),
+        ] {
+            let name = fields.get(name).and_then(Value::as_str).unwrap_or_default();
+            let file = self.path(&file_of(kind, name));
+            if let Some(source) = fields.get_mut(source) {
+                source["path_config_source"]["path"] = file.into();
+            }
+        }
+        fields
+            .values_mut()
+            .for_each(|value| self.name_sources(value));
     }
 
     /// Write the secrets that istiod's resources name, their certificates and keys in files.
@@ -109,12 +134,16 @@ impl Files {
         };
         let own = json!({"certificate_chain": file("chain.pem"), "private_key": file("key.pem")});
         let trusted = json!({"trusted_ca": file("ca.pem")});
-        let secrets = json!({"resources": [
+        for secret in [
             secret("default", "tls_certificate", own),
             secret("ROOTCA", "validation_context", trusted.clone()),
             secret("file-root:system", "validation_context", trusted),
-        ]});
-        Ok(self.folder.write("sds.json", &secrets.to_string())?)
+        ] {
+            let file = file_of("sds", secret["name"].as_str().unwrap_or_default());
+            let text = json!({ "resources": [secret] }).to_string();
+            self.folder.write(&file, &text)?;
+        }
+        Ok(())
     }
 
     fn bootstrap(&self) -> String {
@@ -125,6 +154,59 @@ impl Files {
             "dynamic_resources": {"lds_config": file("lds.json"), "cds_config": file("cds.json")},
         })
         .to_string()
+    }
+}
+
+fn file_of(kind: &str, name: &str) -> String {
+    format!("{kind}-{name}.json")
+}
+
+/// Write records to standard output without opening `/dev/stdout`, which belongs to another user
+/// here.
+fn log_to_stdout(value: &mut Value) {
+    const LOGGERS: &str = "type.googleapis.com/envoy.extensions.access_loggers";
+    match value {
+        Value::Object(fields) => {
+            let file = format!("{LOGGERS}.file.v3.FileAccessLog");
+            if fields.get("@type").is_some_and(|url| *url == file) {
+                fields.remove("path");
+                let stream = format!("{LOGGERS}.stream.v3.StdoutAccessLog");
+                fields.insert("@type".to_owned(), stream.into());
+            }
+            fields.values_mut().for_each(log_to_stdout);
+        }
+        Value::Array(list) => list.iter_mut().for_each(log_to_stdout),
+        _ => {}
+    }
+}
+
+/// Which program is a sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Shunt,
+    Envoy,
+}
+
+impl Program {
+    /// Starts the sidecar and waits until it serves.
+    fn start(self, pod: &Pod, bootstrap: &str) -> Result<Sidecar> {
+        if self == Self::Shunt {
+            return pod.sidecar(bootstrap);
+        }
+        let mut process = pod
+            .command(programs::envoy()?)
+            .args(["--config-yaml", bootstrap, "--log-level", "warning"])
+            .args(["--service-node", "sidecar", "--service-cluster", "app"])
+            .args(["--concurrency", "1", "--disable-hot-restart"])
+            .user(User::PROXY)
+            .start()?;
+        eventually("Envoy serves or ends", || {
+            pod.admin("/ready").is_ok() || process.ended().is_ok_and(|ended| ended.is_some())
+        })?;
+        if let Some(status) = process.ended()? {
+            bail!("Envoy ended with {status}: {}", process.stderr().text());
+        }
+        Ok(Sidecar { process })
     }
 }
 
@@ -151,6 +233,11 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// The pods of a scenario with their sidecars, ready.
     pub(crate) fn new(scenario: &str, name: &str) -> Result<Self> {
+        Self::of(scenario, name, [Program::Shunt; 2])
+    }
+
+    /// As [`Mesh::new`], with these programs as the sidecars of the client and of the service.
+    pub(crate) fn of(scenario: &str, name: &str, programs: [Program; 2]) -> Result<Self> {
         let net = Network::new(name)?;
         let ca = Ca::new()?;
         let pods = ["client", "reviews-1", "reviews-2"].map(|name| net.pod(name).build());
@@ -179,9 +266,10 @@ impl Mesh {
             };
             let id = format!("spiffe://cluster.local/ns/app/sa/{sidecar}");
             files.write_secrets(&ca, &id)?;
-            files.write_resources(scenario, sidecar)?;
+            let program = programs[usize::from(sidecar != "client")];
+            files.write_resources(scenario, sidecar, program)?;
             pod.apply_rules(&[])?;
-            let sidecar = pod.sidecar(&files.bootstrap())?;
+            let sidecar = program.start(&pod, &files.bootstrap())?;
             Ok(Member {
                 pod,
                 sidecar,
@@ -208,11 +296,14 @@ impl Member {
 
     /// Handshakes with endpoints of a cluster.
     pub(crate) fn handshakes(&self, cluster: &str) -> Result<u64> {
-        let label = ("envoy_cluster_name", cluster);
-        Ok(self
-            .pod
-            .metrics()?
-            .count("envoy_cluster_ssl_handshake", &[label]))
+        let metrics = self.pod.metrics()?;
+        let of =
+            |metric: &str, cluster: &str| metrics.count(metric, &[("envoy_cluster_name", cluster)]);
+        // Envoy takes the name, which is an `alt_stat_name` with a semicolon, apart at its dots.
+        let (service, domain) = cluster.split_once('.').unwrap_or((cluster, ""));
+        let domain = format!("{domain};").replace(['.', ';'], "_");
+        let of_envoy = of(&format!("envoy_cluster_{domain}_ssl_handshake"), service);
+        Ok(of("envoy_cluster_ssl_handshake", cluster) + of_envoy)
     }
 
     /// Handshakes that its inbound listener accepted.
