@@ -1,7 +1,8 @@
 //! Compiled configuration: what the data path works with, immutable and shared by all workers.
 //!
 //! Names have become ids, statistics have become handles, chains have become a match table. On
-//! the way of configuration this stands between [`crate::model`] and [`crate::store`].
+//! the way of configuration this stands between [`crate::model`] and [`crate::store`]. One thing
+//! changes in place: a TLS context whose secret is renewed ([`crate::transport::tls::rotating`]).
 
 mod compiler;
 
