@@ -192,6 +192,7 @@ fn listeners_are_added_changed_and_removed_with_their_file() {
     files.put("lds.yaml", &resources(&both));
     until_body(one, "second");
     assert_eq!(ask(two).1, "new");
+    sidecar.wait(&lds("success"), &[], 2);
     assert_eq!(sidecar.names(), ["one", "two"]);
 
     files.put("lds.yaml", &resources(&both[1..]));

@@ -42,11 +42,12 @@ pub(crate) fn in_pod<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 
 /// The kernel brings links up some time after it was told to; what is seen before would differ.
 fn links_are_settled() {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(15);
     while ["eth0", "peer0"].iter().any(|link| {
         let up = ip(&format!("link show {link}")).contains("state UP");
         !up || !ip("-6 route show table local").contains(&format!("multicast ff00::/8 dev {link}"))
-    }) {
+    }) || !ip("-6 route show table local").contains("local fd00:9::2 dev eth0")
+    {
         assert!(Instant::now() < deadline, "{}", everything());
         thread::sleep(Duration::from_millis(5));
     }
