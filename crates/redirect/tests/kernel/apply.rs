@@ -107,7 +107,7 @@ fn whatever_was_tampered_with_is_healed() {
                 "add chain inet shunt mangle_output { type route hook output priority -150; }",
                 "a chain mangle_output without a rule",
             ),
-            ("add table inet shunt { flags dormant; }", "flags"),
+            ("add table inet shunt { flags dormant; }", "dormant"),
             ("chain inet shunt nat_output { policy drop; }", "nat_output"),
         ] {
             nft(tampering);
