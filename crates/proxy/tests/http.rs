@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use support::{CLUSTER, Proxy, Upstream, exchange, read_message};
+use support::{CLUSTER, DEADLINE, Proxy, Upstream, exchange, read_message};
 
 const GET: &str = "GET /a?b=c HTTP/1.1\r\nHost: shop\r\nX-Own: kept\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
@@ -126,6 +126,25 @@ fn a_pooled_connection_that_the_upstream_closed_costs_no_error() {
         let closed = [("envoy_cluster_name", CLUSTER)];
         proxy.wait_value("envoy_cluster_upstream_cx_destroy", &closed, served);
     }
+}
+
+/// hyper would speak HTTP/1.0 on it from then on, in which a body without a length cannot be told.
+#[test]
+fn a_connection_answered_in_http_1_0_serves_no_other_request() {
+    let answer = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
+    let (upstream, requests) = Upstream::http(answer);
+    let proxy = Proxy::http(&[upstream.address]);
+    let mut client = proxy.connect();
+    assert_eq!(status(&exchange(&mut client, GET)), "200");
+    requests.recv_timeout(DEADLINE).unwrap();
+    let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
+                   5\r\nhello\r\n0\r\n\r\n";
+    let answer = exchange(&mut client, chunked);
+    assert_eq!(status(&answer), "200");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    let seen = requests.recv_timeout(DEADLINE).unwrap();
+    assert!(seen.starts_with("POST / HTTP/1.1\r\n"), "{seen}");
+    assert!(seen.ends_with("\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), "{seen}");
 }
 
 #[test]

@@ -258,3 +258,28 @@ fn a_drain_cuts_a_tunnel_at_its_end() {
     let end = client.read(&mut [0]).unwrap_err();
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
+
+/// By RFC 9110 it grants the tunnel; what matters is that nobody waits for ever.
+#[test]
+fn a_connect_answered_with_204_is_an_error_of_the_upstream_at_once() {
+    let upstream = Upstream::start(|mut stream| {
+        read_head(&mut stream);
+        stream
+            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+            .unwrap();
+        // Until the proxy closes.
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    });
+    let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
+        hcm.upgrades = vec!["connect".into()];
+        let mut passes = route("/", CLUSTER);
+        passes.matcher.path = PathMatch::Connect;
+        inline(hcm).virtual_hosts[0].routes.insert(0, passes);
+    });
+    let mut client = proxy.connect();
+    client.write_all(ASK.as_bytes()).unwrap();
+    let answer = read_head(&mut client);
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let record = &proxy.records(1)[0];
+    assert!(record.contains(" 502 UPE "), "{record}");
+}

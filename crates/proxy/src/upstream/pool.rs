@@ -18,6 +18,7 @@ use crate::upstream::http2::Http2;
 use crate::upstream::open::{OpenConnection, open};
 use crate::upstream::switch::{Switched, SwitchedPlace};
 use crate::worker::Worker;
+use http::Version;
 use hyper::client::conn::http1::{self, SendRequest};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -61,10 +62,20 @@ pub struct PooledConnection {
     pub local: SocketAddr,
     /// Requests that it served before this one.
     pub served: u32,
+    /// It serves no other request.
+    is_last: bool,
     /// When it was made.
     born: Instant,
     /// Who gets the connection where its upstream switches protocols.
     pub heir: Heir,
+}
+
+impl PooledConnection {
+    /// An answer of this version has come. hyper speaks what its upstream spoke last, and HTTP/1.0
+    /// has no framing for a body without a length: what was answered in it serves no other request.
+    pub fn answered_in(&mut self, version: Version) {
+        self.is_last |= version < Version::HTTP_11;
+    }
 }
 
 /// Set by a request that asks to switch protocols.
@@ -303,6 +314,7 @@ impl Pool {
             sender,
             local,
             served: 0,
+            is_last: false,
             born: worker.clock.now(),
             heir,
         })
@@ -312,7 +324,7 @@ impl Pool {
     pub fn put(&self, mut connection: PooledConnection, now: Instant) {
         connection.served += 1;
         let limit = self.cluster.max_requests_per_connection;
-        if limit.is_none_or(|max| connection.served < max) {
+        if !connection.is_last && limit.is_none_or(|max| connection.served < max) {
             self.keep(connection, now);
         }
     }

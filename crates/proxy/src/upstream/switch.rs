@@ -127,6 +127,12 @@ async fn by_http1(
         let (heir, switched) = oneshot::channel();
         connection.heir.replace(Some(heir));
         match connection.sender.try_send_request(request).await {
+            // It grants a tunnel (RFC 9110 §9.3.6), but not to hyper, which keeps the connection.
+            Ok(response)
+                if matches!(ask, Ask::Tunnel) && response.status() == StatusCode::NO_CONTENT =>
+            {
+                return Err(Failure::UpstreamProtocol);
+            }
             Ok(response) if ask.is_granted(response.status()) => {
                 let switched = switched.await;
                 let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
@@ -141,6 +147,7 @@ async fn by_http1(
             }
             Ok(response) => {
                 connection.heir.take();
+                connection.answered_in(response.version());
                 let pool = Rc::clone(pool);
                 let lease = Lease::Http1 { connection, pool };
                 return Ok((response.map(Source::Http1), lease));

@@ -51,7 +51,8 @@ impl Reader {
         let via = match manager.via.as_str() {
             "" => None,
             via => {
-                let via = HeaderValue::from_str(via);
+                let via = HeaderValue::from_str(via)
+                    .map_err(|_control| "a header has no control characters; take them out");
                 self.report.check(&path.field("via"), via)
             }
         };

@@ -281,6 +281,7 @@ async fn attempts(
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
+                connection.answered_in(response.version());
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },

@@ -23,7 +23,12 @@ pub(super) const HTTP: &[Coverage] = &[
             ("http_protocol_options", Implemented),
             ("http2_protocol_options", Implemented),
             ("upgrade_configs", Implemented),
-            ("stream_idle_timeout", Implemented),
+            (
+                "stream_idle_timeout",
+                Partly(
+                    "at 0, a tunnel whose client has ended its side lasts until its upstream ends too",
+                ),
+            ),
             ("server_name", Implemented),
             ("server_header_transformation", Implemented),
             ("generate_request_id", Implemented),

@@ -131,7 +131,7 @@ pub(super) const LISTENERS: &[Coverage] = &[
         fields: &[
             (
                 "name",
-                Inert("it names the chain to dynamic updates, and a static configuration has none"),
+                Inert("chains are compared by what they hold: equal ones keep their connections"),
             ),
             ("filter_chain_match", Implemented),
             ("filters", Partly("exactly one, a terminal filter")),
