@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use shunt_tests::client::tcp::greeting;
+use shunt_tests::client::wire::read_response_head;
 use shunt_tests::expect::eventually::poll;
 use shunt_tests::folder::Folder;
 use shunt_tests::prelude::*;
@@ -206,6 +207,7 @@ fn http(routes: &str) -> String {
         r#"
         "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
         stat_prefix: http
+        upgrade_configs: [{{ upgrade_type: websocket }}]
         {routes}
         http_filters:
         - name: router
@@ -229,7 +231,11 @@ fn listener(name: &str, at: SocketAddr, filter: &str) -> String {
     )
 }
 
-/// An application that sends numbered lines, one chunk each, until it is told to stop.
+/// What asks for a WebSocket, and what grants it.
+const WEBSOCKET: &[u8] = b"upgrade: websocket\r\n";
+
+/// An application that sends numbered lines, one chunk each, until it is told to stop; or sends back
+/// what comes, where a WebSocket is asked for.
 fn streaming(pod: &Pod, stop: &Arc<AtomicBool>) -> Result<Server> {
     let stop = Arc::clone(stop);
     pod.tcp_server("stream", STREAM, move |connection| {
@@ -239,6 +245,15 @@ fn streaming(pod: &Pod, stop: &Arc<AtomicBool>) -> Result<Server> {
             let mut byte = [0];
             stream.read_exact(&mut byte)?;
             seen.push(byte[0]);
+        }
+        if seen
+            .windows(WEBSOCKET.len())
+            .any(|found| found == WEBSOCKET)
+        {
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n")?;
+            stream.write_all(WEBSOCKET)?;
+            stream.write_all(b"\r\n")?;
+            return std::io::copy(&mut &*connection.stream, &mut stream).map(drop);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
         let mut number = 0;
@@ -278,10 +293,26 @@ fn read_stream(pod: &Pod) -> Result<u64> {
     }
 }
 
-/// Sends numbers through a TCP stream, each when the last has come back.
-fn ping(pod: &Pod, stop: &AtomicBool) -> Result<u64> {
+/// A TCP stream to an application that sends back what comes.
+fn tcp_stream(pod: &Pod) -> Result<TcpStream> {
     let stream = pod.as_user(User::APP).connect(STREAMS)?;
     greeting(&stream)?;
+    Ok(stream)
+}
+
+/// A WebSocket to such an application; the bytes on it are no frames, which nobody looks at.
+fn web_socket(pod: &Pod) -> Result<TcpStream> {
+    let stream = pod.as_user(User::APP).connect(STEADY)?;
+    (&stream).write_all(b"GET /stream HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\n")?;
+    (&stream).write_all(WEBSOCKET)?;
+    (&stream).write_all(b"\r\n")?;
+    let head = read_response_head(&mut BufReader::with_capacity(1, &stream))?;
+    ensure!(head.status == 101, "answered with {}", head.status);
+    Ok(stream)
+}
+
+/// Sends numbers through a stream, each when the last has come back.
+fn ping(stream: TcpStream, stop: &AtomicBool) -> Result<u64> {
     let mut number: u64 = 0;
     while !stop.load(Ordering::SeqCst) {
         (&stream).write_all(&number.to_be_bytes())?;
@@ -397,7 +428,8 @@ fn a_thousand_changes_under_load_are_seen_and_disturb_nobody() -> Result<()> {
     let sent = AtomicU64::new(0);
     let (mut times, before) = thread::scope(|scope| -> Result<_> {
         let stream = scope.spawn(|| read_stream(&pod));
-        let pinging = scope.spawn(|| ping(&pod, &stop));
+        let pinging = scope.spawn(|| ping(tcp_stream(&pod)?, &stop));
+        let upgraded = scope.spawn(|| ping(web_socket(&pod)?, &stop));
         let loads: Vec<_> = (0..LOAD)
             .map(|_| scope.spawn(|| load(&pod, &stop, &sent)))
             .collect();
@@ -424,10 +456,14 @@ fn a_thousand_changes_under_load_are_seen_and_disturb_nobody() -> Result<()> {
         }
         let lines = joined(stream).context("the streaming response")?;
         let pings = joined(pinging).context("the TCP stream")?;
-        println!("{lines} lines of one response, {pings} round trips of one TCP stream");
+        let frames = joined(upgraded).context("the WebSocket")?;
+        println!(
+            "{lines} lines of one response, {pings} round trips of one TCP stream, {frames} of one \
+             WebSocket"
+        );
         ensure!(
-            lines > 100 && pings > 100,
-            "{lines} lines and {pings} pings are no load"
+            lines > 100 && pings > 100 && frames > 100,
+            "{lines} lines, {pings} and {frames} round trips are no load"
         );
         changed
     })?;

@@ -26,6 +26,9 @@ pub enum Kick {
     DrainEnd,
 }
 
+/// How long half of a tunnel may rest: Envoy's default for a TCP stream (tcp_proxy, idle_timeout).
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(3600);
+
 /// The mutable state of a connection, shared by its task and the worker's tick.
 #[derive(Debug)]
 pub struct Tracked {
@@ -264,6 +267,16 @@ impl Tracked {
         self.usual_stream_idle.set(Some(usual));
     }
 
+    /// One side of its tunnel is done. Where nothing limits how long the other may rest, this does
+    /// from now on, and it is given.
+    pub fn half_closed(&self) -> Option<Duration> {
+        if self.stream_idle_timeout.get().is_some() {
+            return None;
+        }
+        self.idle_as(Some(HALF_CLOSED_IDLE));
+        Some(HALF_CLOSED_IDLE)
+    }
+
     /// Kick the connection if it was still for too long, has lived for too long, or a head is late.
     pub fn check_idle(&self, now: Instant) {
         if let Some(end) = self.lives_until.get().filter(|end| now >= *end) {
@@ -404,6 +417,21 @@ mod tests {
         tracked.check_idle(t0 + 4 * SECOND);
         assert_eq!(tracked.kicked(), None);
         tracked.check_idle(t0 + 5 * SECOND);
+        assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn half_of_a_tunnel_rests_for_an_hour_where_nothing_else_limits_it() {
+        let t0 = Instant::now();
+        let tracked = Tracked::new(t0, None, None);
+        tracked.begin_request(t0);
+        tracked.check_idle(t0 + 10_000 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        assert_eq!(tracked.half_closed(), Some(3600 * SECOND));
+        assert_eq!(tracked.half_closed(), None, "it is limited already");
+        tracked.check_idle(t0 + 3599 * SECOND);
+        assert_eq!(tracked.kicked(), None);
+        tracked.check_idle(t0 + 3600 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
     }
 

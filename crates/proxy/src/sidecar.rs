@@ -27,18 +27,26 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Serve an accepted connection. A panic ends this connection alone, and is counted.
-pub(crate) async fn guarded(worker: Rc<Worker>, accepted_by: Arc<Listener>, accepted: Accepted) {
-    let served = AssertUnwindSafe(connection(&worker, &accepted_by, accepted));
-    if served.catch_unwind().await.is_err() {
-        worker.stats.inc(worker.process.series.panics);
-        limited::error(
-            "panic",
-            &"a connection ended by a defect of the proxy; please report it",
-        );
-    }
+pub(crate) fn guarded(
+    worker: Rc<Worker>,
+    accepted_by: Arc<Listener>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> {
+    // Not an async function: that would hold everything twice for as long as the connection lives.
+    let served = connection(Rc::clone(&worker), accepted_by, accepted);
+    AssertUnwindSafe(served).catch_unwind().map(move |ended| {
+        if ended.is_err() {
+            worker.stats.inc(worker.process.series.panics);
+            limited::error(
+                "panic",
+                &"a connection ended by a defect of the proxy; please report it",
+            );
+        }
+    })
 }
 
-async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: Accepted) {
+async fn connection(worker: Rc<Worker>, accepted_by: Arc<Listener>, accepted: Accepted) {
+    let (worker, accepted_by) = (&worker, &accepted_by);
     let Accepted {
         mut stream,
         mut downstream,
@@ -151,7 +159,8 @@ async fn connection(worker: &Rc<Worker>, accepted_by: &Arc<Listener>, accepted: 
                 tracked,
                 tls,
             };
-            tcp_proxy::serve(stream, connection).await;
+            // Boxed: one of HTTP does not hold the memory of it.
+            Box::pin(tcp_proxy::serve(stream, connection)).await;
         }
     }
 }

@@ -181,7 +181,7 @@ impl AsyncRead for Side {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        let (before, asked) = (buf.filled().len(), buf.remaining());
         let polled = if self.read.is_empty() {
             AsyncRead::poll_read(Pin::new(&mut self.end), cx, buf)
         } else {
@@ -190,7 +190,16 @@ impl AsyncRead for Side {
             self.read.advance(length);
             Poll::Ready(Ok(()))
         };
-        self.moved += (buf.filled().len() - before) as u64;
+        let moved = buf.filled().len() - before;
+        self.moved += moved as u64;
+        // A client that left would be waited for as long as its upstream says nothing.
+        if polled.is_ready()
+            && moved == 0
+            && asked > 0
+            && let Some(timeout) = self.tracked.half_closed()
+        {
+            self.worker.expect_timeout(timeout);
+        }
         self.note(polled)
     }
 }

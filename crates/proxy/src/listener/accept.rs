@@ -98,9 +98,7 @@ fn begin(worker: &Rc<Worker>, listener: &Arc<Listener>, stream: TcpStream, peer:
         place,
     };
     let (worker, listener) = (Rc::clone(worker), Arc::clone(listener));
-    tokio::task::spawn_local(async move {
-        sidecar::guarded(worker, listener, accepted).await;
-    });
+    tokio::task::spawn_local(sidecar::guarded(worker, listener, accepted));
 }
 
 fn destination(listener: &Listener, stream: &TcpStream) -> Option<Destination> {

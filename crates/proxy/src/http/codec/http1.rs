@@ -14,6 +14,7 @@ use crate::http::switch::Ask;
 use crate::http::tunnel::End;
 use crate::model::{HeaderCase, Http10Options, ServerHeader};
 use crate::observe::flags::Flags;
+use crate::snapshot::HttpChain;
 use crate::transport::io::Io;
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, UPGRADE};
@@ -67,6 +68,48 @@ pub async fn serve(
         guard = guard.serving_http10();
     }
     let io = GuardedIo::new(io, guard, Rc::clone(&tracked), Rc::clone(&worker));
+    // In a block of its own: an idle connection does not hold the memory of what comes after it.
+    let (io, read, is_malformed) = {
+        let mut served = builder(chain).serve_connection(io, service);
+        let ended = poll_fn(|cx| {
+            worker.clock.tick();
+            tracked.register(cx.waker());
+            match (tracked.kicked(), tracked.in_request()) {
+                (Some(Kick::DrainEnd), true) => {
+                    // The request in hand is cut: its record says so, and so does a reset.
+                    tracked.break_off();
+                    return Poll::Ready(Ok(()));
+                }
+                (Some(Kick::Idle | Kick::SlowHead | Kick::DrainEnd), false) => {
+                    Pin::new(&mut served).graceful_shutdown();
+                    // Pending: what is left of the last answer cannot be written.
+                    return Poll::Ready(match Pin::new(&mut served).poll(cx) {
+                        Poll::Ready(ended) => ended,
+                        Poll::Pending => Ok(()),
+                    });
+                }
+                // The request sees an idle timeout itself and answers it.
+                (Some(Kick::Idle | Kick::SlowHead), true) | (Some(Kick::MaxDuration) | None, _) => {
+                }
+            }
+            let polled = Pin::new(&mut served).poll(cx);
+            if polled.is_pending() && tracked.kicked() == Some(Kick::Idle) && tracked.in_request() {
+                // The codec asks for no more of the answer, since the client takes none of it: the
+                // request has not seen the timeout, and never would.
+                tracked.break_off();
+                return Poll::Ready(Ok(()));
+            }
+            polled
+        })
+        .await;
+        let http1::Parts { io, read_buf, .. } = served.into_parts();
+        (io, read_buf, ended.is_err_and(|error| error.is_parse()))
+    };
+    Box::pin(after(connection, io, read, is_malformed)).await
+}
+
+/// How a connection is to be served.
+fn builder(chain: &HttpChain) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD_BYTES.max(chain.head_limits.bytes + HEAD_RESERVE));
     if chain.head_limits.count > CODEC_HEADERS {
@@ -77,43 +120,21 @@ pub async fn serve(
         HeaderCase::Proper => drop(builder.title_case_headers(true)),
         HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
     }
-    let mut served = builder.serve_connection(io, service);
-    let ended = poll_fn(|cx| {
-        worker.clock.tick();
-        tracked.register(cx.waker());
-        match (tracked.kicked(), tracked.in_request()) {
-            (Some(Kick::DrainEnd), true) => {
-                // The request in hand is cut: its record says so, and so does a reset.
-                tracked.break_off();
-                return Poll::Ready(Ok(()));
-            }
-            (Some(Kick::Idle | Kick::SlowHead | Kick::DrainEnd), false) => {
-                Pin::new(&mut served).graceful_shutdown();
-                // Pending: what is left of the last answer cannot be written.
-                return Poll::Ready(match Pin::new(&mut served).poll(cx) {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending => Ok(()),
-                });
-            }
-            // The request sees an idle timeout itself and answers it.
-            (Some(Kick::Idle | Kick::SlowHead), true) | (Some(Kick::MaxDuration) | None, _) => {}
-        }
-        let polled = Pin::new(&mut served).poll(cx);
-        if polled.is_pending() && tracked.kicked() == Some(Kick::Idle) && tracked.in_request() {
-            // The codec asks for no more of the answer, since the client takes none of it: the
-            // request has not seen the timeout, and never would.
-            tracked.break_off();
-            return Poll::Ready(Ok(()));
-        }
-        polled
-    })
-    .await;
-    let parts = served.into_parts();
-    let mut io = parts.io;
+    builder
+}
+
+/// After the last request: a tunnel, or the end.
+async fn after(
+    connection: &Rc<HttpConnection>,
+    mut io: GuardedIo,
+    read: Bytes,
+    is_malformed: bool,
+) -> Option<Preface> {
+    let tracked = &connection.tracked;
     if let Some(tunnel) = connection.tunnel.take() {
         let (io, unread) = io.into_unread();
-        let read = [&parts.read_buf[..], &unread].concat();
-        let _ended = Box::pin(tunnel.run(End::Connection(io), read.into())).await;
+        let read = [&read[..], &unread].concat();
+        let _ended = tunnel.run(End::Connection(io), read.into()).await;
         return None;
     }
     let refused = match tracked.kicked().filter(|_| tracked.in_head()) {
@@ -128,13 +149,11 @@ pub async fn serve(
         let answer = refuse(connection, refusal);
         let _gone = io.write_all(&answer).await;
         tracked.leave_unread();
-    } else if let Err(error) = ended
-        && error.is_parse()
-    {
+    } else if is_malformed {
         // The guard is stricter than the codec, so this is for what neither foresaw.
         refuse(connection, Refusal::Malformed);
     }
-    let linger = chain.delayed_close_timeout;
+    let linger = connection.chain.delayed_close_timeout;
     io.finish(linger.filter(|_| tracked.is_unread())).await;
     None
 }

@@ -26,7 +26,7 @@ pub(super) const HTTP: &[Coverage] = &[
             (
                 "stream_idle_timeout",
                 Partly(
-                    "at 0, a tunnel whose client has ended its side lasts until its upstream ends too",
+                    "at 0, a tunnel of which one side has ended may still rest for an hour",
                 ),
             ),
             ("server_name", Implemented),
