@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair, SanType,
+};
 
 use super::folder;
 
@@ -21,6 +23,8 @@ pub(super) fn write() -> Result<PathBuf> {
     file(&folder.join("ca.pem"), &authority.pem())?;
     for name in ["server", "client"] {
         let mut params = CertificateParams::default();
+        // By default it would have the authority's name, as if it had signed itself.
+        params.distinguished_name = DistinguishedName::new();
         let id = format!("spiffe://td/ns/app/sa/{name}");
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
         let key = KeyPair::generate()?;
