@@ -86,10 +86,7 @@ pub fn latin(bytes: &[u8]) -> String {
 
 /// The length of a head that is there to its end, the empty line included.
 pub fn head_length(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .map(|at| at + 4)
+    memchr::memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
 }
 
 /// Reads the first message in `bytes` and says how long it is; `None` where more is needed. Once

@@ -175,6 +175,7 @@ pub struct Wire {
     record: Arc<Mutex<Record>>,
     board: Arc<Board>,
     sent: Instant,
+    arrived: Instant,
     head_only: bool,
 }
 
@@ -236,6 +237,7 @@ impl Wire {
             record: Arc::new(Mutex::new(record)),
             board: Arc::clone(board),
             sent: Instant::now(),
+            arrived: Instant::now(),
             head_only: false,
         }
     }
@@ -339,10 +341,9 @@ impl Wire {
         let whole = message.whole;
         let mut record = lock(&self.record);
         record.consumed += length;
-        record.seen.push(Seen {
-            message,
-            took: Some(self.sent.elapsed()),
-        });
+        // Until it came; a long one takes a while to be understood.
+        let took = Some(self.arrived.saturating_duration_since(self.sent));
+        record.seen.push(Seen { message, took });
         whole
     }
 
@@ -375,6 +376,7 @@ impl Wire {
         let end = match stream.read(&mut buffer) {
             Ok(0) => End::Closed,
             Ok(n) => {
+                self.arrived = Instant::now();
                 lock(&self.record).received.extend(&buffer[..n]);
                 End::Kept
             }
