@@ -25,9 +25,7 @@ pub(super) const HTTP: &[Coverage] = &[
             ("upgrade_configs", Implemented),
             (
                 "stream_idle_timeout",
-                Partly(
-                    "at 0, a tunnel of which one side has ended may still rest for an hour",
-                ),
+                Partly("at 0, a tunnel of which one side has ended may still rest for an hour"),
             ),
             ("server_name", Implemented),
             ("server_header_transformation", Implemented),
