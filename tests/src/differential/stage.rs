@@ -229,7 +229,11 @@ fn is_reset(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
-fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
+/// Starts Envoy in a pod and waits until it is ready.
+///
+/// # Errors
+/// It ends or does not become ready; what it said is in the error.
+pub fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
     let mut process = pod
         .command(programs::envoy()?)
         .args(["--concurrency", "1", "--disable-hot-restart"])

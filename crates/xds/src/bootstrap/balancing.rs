@@ -196,9 +196,16 @@ impl Reader {
             hash_policy: Vec::new(),
         };
         let at = path.field("common_lb_config");
+        let at = at.field("consistent_hashing_lb_config");
+        if own.use_hostname_for_hashing {
+            let message = "Envoy has it here for clusters that are resolved by DNS alone; a \
+                           load_balancing_policy may have it for others";
+            self.report
+                .invalid(&at.field("use_hostname_for_hashing"), message);
+        }
         ConsistentHashing {
             by_locality: by_locality(common),
-            ..self.hashing(own, &at.field("consistent_hashing_lb_config"))
+            ..self.hashing(own, &at)
         }
     }
 

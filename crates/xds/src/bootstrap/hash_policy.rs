@@ -10,10 +10,6 @@ use pb::hash_policy::PolicySpecifier;
 use shunt_proxy::model::{HashCookie, HashOf, HashPolicy, RegexRewrite};
 use std::time::Duration;
 
-/// Why policies by filter state are refused.
-const NO_FILTER_STATE: &str = "no filter of Shunt leaves anything there to hash; take header, \
-                               cookie, query_parameter or the source's address";
-
 impl Reader {
     /// The hash policies of a route; those that never give a hash are left out.
     pub(super) fn hash_policies(
@@ -56,12 +52,7 @@ impl Reader {
                 let name = self.name(parameter.name, &at.field("name"))?;
                 HashOf::QueryParameter(name.as_ref().to_owned())
             }
-            Some(PolicySpecifier::FilterState(_)) => {
-                self.report
-                    .refused(&path.field("filter_state"), NO_FILTER_STATE);
-                return None;
-            }
-            None => {
+            _ => {
                 let message = "it needs one of header, cookie, connection_properties and \
                                query_parameter";
                 self.report.invalid(path, message);
@@ -135,17 +126,11 @@ impl Reader {
             let message = "one policy is all that there can be; keep one of them";
             self.report.invalid(path, message);
         }
-        let at = path.index(0);
         match policies.first().map(|policy| &policy.policy_specifier) {
             None => false,
             Some(Some(PolicySpecifier::SourceIp(_))) => true,
-            Some(Some(PolicySpecifier::FilterState(_))) => {
-                self.report
-                    .refused(&at.field("filter_state"), NO_FILTER_STATE);
-                false
-            }
-            Some(None) => {
-                self.report.invalid(&at, "it needs source_ip");
+            Some(_) => {
+                self.report.invalid(&path.index(0), "it needs source_ip");
                 false
             }
         }

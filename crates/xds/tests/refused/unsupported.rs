@@ -74,7 +74,7 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
                 CLUSTER,
                 ".load_balancing_policy.policies[0].typed_extension_config.typed_config",
             ),
-            "RingHash or Maglev",
+            NOT_YET,
         ),
         case(
             (

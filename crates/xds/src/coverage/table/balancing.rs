@@ -38,7 +38,10 @@ pub(super) const BALANCING: &[Coverage] = &[
     Coverage {
         message: "envoy.config.cluster.v3.Cluster.CommonLbConfig.ConsistentHashingLbConfig",
         fields: &[
-            ("use_hostname_for_hashing", HOSTNAMES),
+            (
+                "use_hostname_for_hashing",
+                Partly("clusters that are resolved by DNS may have it here, and those are refused"),
+            ),
             ("hash_balance_factor", Implemented),
         ],
     },
