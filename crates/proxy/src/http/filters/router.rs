@@ -1,7 +1,7 @@
 //! The router: choose a cluster, an endpoint, a connection; send; answer.
 //!
-//! A loop over attempts. One attempt fails without a trace where its request was never sent: a
-//! pooled connection that the upstream had closed gives the request back.
+//! A loop over attempts. One attempt fails without a trace where the upstream had closed the pooled
+//! connection that it was given: the request comes back unsent, or is one that may be sent twice.
 
 mod affinity;
 mod timer;
@@ -17,11 +17,13 @@ use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::go_on::Held;
 use crate::http::headers;
+use crate::http::replay;
 use crate::http::source::Source;
 use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
+use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
 use affinity::Affinity;
@@ -231,6 +233,7 @@ async fn attempts(
 ) -> Result<Exchanged, Failure> {
     let cluster = target.cluster;
     let mut active = ActiveRequest::begin(worker, cluster)?;
+    let mut want = Want::Any;
     loop {
         // Endpoint
         let Picked { pool, in_flight } = cluster.pick(worker, target.destination, target.hash)?;
@@ -273,14 +276,24 @@ async fn attempts(
             });
         }
         // Connection
-        let mut connection = pool.checkout(worker).await?;
+        let mut connection = pool.checkout(worker, want).await?;
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
         }
-        let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
+        let (taken, kept) = match connection.has_rested() && want == Want::Any {
+            true => replay::take(request),
+            false => {
+                let nothing = Request::new(RequestBody::Empty);
+                (std::mem::replace(request, nothing), false)
+            }
+        };
+        if !kept {
+            connection.look_first();
+        }
+        let before = connection.watch().mark();
         match connection.sender.try_send_request(taken).await {
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
@@ -291,6 +304,7 @@ async fn attempts(
             }
             Ok(response) => {
                 connection.answered_in(response.version());
+                replay::forget(request);
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },
@@ -298,8 +312,16 @@ async fn attempts(
                 });
             }
             Err(mut error) => match error.take_message() {
-                Some(unsent) if connection.served > 0 => *request = unsent,
+                Some(unsent) if connection.has_rested() => *request = unsent,
                 _ if error.error().is_parse() => return Err(Failure::UpstreamProtocol),
+                _ if kept
+                    && connection.watch().is_silent_since(before)
+                    && replay::rewind(request) =>
+                {
+                    // What has rested as long may be closed as well.
+                    want = Want::New;
+                    worker.stats.inc(cluster.config.series.rq_replayed);
+                }
                 _ => return Err(Failure::ConnectionTermination),
             },
         }
