@@ -75,7 +75,7 @@ pub fn of_this_pod() -> Option<IpAddr> {
     let all = interfaces.filter_map(|interface| address(interface.address?));
     let all: Vec<IpAddr> = all.filter(|address| !address.is_loopback()).collect();
     let v4 = all.iter().find(|address| address.is_ipv4());
-    v4.or(all.first()).copied()
+    v4.or_else(|| all.first()).copied()
 }
 
 /// Whether two addresses are of one family.

@@ -33,7 +33,7 @@ use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
-use http::{HeaderValue, Version};
+use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
@@ -351,16 +351,6 @@ impl Cluster {
     /// What its transport sockets were compiled to.
     pub(crate) fn transports(&self) -> impl Iterator<Item = &Arc<ClusterTls>> {
         self.transports.iter().map(|(_, compiled)| compiled)
-    }
-
-    /// Whether a request that came by this version may go on by HTTP/2, as far as it is known
-    /// before there is a connection.
-    pub fn may_speak_http2(&self, downstream: Option<Version>) -> bool {
-        match self.protocol {
-            UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 | UpstreamProtocol::Negotiated => true,
-            UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
-        }
     }
 }
 

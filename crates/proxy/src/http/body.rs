@@ -68,6 +68,14 @@ impl RequestBody {
         (body, Some(upload))
     }
 
+    /// By what an upstream that wants it says so, where it is held.
+    pub fn wanted(&self) -> Option<Arc<Wanted>> {
+        match self {
+            Self::Empty | Self::Kept(_) => None,
+            Self::Incoming { upload, .. } => upload.held.get().cloned(),
+        }
+    }
+
     /// Hold it until the upstream wants it.
     pub(super) fn hold(&mut self, until: Held, wanted: Arc<Wanted>) {
         if let Self::Incoming { held, upload, .. } = self {
@@ -101,6 +109,7 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Err(unwanted.into())));
             }
             *held = None;
+            tracked.want_body();
         }
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {

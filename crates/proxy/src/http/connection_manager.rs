@@ -284,8 +284,7 @@ impl Stream {
         }
         let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
-        let answered = !chain.heads.proxy_continue || self.version() == Version::HTTP_2;
-        if answered && map.get(EXPECT).is_some_and(headers::is_continue) {
+        if !chain.heads.proxy_continue && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
@@ -335,6 +334,7 @@ impl Stream {
             granted,
             outcome: self.outcome,
             served: self.served,
+            chain: Arc::clone(&chain.drain),
         };
         Response::from_parts(head, ResponseBody::switched(Box::new(tunnel)))
     }
@@ -365,7 +365,7 @@ impl Stream {
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
         closing |= self.is_last;
         // A client that took no for an answer would already be sending for the other end.
-        closing |= self.ask == Some(Ask::Tunnel);
+        closing |= self.ask.as_ref().is_some_and(Ask::is_tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);

@@ -5,7 +5,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -70,9 +70,15 @@ const OF_PROXIES: [HeaderName; 5] = [
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Whether the body of a response can be passed on: coded by nothing but `chunked`, once, since
-/// the name of another coding would be lost; and framed once, since the next reader might take the
-/// other framing.
-pub fn is_framed_soundly(headers: &HeaderMap) -> bool {
+/// the name of another coding would be lost; framed once, since the next reader might take the
+/// other framing; and there to be none where its status has none (RFC 9110 §8.6, RFC 9112 §6.1).
+pub fn is_framed_soundly(status: StatusCode, headers: &HeaderMap) -> bool {
+    if matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS
+    ) {
+        return announces_nothing(headers);
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     match (codings.next(), codings.next()) {
@@ -80,6 +86,17 @@ pub fn is_framed_soundly(headers: &HeaderMap) -> bool {
         (Some(coding), None) => lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a head says that no body comes, or does not say that one does.
+fn announces_nothing(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    !headers.contains_key(TRANSFER_ENCODING) && lengths.all(|length| length == "0")
+}
+
+/// Whether a 101 names the protocol that is switched to, as one of its connection (RFC 9110 §7.8).
+pub fn names_its_protocol(headers: &HeaderMap) -> bool {
+    requested_upgrade(headers) != Upgrade::None
 }
 
 /// Whether a value may be an authority: host and port, no path and no blank (Envoy,
@@ -185,10 +202,11 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = connection_tokens(headers)
-            // "close" and "keep-alive" name no header; a request may not remove its own host.
+            // "close" and "keep-alive" name no header; a request may not remove its own host; of
+            // `te`, which is to be named, that part stays which this hop keeps to as well.
             .filter(|t| !t.eq_ignore_ascii_case("close") && !t.is_empty())
             .filter_map(|t| HeaderName::from_bytes(t.as_bytes()).ok())
-            .filter(|name| *name != HOST)
+            .filter(|name| *name != HOST && *name != TE)
             .collect();
         for name in named {
             headers.remove(name);
@@ -263,7 +281,11 @@ pub fn append_via(headers: &mut HeaderMap, name: &HeaderValue) {
 /// Append to a list, whose lines become one.
 fn append(headers: &mut HeaderMap, name: HeaderName, separator: &[u8], value: &[u8]) {
     let mut joined = Vec::new();
-    for earlier in headers.get_all(&name) {
+    for earlier in headers
+        .get_all(&name)
+        .iter()
+        .filter(|line| !line.is_empty())
+    {
         joined.extend_from_slice(earlier.as_bytes());
         joined.extend_from_slice(separator);
     }
@@ -355,13 +377,29 @@ mod tests {
             (&[("transfer-encoding", "identity")], false),
             (&[("transfer-encoding", "chunked, chunked")], false),
         ] {
-            assert_eq!(is_framed_soundly(&headers(pairs)), sound, "{pairs:?}");
+            let is_sound = is_framed_soundly(StatusCode::OK, &headers(pairs));
+            assert_eq!(is_sound, sound, "{pairs:?}");
         }
         let mut both = headers(&[("transfer-encoding", "chunked"), ("content-length", "1")]);
-        assert!(!is_framed_soundly(&both));
+        assert!(!is_framed_soundly(StatusCode::OK, &both));
         both.remove(TRANSFER_ENCODING);
         both.append(CONTENT_LENGTH, HeaderValue::from_static("1"));
-        assert!(!is_framed_soundly(&both));
+        assert!(!is_framed_soundly(StatusCode::OK, &both));
+    }
+
+    #[test]
+    fn a_status_without_a_body_announces_none() {
+        for status in [StatusCode::NO_CONTENT, StatusCode::SWITCHING_PROTOCOLS] {
+            for (pairs, sound) in [
+                (&[][..], true),
+                (&[("content-length", "0")][..], true),
+                (&[("content-length", "1")], false),
+                (&[("transfer-encoding", "chunked")], false),
+            ] {
+                let is_sound = is_framed_soundly(status, &headers(pairs));
+                assert_eq!(is_sound, sound, "{status} {pairs:?}");
+            }
+        }
     }
 
     #[test]

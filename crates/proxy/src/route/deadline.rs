@@ -15,6 +15,11 @@ pub struct Deadline {
 }
 
 impl Forward {
+    /// Whether the timeout of a call of gRPC is what its client asks for, as far as it may.
+    pub fn hears_grpc_timeout(&self) -> bool {
+        matches!(self.timeouts, Timeouts::Response { grpc: Some(_), .. })
+    }
+
     /// The deadline of a request with these headers. `inherited`: how long a stream may last where
     /// the route does not say.
     pub fn deadline(
@@ -26,7 +31,11 @@ impl Forward {
         match self.timeouts {
             Timeouts::Response { timeout, grpc } => {
                 let timeout = match grpc {
-                    Some(GrpcTimeouts { max }) if is_grpc => at_most(grpc_timeout(headers), max),
+                    Some(GrpcTimeouts { max }) if is_grpc => {
+                        // Envoy: nothing stands for ever.
+                        let asked = grpc_timeout(headers).filter(|asked| !asked.is_zero());
+                        at_most(asked, max)
+                    }
                     _ => timeout,
                 };
                 Deadline {
@@ -61,13 +70,14 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let is_number = digits.iter().all(u8::is_ascii_digit) && (1..=8).contains(&digits.len());
     let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
     let number: u64 = text.parse().ok()?;
+    // In whole milliseconds, as others are told of it; a part is one, not none.
     Some(match unit {
         b'H' => Duration::from_secs(number * 3600),
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
+        b'u' => Duration::from_millis(number.div_ceil(1_000)),
+        b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
 }
@@ -167,8 +177,10 @@ mod tests {
             ("2M", Some(120 * SECOND)),
             ("99999999S", Some(99_999_999 * SECOND)),
             ("5m", Some(Duration::from_millis(5))),
-            ("6u", Some(Duration::from_micros(6))),
-            ("7n", Some(Duration::from_nanos(7))),
+            ("6000u", Some(Duration::from_millis(6))),
+            ("6001u", Some(Duration::from_millis(7))),
+            ("7n", Some(Duration::from_millis(1))),
+            ("0n", Some(Duration::ZERO)),
             ("100000000S", None),
             ("S", None),
             ("+1S", None),

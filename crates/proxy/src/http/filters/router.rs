@@ -16,9 +16,11 @@ use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::go_on::Held;
+use crate::http::grpc;
 use crate::http::headers;
 use crate::http::replay;
 use crate::http::source::Source;
+use crate::http::switch::Ask;
 use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
@@ -27,8 +29,8 @@ use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
 use affinity::Affinity;
-use http::header::EXPECT;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{Request, Response, StatusCode, Version};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -78,13 +80,13 @@ impl Router<'_> {
 
         // Expectations, where the upstream decides them
         if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
-            expect(request, cluster.config.may_speak_http2(outcome.protocol));
+            expect(request);
         }
 
         // Attempts, within the route's timeout
         let limits = &connection.chain.limits;
         let over = forward.deadline(request.headers(), *is_grpc, limits.max_stream_duration);
-        self.announce_timeout(request, over);
+        self.announce_timeout(request, over, *is_grpc);
         served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
         let mut timer = Timer::new(started, over, limits.request_timeout);
@@ -162,7 +164,18 @@ impl Router<'_> {
             };
             return Ok(Answer::Switched(head, granted));
         }
+        if outcome.protocol == Some(Version::HTTP_2)
+            && matches!(ask, Some(Ask::Protocol(_)))
+            && head.status.is_success()
+        {
+            // RFC 8441 §5: there it would say that the protocol was switched to.
+            return Err(Failure::UpstreamProtocol);
+        }
         headers::strip_hop_by_hop(&mut head.headers);
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 §8.6: it has no length, not even that of nothing.
+            head.headers.remove(CONTENT_LENGTH);
+        }
         // Time that passed before the request had come is not the upstream's.
         let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.complete.get());
         if !self.suppress_envoy_headers && request_complete {
@@ -180,28 +193,27 @@ impl Router<'_> {
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline) {
-        if let Some(timeout) = over.response
-            && !self.suppress_envoy_headers
-        {
-            let timeout = headers::millis(timeout).into();
-            request
-                .headers_mut()
-                .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline, is_grpc: bool) {
+        let Some(timeout) = over.response else {
+            return;
+        };
+        let told = request.headers_mut();
+        if !self.suppress_envoy_headers {
+            let millis = headers::millis(timeout).into();
+            told.insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, millis);
+        }
+        if is_grpc && self.forward.hears_grpc_timeout() {
+            told.insert(grpc::GRPC_TIMEOUT, grpc::timeout(timeout));
         }
     }
 }
 
-/// Hold a body that its client holds back, until the upstream wants it. Over HTTP/2 upstream it is
-/// wanted at once.
-fn expect(request: &mut Request<RequestBody>, by_http2: bool) {
+/// Hold a body that its client holds back, until the upstream wants it.
+fn expect(request: &mut Request<RequestBody>) {
     let expects = request.headers().get(EXPECT);
-    if !expects.is_some_and(headers::is_continue) {
-        return;
-    }
-    if by_http2 {
-        request.headers_mut().remove(EXPECT);
-    } else if matches!(request.body(), RequestBody::Incoming { .. }) {
+    if expects.is_some_and(headers::is_continue)
+        && matches!(request.body(), RequestBody::Incoming { .. })
+    {
         let (held, wanted) = Held::until_wanted(request);
         request.body_mut().hold(held, wanted);
     }
@@ -298,7 +310,7 @@ async fn attempts(
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    || !headers::is_framed_soundly(response.headers()) =>
+                    || !headers::is_framed_soundly(response.status(), response.headers()) =>
             {
                 return Err(Failure::UpstreamProtocol);
             }
