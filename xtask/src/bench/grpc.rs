@@ -15,19 +15,13 @@ pub(super) struct Args {
     rounds: u32,
 }
 
-const ROWS: [(&str, Peer); 3] = [
-    ("shunt-agent", Peer::Shunt),
-    ("HAProxy", Peer::HaProxy),
-    ("Envoy", Peer::Envoy),
-];
-
 /// Measures and publishes the table.
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
 pub(super) fn run(args: &Args) -> Result<()> {
-    let mut contestants = Vec::with_capacity(ROWS.len());
-    for (index, (name, peer)) in ROWS.into_iter().enumerate() {
+    let mut contestants = Vec::with_capacity(Peer::ALL.len());
+    for (index, (name, peer)) in Peer::ALL.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("grpc-{index}"), Kind::Grpc(peer))?;
         contestants.push((name, contestant, Requests::default()));
     }
@@ -43,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|(name, _, requests)| (*name, requests))
         .collect();
-    let [(_, shunt), _, (_, envoy)] = measured[..] else {
+    let [(_, shunt), .., (_, envoy)] = measured[..] else {
         anyhow::bail!("a row is missing");
     };
     let budgets = [Budget {

@@ -97,6 +97,11 @@ const ROWS: &[Row] = &[
         is_step: false,
     },
     Row {
+        name: "nginx",
+        kind: Kind::Nginx,
+        is_step: false,
+    },
+    Row {
         name: ENVOY,
         kind: Kind::Envoy(PLAIN),
         is_step: false,

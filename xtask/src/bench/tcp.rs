@@ -42,6 +42,10 @@ const ROWS: &[Row] = &[
         kind: Kind::Tcp(Tcp::HaProxy { splices: true }),
     },
     Row {
+        name: "nginx",
+        kind: Kind::Tcp(Tcp::Nginx),
+    },
+    Row {
         name: ENVOY,
         kind: Kind::Tcp(Tcp::Envoy),
     },
@@ -52,6 +56,10 @@ const ROWS: &[Row] = &[
     Row {
         name: "HAProxy, HTTP",
         kind: Kind::HaProxy,
+    },
+    Row {
+        name: "nginx, HTTP",
+        kind: Kind::Nginx,
     },
     Row {
         name: ENVOY_HTTP,

@@ -18,12 +18,6 @@ pub(super) struct Args {
     rounds: u32,
 }
 
-const ROWS: [(&str, Peer); 3] = [
-    ("shunt-agent", Peer::Shunt),
-    ("HAProxy", Peer::HaProxy),
-    ("Envoy", Peer::Envoy),
-];
-
 /// All measurements of one row.
 #[derive(Serialize)]
 struct Measured {
@@ -38,8 +32,8 @@ struct Measured {
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
 pub(super) fn run(args: &Args) -> Result<()> {
-    let mut contestants = Vec::with_capacity(ROWS.len());
-    for (index, (name, peer)) in ROWS.into_iter().enumerate() {
+    let mut contestants = Vec::with_capacity(Peer::ALL.len());
+    for (index, (name, peer)) in Peer::ALL.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("tls-{index}"), Kind::Tls(peer))?;
         let measured = Measured {
             name,
@@ -58,7 +52,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         }
     }
     let measured: Vec<_> = contestants.iter().map(|(_, measured)| measured).collect();
-    let [shunt, _, envoy] = measured[..] else {
+    let [shunt, .., envoy] = measured[..] else {
         anyhow::bail!("a row is missing");
     };
     // The design has no line for TLS: what holds without must hold with it.
