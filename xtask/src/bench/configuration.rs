@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use shunt_tests::peers;
 
 use super::contestant::{Kind, PLAIN, Peer, Setting, Tcp};
-use super::{certificates, folder, program};
+use super::{certificates, connections, folder, program};
 use crate::setup;
 
 /// The command line of a proxy, its configuration written to a file.
@@ -30,13 +30,13 @@ pub(super) fn command(name: &str, kind: Kind, upstreams: [&str; 2]) -> Result<Co
         Kind::Tcp(Tcp::Shunt) => command = sidecar(name, &tcp_bootstrap())?,
         Kind::Envoy(setting) => command = envoy(name, &bootstrap(setting, Http::One))?,
         Kind::Tcp(Tcp::Envoy) => command = envoy(name, &tcp_bootstrap())?,
-        Kind::HaProxy => command = haproxy(name, &haproxy_routes(""))?,
+        Kind::HaProxy => command = haproxy(name, &haproxy_routes("")?)?,
         Kind::Nginx => command = nginx(name, &nginx_routes(Http::One))?,
         Kind::Grpc(peer) => {
             command = match peer {
                 Peer::Shunt => sidecar(name, &bootstrap(PLAIN, Http::Two))?,
                 Peer::Envoy => envoy(name, &bootstrap(PLAIN, Http::Two))?,
-                Peer::HaProxy => haproxy(name, &haproxy_routes(" proto h2"))?,
+                Peer::HaProxy => haproxy(name, &haproxy_routes(" proto h2")?)?,
                 Peer::Nginx => nginx(name, &nginx_routes(Http::Two))?,
             }
         }
@@ -122,8 +122,12 @@ fn nginx_routes(http: Http) -> String {
 }
 
 /// HAProxy's configuration of the requests; `protocol` is said of each of its servers.
-fn haproxy_routes(protocol: &str) -> String {
-    include_str!("data/haproxy.cfg").replace("@PROTOCOL@", protocol)
+fn haproxy_routes(protocol: &str) -> Result<String> {
+    // More would need more descriptors than there are, which it refuses to start with.
+    let connections = connections::most()? + 10;
+    Ok(include_str!("data/haproxy.cfg")
+        .replace("@CONNECTIONS@", &connections.to_string())
+        .replace("@PROTOCOL@", protocol))
 }
 
 fn written(name: &str, text: &str) -> Result<PathBuf> {

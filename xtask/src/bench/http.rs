@@ -1,12 +1,10 @@
 //! `cargo xtask bench http`: what a request costs, step by step and beside the peers.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::budget::{self, Budget};
+use super::connections;
 use super::contestant::{Contestant, Kind, PLAIN, Setting};
 use super::figures::{Samples, table};
 use super::publish;
@@ -188,7 +186,7 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
                 .push(contestant.ready_after.as_secs_f64() * 1e3);
             let idle = contestant.proxy.resident()?;
             measured.rss_idle_bytes.push(idle);
-            let held = hold(&contestant)
+            let held = connections::hold(&contestant, IDLE)
                 .with_context(|| format!("holding connections to {}", row.name))?;
             measured
                 .rss_per_idle_connection_bytes
@@ -196,29 +194,6 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
         }
     }
     Ok(())
-}
-
-/// Memory of the proxy while idle connections are open.
-fn hold(contestant: &Contestant) -> Result<f64> {
-    let mut command = contestant.client("hold");
-    command.args(["--connections", &IDLE.to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = contestant
-        .namespace
-        .run(|| command.spawn().context("starting the holder"))?;
-    let mut said = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output)
-            .read_line(&mut said)
-            .context("waiting for the holder")?;
-    }
-    let memory = contestant.proxy.resident();
-    // Ends when its standard input does, which `wait` closes.
-    child.wait().context("waiting for the holder's end")?;
-    if said.trim() != "held" {
-        bail!("the connections could not be opened");
-    }
-    memory
 }
 
 /// All contestants stand; in each round each gets the same load, one after the other.

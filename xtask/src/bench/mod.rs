@@ -7,6 +7,7 @@
 mod budget;
 mod certificates;
 mod configuration;
+mod connections;
 mod contestant;
 mod figures;
 mod grpc;
@@ -47,6 +48,8 @@ enum What {
     Latency(latency::Args),
     /// Bytes through the sidecar: CPU per gigabyte, throughput, new connections
     Tcp(tcp::Args),
+    /// 1 to 10,000 idle connections: memory
+    Connections(connections::Args),
     /// The whole process of `shunt-init`, beside iptables and nft
     Init(init::Args),
 }
@@ -83,6 +86,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         What::Tls(args) => tls::run(&args),
         What::Latency(args) => latency::run(&args),
         What::Tcp(args) => tcp::run(&args),
+        What::Connections(args) => connections::run(&args),
         What::Init(args) => init::run(&args),
     }
 }
