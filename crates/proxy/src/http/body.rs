@@ -4,13 +4,15 @@ use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::codec::pump::Interrupted;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
+use crate::http::replay::ReplayBody;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Upload, UploadFailure};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
-use crate::upstream::pool::{Pool, PooledConnection};
+use crate::upstream::pool::Pool;
+use crate::upstream::pooled::PooledConnection;
 use crate::upstream::switch::Switched;
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -45,6 +47,8 @@ pub enum RequestBody {
         /// For the time.
         worker: Rc<Worker>,
     },
+    /// The same, kept so that it can be sent again.
+    Kept(ReplayBody),
 }
 
 impl RequestBody {
@@ -81,15 +85,16 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Incoming {
-            incoming,
-            upload,
-            held,
-            tracked,
-            worker,
-        } = self.get_mut()
-        else {
-            return Poll::Ready(None);
+        let (incoming, upload, held, tracked, worker) = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Kept(kept) => return Pin::new(kept).poll_frame(cx),
+            Self::Incoming {
+                incoming,
+                upload,
+                held,
+                tracked,
+                worker,
+            } => (incoming, upload, held, tracked, worker),
         };
         if let Some(until) = held {
             if let Err(unwanted) = std::task::ready!(until.poll(cx)) {
@@ -123,6 +128,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Incoming { incoming, .. } => incoming.is_end_stream(),
+            Self::Kept(kept) => kept.is_end_stream(),
         }
     }
 
@@ -130,6 +136,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Incoming { incoming, .. } => incoming.size_hint(),
+            Self::Kept(kept) => kept.size_hint(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::http::client_cert::ClientCert;
 use crate::http::codec;
 use crate::http::filters::router::Router;
 use crate::http::grpc;
-use crate::http::headers;
+use crate::http::headers::{self, Peer};
 use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
@@ -96,7 +96,11 @@ pub(super) async fn handle(
     stream.answer(answer.unwrap_or_else(Answer::Failure))
 }
 
-fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
+/// What a request is routed by.
+pub(super) fn request_head<'a>(
+    request: &'a Request<RequestBody>,
+    scheme: &'a str,
+) -> RequestHead<'a> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
         method: request.method(),
@@ -286,10 +290,15 @@ impl Stream {
         }
         self.connection.client_cert.apply(map);
         let scheme = HeaderValue::from_static(self.connection.scheme());
+        headers::forget_control(map, chain.use_remote_address);
         if chain.use_remote_address {
             let heads = &chain.heads;
-            let peer = self.connection.downstream.0.ip();
-            headers::begin_the_way(map, peer, heads.trusted_hops, !heads.skip_forwarded_for);
+            let address = self.connection.downstream.0.ip();
+            let pod = self.connection.worker.process.address;
+            let known_as = pod.filter(|_| address.is_loopback()).unwrap_or(address);
+            let known_as = (!heads.skip_forwarded_for).then_some(known_as);
+            let peer = Peer { address, known_as };
+            headers::begin_the_way(map, peer, heads.trusted_hops);
             let trusts = heads.trusted_hops > 0;
             if !trusts || !map.contains_key(headers::X_FORWARDED_PROTO) {
                 map.insert(headers::X_FORWARDED_PROTO, scheme);
@@ -299,7 +308,6 @@ impl Stream {
                 map.insert(headers::X_FORWARDED_PORT, port.into());
             }
         } else {
-            map.remove(headers::X_ENVOY_INTERNAL);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
         }
         if let Some(via) = &chain.heads.via {

@@ -31,19 +31,17 @@ pub const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName =
     HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// `x-envoy-internal`.
-pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// `x-envoy-external-address`.
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 /// `x-envoy-overloaded`.
 pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
-/// What only a proxy of the same mesh may ask for (Envoy, `cleanInternalHeaders`).
-const INTERNAL: [HeaderName; 15] = [
+/// What only a client inside may ask a proxy for, and none is (`internal_address_config`): Envoy,
+/// `cleanInternalHeaders`.
+const OF_INSIDE: [HeaderName; 15] = [
     X_ENVOY_INTERNAL,
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-    HeaderName::from_static("x-envoy-decorator-operation"),
-    HeaderName::from_static("x-envoy-downstream-service-cluster"),
-    HeaderName::from_static("x-envoy-downstream-service-node"),
     HeaderName::from_static("x-envoy-force-trace"),
     HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
     HeaderName::from_static("x-envoy-ip-tags"),
@@ -51,9 +49,21 @@ const INTERNAL: [HeaderName; 15] = [
     HeaderName::from_static("x-envoy-original-url"),
     HeaderName::from_static("x-envoy-retriable-header-names"),
     HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
     HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+];
+
+/// What a proxy inside tells the next, and none has told the first one.
+const OF_PROXIES: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-original-host"),
+    HeaderName::from_static("x-envoy-original-path"),
 ];
 
 /// `x-forwarded-client-cert`.
@@ -203,20 +213,39 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What the first proxy of a request's way says and takes away (`use_remote_address`): the peer is
-/// the client, and a client is believed nothing.
-///
-/// Where `trusted_hops` proxies before this one are believed, the client is the one that the first
-/// of them has seen.
-pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr, trusted_hops: u32, append: bool) {
-    for name in &INTERNAL {
+/// Take away what a client may not ask for; at the `edge`, also what it cannot know.
+pub fn forget_control(headers: &mut HeaderMap, edge: bool) {
+    // Looked for at once: most requests have none of them.
+    if !headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-envoy-"))
+    {
+        return;
+    }
+    let of_proxies = if edge { &OF_PROXIES[..] } else { &[] };
+    for name in OF_INSIDE.iter().chain(of_proxies) {
         headers.remove(name);
     }
+}
+
+/// The peer of the first proxy of a request's way (`use_remote_address`).
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// As whom it is appended to `x-forwarded-for`, where it is: one on the loopback interface as
+    /// this pod, since the address would lead others to themselves.
+    pub known_as: Option<IpAddr>,
+}
+
+/// Say who the client is: the peer, unless `trusted_hops` proxies before this one are believed. Then
+/// it is the one that the first of them has seen.
+pub fn begin_the_way(headers: &mut HeaderMap, peer: Peer, trusted_hops: u32) {
     let seen = client(headers, true, trusted_hops);
-    if append {
-        append_forwarded_for(headers, peer);
+    if let Some(known_as) = peer.known_as {
+        append_forwarded_for(headers, known_as);
     }
-    if let Ok(address) = HeaderValue::from_str(&seen.unwrap_or(peer).to_string()) {
+    if let Ok(address) = HeaderValue::from_str(&seen.unwrap_or(peer.address).to_string()) {
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS, address);
     }
 }
@@ -293,6 +322,14 @@ mod tests {
             .collect()
     }
 
+    fn peer(address: &str) -> Peer {
+        let address = address.parse().unwrap();
+        Peer {
+            address,
+            known_as: Some(address),
+        }
+    }
+
     #[test]
     fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
         let mut map = headers(&[
@@ -335,13 +372,31 @@ mod tests {
             ("x-envoy-external-address", "1.2.3.4"),
             ("x-own", "kept"),
         ]);
-        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 0, true);
+        forget_control(&mut map, true);
+        begin_the_way(&mut map, peer("10.0.0.2"), 0);
         let expected = headers(&[
             ("x-envoy-external-address", "10.0.0.2"),
             ("x-own", "kept"),
             ("x-forwarded-for", "10.0.0.2"),
         ]);
         assert_eq!(map, expected);
+    }
+
+    #[test]
+    fn a_proxy_inside_lets_pass_what_other_proxies_tell() {
+        let told = [
+            ("x-envoy-decorator-operation", "op"),
+            ("x-envoy-original-path", "/"),
+        ];
+        let mut map = headers(&told);
+        map.insert(
+            "x-envoy-retry-grpc-on",
+            HeaderValue::from_static("internal"),
+        );
+        forget_control(&mut map, false);
+        assert_eq!(map, headers(&told));
+        forget_control(&mut map, true);
+        assert!(map.is_empty());
     }
 
     #[test]
@@ -355,7 +410,7 @@ mod tests {
         assert_eq!(client(false, 4), None);
         assert_eq!(client(true, 0), None);
         assert_eq!(client(true, 2).as_deref(), Some("::3"));
-        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 3, true);
+        begin_the_way(&mut map, peer("10.0.0.2"), 3);
         assert_eq!(map["x-envoy-external-address"], "2.2.2.2");
         assert_eq!(map[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2,::3,nobody,10.0.0.2");
     }

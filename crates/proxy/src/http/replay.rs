@@ -1,18 +1,57 @@
-//! A request body that may have to be sent once more, from its start.
+//! A request that may have to be sent once more, with its body from the start.
 //!
 //! An upstream that refuses a stream, or goes away before it has looked at it, has processed
-//! nothing: the request may be sent again (RFC 9113 §8.7), and so must be what was sent of its body.
+//! nothing: the request may be sent again (RFC 9113 §8.7). One that closes a connection which has
+//! rested, without a word, may have: only what is idempotent is sent again (RFC 9110 §9.2.2,
+//! RFC 9112 §9.3.1).
 
 use crate::http::body::{BodyError, Polled, RequestBody};
 use crate::http::codec::pump::Interrupted;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+/// Take a request, and leave a copy of it where it is of a kind that may be sent again though it
+/// was written; else nothing is left. True: there is a copy.
+pub fn take(request: &mut Request<RequestBody>) -> (Request<RequestBody>, bool) {
+    let nothing = Request::new(RequestBody::Empty);
+    let (head, body) = std::mem::replace(request, nothing).into_parts();
+    let body = match body {
+        body if !head.method.is_idempotent() => return (Request::from_parts(head, body), false),
+        RequestBody::Empty => (RequestBody::Empty, RequestBody::Empty),
+        // Whether its upstream wants it is asked for once.
+        body @ RequestBody::Incoming { held: Some(_), .. } => {
+            return (Request::from_parts(head, body), false);
+        }
+        body @ RequestBody::Incoming { held: None, .. } => {
+            let body = ReplayBody::new(body);
+            (RequestBody::Kept(body.clone()), RequestBody::Kept(body))
+        }
+        RequestBody::Kept(body) => (RequestBody::Kept(body.clone()), RequestBody::Kept(body)),
+    };
+    *request = Request::from_parts(head.clone(), body.0);
+    (Request::from_parts(head, body.1), true)
+}
+
+/// It will not have to be sent again.
+pub fn forget(copy: &Request<RequestBody>) {
+    if let RequestBody::Kept(body) = copy.body() {
+        body.forget();
+    }
+}
+
+/// Begin again with a copy, once. False: what was sent of its body is not there any more.
+pub fn rewind(copy: &Request<RequestBody>) -> bool {
+    match copy.body() {
+        RequestBody::Kept(body) => body.rewind(),
+        RequestBody::Empty | RequestBody::Incoming { .. } => true,
+    }
+}
 
 /// Most bytes of a body that are kept.
 const MOST: usize = 64 * 1024;
@@ -116,7 +155,14 @@ impl Body for ReplayBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+        let state = self.0.borrow();
+        let data = |piece: &Piece| match piece {
+            Piece::Data(data) => data.len() as u64,
+            Piece::Trailers(_) => 0,
+        };
+        let again: u64 = state.again.iter().map(data).sum();
+        let rest = state.body.size_hint().exact();
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
     }
 }
 

@@ -228,6 +228,8 @@ series! {
             "Requests that max_requests or max_pending_requests did not allow",
         rq_timeout: Counter counter "envoy_cluster_upstream_rq_timeout"
             "Requests that were not answered within the route's timeout",
+        rq_replayed: Counter counter "shunt_cluster_upstream_rq_replayed_total"
+            "Requests sent once more because their upstream had closed a connection that rested, or had not looked at them",
         rq_time: Histogram histogram "envoy_cluster_upstream_rq_time"
             "Milliseconds from the request to the head of the response",
     }

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// A connection's bytes in both directions.
 #[derive(Debug)]
@@ -33,6 +34,11 @@ impl Io {
             stream: TokioIo::new(stream),
             tracked: Some(tracked),
         }
+    }
+
+    /// The socket below.
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.inner().tcp()
     }
 
     /// Make the end of this connection a reset.

@@ -3,3 +3,4 @@
 pub mod io;
 pub mod stream;
 pub mod tls;
+pub mod watched;

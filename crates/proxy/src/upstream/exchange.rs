@@ -5,6 +5,7 @@ use crate::http::body::RequestBody;
 use crate::http::codec::pump::pump;
 use crate::http::replay::ReplayBody;
 use crate::http::source::{Received, Source};
+use crate::transport::watched::{Look, Mark, Watch};
 use crate::upstream::http2::StreamPlace;
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
@@ -13,7 +14,7 @@ use h2::client::SendRequest;
 use h2::{Reason, SendStream};
 use http::header::HOST;
 use http::uri::{Authority, Parts, Scheme};
-use http::{HeaderMap, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -51,7 +52,8 @@ impl Drop for Upload {
 /// Send a request and wait for the head of its response. `sent` is told our address.
 ///
 /// One that the upstream did not look at (it refused the stream, or went away before) is sent once
-/// more: a connection that was kept for too long costs no error.
+/// more, and so is one that may be sent twice where a connection that had rested ended without a
+/// word: a connection that was kept for too long costs no error.
 ///
 /// # Errors
 /// Where the stream or its connection ends first, or the request cannot be said in HTTP/2.
@@ -69,6 +71,7 @@ pub async fn exchange(
     loop {
         let (place, sender) = pool.stream(worker).await?;
         sent(place.local());
+        let rested = Rested::before(&place, next.method());
         let error = match attempt(place, sender, next, body.clone()).await {
             Ok(exchanged) => {
                 if let Some(body) = &body {
@@ -78,11 +81,52 @@ pub async fn exchange(
             }
             Err(error) => error,
         };
-        let again = spare.take().filter(|_| was_not_processed(&error));
+        let was_stale = error.is_io() && rested.is_some_and(|rested| rested.may_send_again());
+        let again = spare
+            .take()
+            .filter(|_| was_stale || was_not_processed(&error));
         match again {
             Some(again) if body.as_ref().is_none_or(ReplayBody::rewind) => next = again,
             _ => return Err(failure(&error)),
         }
+        if was_stale {
+            // What has rested as long may be closed as well.
+            pool.close_resting_http2();
+        }
+        worker.stats.inc(pool.cluster.series.rq_replayed);
+    }
+}
+
+/// A connection that had rested before it was given a request, and may have been closed meanwhile.
+struct Rested {
+    watch: Rc<Watch>,
+    before: Mark,
+    is_idempotent: bool,
+}
+
+impl Rested {
+    /// What a request of this method may know of its connection.
+    fn before(place: &StreamPlace, method: &Method) -> Option<Self> {
+        if !place.has_rested() {
+            return None;
+        }
+        let watch = Rc::clone(place.watch());
+        let is_idempotent = method.is_idempotent();
+        if !is_idempotent && place.is_alone() {
+            watch.look_first(Look::End);
+        }
+        let before = watch.mark();
+        Some(Self {
+            watch,
+            before,
+            is_idempotent,
+        })
+    }
+
+    /// Whether a request may be sent again, now that the connection has ended (RFC 9110 §9.2.2).
+    fn may_send_again(&self) -> bool {
+        self.watch.is_untold_since(self.before)
+            || (self.is_idempotent && self.watch.is_silent_since(self.before))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::http::guard::HeadLimits;
 use crate::model::UpstreamProtocol;
 use crate::transport::io::Io;
 use crate::transport::tls::client::Purpose;
+use crate::transport::watched::{Watch, WatchedIo};
 use crate::upstream::pool::{Pool, PoolPlace};
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -42,6 +43,8 @@ pub(super) struct Http2 {
 struct Connection {
     sender: SendRequest<Bytes>,
     local: SocketAddr,
+    /// What has passed through it.
+    watch: Rc<Watch>,
     /// Streams that are open on it.
     active: Cell<u32>,
     served: Cell<u32>,
@@ -61,6 +64,21 @@ impl StreamPlace {
     /// Our address on its connection.
     pub fn local(&self) -> SocketAddr {
         self.connection.local
+    }
+
+    /// Whether its connection has served others before, so that its upstream may have closed it.
+    pub(super) fn has_rested(&self) -> bool {
+        self.connection.served.get() > 1
+    }
+
+    /// Whether no other stream is open on its connection.
+    pub(super) fn is_alone(&self) -> bool {
+        self.connection.active.get() == 1
+    }
+
+    /// What has passed through its connection.
+    pub(super) fn watch(&self) -> &Rc<Watch> {
+        &self.connection.watch
     }
 }
 
@@ -226,6 +244,11 @@ impl Pool {
         self.http2.wait().await
     }
 
+    /// Close connections on which nothing is open.
+    pub(super) fn close_resting_http2(&self) {
+        self.http2.close_where(|_since| true);
+    }
+
     /// A place on a connection that has one.
     fn place(self: &Rc<Self>, worker: &Rc<Worker>) -> Option<StreamPlace> {
         if self.cluster.max_connection_duration.is_some() {
@@ -278,6 +301,7 @@ impl Pool {
             }
         }
         let options = &self.cluster.http2;
+        let (io, watch) = WatchedIo::new(Io::upstream(stream));
         let mut builder = client::Builder::new();
         if let Some(limit) = self.http2.known_limit.get() {
             builder.initial_max_send_streams(limit);
@@ -288,7 +312,7 @@ impl Pool {
             .initial_connection_window_size(options.connection_window)
             .header_table_size(options.hpack_table)
             .max_header_list_size(u32::try_from(HeadLimits::default().list()).unwrap_or(u32::MAX))
-            .handshake::<_, Bytes>(Io::upstream(stream))
+            .handshake::<_, Bytes>(io)
             .await;
         let (sender, mut codec) = handshake.map_err(|_closed| Failure::ConnectionTermination)?;
         let settings = options.keepalive.zip(codec.ping_pong());
@@ -296,6 +320,7 @@ impl Pool {
         let connection = Rc::new(Connection {
             sender,
             local,
+            watch,
             active: Cell::new(0),
             served: Cell::new(0),
             born: worker.clock.now(),

@@ -5,4 +5,5 @@ pub mod exchange;
 pub mod http2;
 pub mod open;
 pub mod pool;
+pub mod pooled;
 pub mod switch;

@@ -14,12 +14,14 @@ use crate::snapshot::{ClusterInfo, ClusterTls, StaticEndpoint};
 use crate::transport::io::Io;
 use crate::transport::stream::{Plain, Stream};
 use crate::transport::tls::client::Purpose;
+use crate::transport::watched::WatchedIo;
 use crate::upstream::http2::Http2;
 use crate::upstream::open::{OpenConnection, open};
+use crate::upstream::pooled::{Heir, PooledConnection, Want};
 use crate::upstream::switch::{Switched, SwitchedPlace};
 use crate::worker::Worker;
-use http::Version;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -52,34 +54,6 @@ struct Idle {
     connection: PooledConnection,
     since: Instant,
 }
-
-/// A connection that one request may use.
-#[derive(Debug)]
-pub struct PooledConnection {
-    /// Where requests go.
-    pub sender: SendRequest<RequestBody>,
-    /// Our address on it.
-    pub local: SocketAddr,
-    /// Requests that it served before this one.
-    pub served: u32,
-    /// It serves no other request.
-    is_last: bool,
-    /// When it was made.
-    born: Instant,
-    /// Who gets the connection where its upstream switches protocols.
-    pub heir: Heir,
-}
-
-impl PooledConnection {
-    /// An answer of this version has come. hyper speaks what its upstream spoke last, and HTTP/1.0
-    /// has no framing for a body without a length: what was answered in it serves no other request.
-    pub fn answered_in(&mut self, version: Version) {
-        self.is_last |= version < Version::HTTP_11;
-    }
-}
-
-/// Set by a request that asks to switch protocols.
-pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
 
 impl Pool {
     /// A pool without connections.
@@ -137,11 +111,13 @@ impl Pool {
     pub async fn checkout(
         self: &Rc<Self>,
         worker: &Rc<Worker>,
+        want: Want,
     ) -> Result<PooledConnection, Failure> {
         self.used_at.set(worker.clock.now());
         let mut free = None;
+        let rested = || (want == Want::Any).then(|| self.pop_idle()).flatten();
         loop {
-            while let Some(mut connection) = free.take().or_else(|| self.pop_idle()) {
+            while let Some(mut connection) = free.take().or_else(rested) {
                 if self.is_too_old(connection.born, worker.clock.now()) {
                     continue;
                 }
@@ -152,7 +128,10 @@ impl Pool {
                 }
             }
             let Some(permit) = self.permit(worker) else {
-                free = self.wait(worker).await?;
+                free = match self.pop_idle() {
+                    None => self.wait(worker).await?,
+                    rested => rested,
+                };
                 continue;
             };
             // Boxed: a request seldom makes a connection, and every open downstream holds the memory
@@ -286,11 +265,12 @@ impl Pool {
             HeaderCase::Proper => drop(builder.title_case_headers(true)),
             HeaderCase::Preserved => drop(builder.preserve_header_case(true)),
         }
+        let (io, watch) = WatchedIo::new(Io::upstream(stream));
         let handshake = builder
             .max_buf_size(crate::http::MAX_HEAD_BYTES)
             // Old servers fold headers (RFC 9112 §5.2): a proxy joins the lines.
             .allow_obsolete_multiline_headers_in_responses(true)
-            .handshake::<_, RequestBody>(Io::upstream(stream))
+            .handshake::<_, RequestBody>(TokioIo::new(io))
             .await;
         let (sender, mut connection) =
             handshake.map_err(|_closed| Failure::ConnectionTermination)?;
@@ -304,7 +284,7 @@ impl Pool {
             };
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
             let switched = Switched {
-                end: End::Connection(io),
+                end: End::Connection(io.into_inner().into_inner()),
                 read: read_buf,
                 place: SwitchedPlace::Pool(place),
             };
@@ -314,9 +294,11 @@ impl Pool {
             sender,
             local,
             served: 0,
+            rested: false,
             is_last: false,
             born: worker.clock.now(),
             heir,
+            watch,
         })
     }
 
@@ -331,6 +313,7 @@ impl Pool {
 
     /// Let a connection serve whoever is next.
     pub(super) fn keep(&self, mut connection: PooledConnection, now: Instant) {
+        connection.rested = true;
         if connection.sender.is_closed() {
             return;
         }

@@ -11,6 +11,7 @@ use crate::upstream::exchange::{self, into_http2};
 use crate::upstream::http2::StreamPlace;
 use crate::upstream::open::OpenConnection;
 use crate::upstream::pool::{Pool, PoolPlace};
+use crate::upstream::pooled::Want;
 use crate::worker::Worker;
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -122,10 +123,11 @@ async fn by_http1(
     mut sent: impl FnMut(SocketAddr),
 ) -> Result<(Response<Source>, Lease), Failure> {
     loop {
-        let mut connection = pool.checkout(worker).await?;
+        let mut connection = pool.checkout(worker, Want::Any).await?;
         sent(connection.local);
         let (heir, switched) = oneshot::channel();
         connection.heir.replace(Some(heir));
+        connection.look_first();
         match connection.sender.try_send_request(request).await {
             // It grants a tunnel (RFC 9110 §9.3.6), but not to hyper, which keeps the connection.
             Ok(response)
@@ -153,7 +155,7 @@ async fn by_http1(
                 return Ok((response.map(Source::Http1), lease));
             }
             Err(mut error) => match error.take_message() {
-                Some(unsent) if connection.served > 0 => request = unsent,
+                Some(unsent) if connection.has_rested() => request = unsent,
                 _ if error.error().is_parse() => return Err(Failure::UpstreamProtocol),
                 _ => return Err(Failure::ConnectionTermination),
             },

@@ -1,13 +1,15 @@
 //! The router: choose a cluster, an endpoint, a connection; send; answer.
 //!
-//! A loop over attempts. One attempt fails without a trace where its request was never sent: a
-//! pooled connection that the upstream had closed gives the request back.
+//! A loop over attempts. One attempt fails without a trace where the upstream had closed the pooled
+//! connection that it was given: the request comes back unsent, or is one that may be sent twice.
 
+mod affinity;
 mod timer;
 
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
-use crate::cluster::manager::WorkerCluster;
+use crate::cluster::load::InFlight;
+use crate::cluster::manager::{Picked, WorkerCluster};
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
@@ -15,13 +17,16 @@ use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::go_on::Held;
 use crate::http::headers;
+use crate::http::replay;
 use crate::http::source::Source;
 use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
+use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
+use affinity::Affinity;
 use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use std::future::{Future, poll_fn};
@@ -69,6 +74,7 @@ impl Router<'_> {
             });
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
+        let affinity = Affinity::of(forward, &cluster, connection, request);
 
         // Expectations, where the upstream decides them
         if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
@@ -92,6 +98,7 @@ impl Router<'_> {
             });
             let target = UpstreamTarget {
                 cluster: &cluster,
+                hash: affinity.hash,
                 destination,
                 scheme,
                 asked,
@@ -143,6 +150,7 @@ impl Router<'_> {
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
+        affinity.tell(&mut head.headers);
         if let Lease::Switched(upstream) = lease {
             if let Some(ask) = ask {
                 ask.grant(&mut head);
@@ -208,6 +216,8 @@ struct Exchanged {
 /// Where a request goes, and how.
 struct UpstreamTarget<'a> {
     cluster: &'a Rc<WorkerCluster>,
+    /// What its endpoint is chosen by, where the cluster looks at it.
+    hash: Option<u64>,
     destination: Destination,
     scheme: &'static str,
     /// What it asks for besides an answer.
@@ -223,9 +233,11 @@ async fn attempts(
 ) -> Result<Exchanged, Failure> {
     let cluster = target.cluster;
     let mut active = ActiveRequest::begin(worker, cluster)?;
+    let mut want = Want::Any;
     loop {
         // Endpoint
-        let pool = cluster.pick(worker, target.destination)?;
+        let Picked { pool, in_flight } = cluster.pick(worker, target.destination, target.hash)?;
+        active.in_flight = in_flight;
         outcome.upstream_host = Some(pool.upstream.0);
         let speaks_http2 = pool.speaks_http2(worker, outcome.protocol).await?;
         if let Some(asked) = target.asked {
@@ -264,14 +276,24 @@ async fn attempts(
             });
         }
         // Connection
-        let mut connection = pool.checkout(worker).await?;
+        let mut connection = pool.checkout(worker, want).await?;
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
         }
-        let taken = std::mem::replace(request, Request::new(RequestBody::Empty));
+        let (taken, kept) = match connection.has_rested() && want == Want::Any {
+            true => replay::take(request),
+            false => {
+                let nothing = Request::new(RequestBody::Empty);
+                (std::mem::replace(request, nothing), false)
+            }
+        };
+        if !kept {
+            connection.look_first();
+        }
+        let before = connection.watch().mark();
         match connection.sender.try_send_request(taken).await {
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
@@ -282,6 +304,7 @@ async fn attempts(
             }
             Ok(response) => {
                 connection.answered_in(response.version());
+                replay::forget(request);
                 return Ok(Exchanged {
                     response: response.map(Source::Http1),
                     lease: Lease::Http1 { connection, pool },
@@ -289,8 +312,16 @@ async fn attempts(
                 });
             }
             Err(mut error) => match error.take_message() {
-                Some(unsent) if connection.served > 0 => *request = unsent,
+                Some(unsent) if connection.has_rested() => *request = unsent,
                 _ if error.error().is_parse() => return Err(Failure::UpstreamProtocol),
+                _ if kept
+                    && connection.watch().is_silent_since(before)
+                    && replay::rewind(request) =>
+                {
+                    // What has rested as long may be closed as well.
+                    want = Want::New;
+                    worker.stats.inc(cluster.config.series.rq_replayed);
+                }
                 _ => return Err(Failure::ConnectionTermination),
             },
         }
@@ -303,6 +334,8 @@ pub struct ActiveRequest {
     worker: Rc<Worker>,
     cluster: Rc<WorkerCluster>,
     _permit: Permit,
+    /// At which endpoint.
+    in_flight: Option<InFlight>,
     counted: bool,
 }
 
@@ -318,6 +351,7 @@ impl ActiveRequest {
             worker: Rc::clone(worker),
             cluster: Rc::clone(cluster),
             _permit: permit,
+            in_flight: None,
             counted: false,
         })
     }
