@@ -10,14 +10,7 @@ use serde::Serialize;
 use super::contestant::{Contestant, Kind, PLAIN};
 use super::figures::{Samples, table};
 use super::publish;
-
-/// Arguments of `cargo xtask bench connections`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
+use super::rounds::Rounds;
 
 const ROWS: [(&str, Kind); 4] = [
     ("shunt-agent", Kind::Shunt(PLAIN)),
@@ -40,14 +33,13 @@ struct Measured {
 ///
 /// # Errors
 /// When a contestant does not start or serves fewer connections than it is asked to.
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
     let steps: Vec<_> = STEPS.into_iter().chain([most()?]).collect();
     let mut measured = ROWS.map(|(name, _)| Measured {
         name,
         resident: steps.iter().map(|n| (*n, Samples::default())).collect(),
     });
-    for round in 1..=args.rounds {
-        println!("idle connections, round {round} of {}", args.rounds);
+    rounds.each("idle connections", || {
         for ((name, kind), measured) in ROWS.into_iter().zip(&mut measured) {
             for (count, samples) in &mut measured.resident {
                 // A fresh process each: what was given back is not always given to the kernel.
@@ -57,7 +49,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
                 samples.push(held);
             }
         }
-    }
+        Ok(())
+    })?;
     publish("connections", &shown(&steps, &measured), &measured)
 }
 

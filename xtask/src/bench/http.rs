@@ -9,6 +9,7 @@ use super::contestant::{Contestant, Kind, PLAIN, Setting};
 use super::figures::{Samples, table};
 use super::publish;
 use super::requests::{self, Requests};
+use super::rounds::Rounds;
 
 /// Arguments of `cargo xtask bench http`.
 #[derive(clap::Args)]
@@ -16,9 +17,8 @@ pub(super) struct Args {
     /// Also the rows between a bare forward and the sidecar: what each layer adds
     #[arg(long)]
     ladder: bool,
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
+    #[command(flatten)]
+    rounds: Rounds,
 }
 
 /// Idle connections that memory is measured with.
@@ -162,8 +162,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         .filter(|row| args.ladder || !row.is_step)
         .collect();
     let mut measured: Vec<_> = rows.iter().map(|row| Measured::new(row.name)).collect();
-    memory_and_start(&rows, &mut measured, args.rounds)?;
-    cost_of_a_request(&rows, &mut measured, args.rounds)?;
+    memory_and_start(&rows, &mut measured, &args.rounds)?;
+    cost_of_a_request(&rows, &mut measured, &args.rounds)?;
     let budgets = budgets(&measured)?;
     let text = format!(
         "{}\n{}\n{}",
@@ -176,9 +176,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// Fresh processes: time to ready, memory idle, memory with idle connections.
-fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
-    for round in 1..=rounds {
-        println!("start and memory, round {round} of {rounds}");
+fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: &Rounds) -> Result<()> {
+    rounds.each("start and memory", || {
         for (row, measured) in rows.iter().zip(&mut *measured) {
             let contestant = Contestant::start(&file_name(row), row.kind)?;
             measured
@@ -192,26 +191,25 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
                 .rss_per_idle_connection_bytes
                 .push((held - idle) / f64::from(IDLE));
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// All contestants stand; in each round each gets the same load, one after the other.
-fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
+fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: &Rounds) -> Result<()> {
     let contestants = rows
         .iter()
         .map(|row| Contestant::start(&file_name(row), row.kind))
         .collect::<Result<Vec<_>>>()?;
-    for round in 1..=rounds {
-        println!("requests, round {round} of {rounds}");
+    rounds.each("requests", || {
         for ((row, contestant), measured) in rows.iter().zip(&contestants).zip(&mut *measured) {
             measured
                 .requests
                 .measure(contestant, contestant.client("load"))
                 .with_context(|| format!("measuring {}", row.name))?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn named<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {

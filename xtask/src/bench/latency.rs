@@ -8,14 +8,7 @@ use super::contestant::{Contestant, Kind, PLAIN};
 use super::figures::{Samples, table};
 use super::publish;
 use super::requests::Requests;
-
-/// Arguments of `cargo xtask bench latency`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
+use super::rounds::Rounds;
 
 /// Without any proxy first: what is added is counted from there.
 const ROWS: [(&str, Kind); 5] = [
@@ -30,20 +23,20 @@ const ROWS: [(&str, Kind); 5] = [
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
     let mut contestants = Vec::with_capacity(ROWS.len());
     for (index, (name, kind)) in ROWS.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("latency-{index}"), kind)?;
         contestants.push((name, contestant, Requests::default()));
     }
-    for round in 1..=args.rounds {
-        println!("requests at a fixed rate, round {round} of {}", args.rounds);
+    rounds.each("requests at a fixed rate", || {
         for (name, contestant, requests) in &mut contestants {
             requests
                 .measure(contestant, contestant.client("paced"))
                 .with_context(|| format!("measuring {name}"))?;
         }
-    }
+        Ok(())
+    })?;
     let measured: Vec<_> = contestants
         .iter()
         .map(|(name, _, requests)| (*name, requests))
