@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -36,7 +36,16 @@ pub(super) struct Http2 {
     agreed: Cell<Option<bool>>,
     /// How many streams the endpoint took on its last connection; a new one begins with as many.
     known_limit: Cell<Option<usize>>,
-    waiters: RefCell<VecDeque<oneshot::Sender<Result<(), Failure>>>>,
+    waiters: RefCell<VecDeque<oneshot::Sender<Result<News, Failure>>>>,
+}
+
+/// What one that waits for a place is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// There may be a place, or room for another connection.
+    Look,
+    /// A connection was made.
+    Made,
 }
 
 #[derive(Debug)]
@@ -50,6 +59,16 @@ struct Connection {
     served: Cell<u32>,
     born: Instant,
     idle_since: Cell<Instant>,
+}
+
+impl Connection {
+    /// How many streams it would take besides those that are open.
+    fn room(&self, configured: u32) -> usize {
+        let limit = self.sender.current_max_send_streams();
+        limit
+            .min(configured as usize)
+            .saturating_sub(self.active.get() as usize)
+    }
 }
 
 /// A place for one stream; dropping it gives it back.
@@ -98,7 +117,7 @@ impl Http2 {
     /// Let one that waits look again.
     pub(super) fn wake_one(&self) {
         while let Some(waiter) = self.waiters.borrow_mut().pop_front() {
-            if waiter.send(Ok(())).is_ok() {
+            if waiter.send(Ok(News::Look)).is_ok() {
                 return;
             }
         }
@@ -117,19 +136,19 @@ impl Http2 {
         self.connecting.set(false);
         for waiter in self.waiters.take() {
             // One that has given up needs to know nothing.
-            let _gone = waiter.send(made.clone());
+            let _gone = waiter.send(made.clone().map(|()| News::Made));
         }
     }
 
     /// Wait for a place.
-    async fn wait(&self) -> Result<(), Failure> {
+    async fn wait(&self) -> Result<News, Failure> {
         let (sender, receiver) = oneshot::channel();
         self.waiters.borrow_mut().push_back(sender);
         let mut waiting = Waiting {
             http2: self,
             receiver,
         };
-        (&mut waiting.receiver).await.unwrap_or(Ok(()))
+        (&mut waiting.receiver).await.unwrap_or(Ok(News::Look))
     }
 
     fn remove(&self, connection: &Rc<Connection>) {
@@ -157,12 +176,12 @@ impl Http2 {
 /// One that waits for a place. Who gives up after having been told of one tells the next.
 struct Waiting<'a> {
     http2: &'a Http2,
-    receiver: oneshot::Receiver<Result<(), Failure>>,
+    receiver: oneshot::Receiver<Result<News, Failure>>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Ok(Ok(())) = self.receiver.try_recv() {
+        if let Ok(Ok(_)) = self.receiver.try_recv() {
             self.http2.wake_one();
         }
     }
@@ -181,15 +200,21 @@ impl Pool {
         loop {
             while let Some(place) = self.place(worker) {
                 let sender = place.connection.sender.clone();
+                let is_first = place.connection.served.get() == 1;
                 match sender.ready().await {
                     Ok(sender) => return Ok((place, sender)),
                     // It goes away, and nothing was sent on it.
                     Err(_ended) => self.http2.remove(&place.connection),
                 }
+                if is_first {
+                    // Another would do the same.
+                    return Err(Failure::ConnectionTermination);
+                }
             }
-            self.more(worker).await?;
-            if self.http2.agreed.get() == Some(false) {
-                // The upstream has forgotten HTTP/2 since it was asked.
+            let news = self.more(worker).await?;
+            let has_ended = news == News::Made && self.http2.connections.borrow().is_empty();
+            if has_ended || self.http2.agreed.get() == Some(false) {
+                // It ended before it was used, or has forgotten HTTP/2 since it was asked.
                 return Err(Failure::ConnectionTermination);
             }
         }
@@ -219,15 +244,16 @@ impl Pool {
         loop {
             match self.http2.agreed.get().filter(|_| self.is_open()) {
                 Some(http2) => return Ok(http2),
-                None => self.more(worker).await?,
+                None => _ = self.more(worker).await?,
             }
         }
     }
 
     /// Make a connection unless one is being made, and wait for what comes of it, or for a place
     /// on another.
-    async fn more(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<(), Failure> {
+    async fn more(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<News, Failure> {
         if !self.http2.connecting.get()
+            && !self.is_barred()
             && let Some(permit) = self.permit(worker)
         {
             self.http2.connecting.set(true);
@@ -244,6 +270,27 @@ impl Pool {
         self.http2.wait().await
     }
 
+    /// Whether an upstream takes no stream at all for now (RFC 9113 §5.1.2): another connection
+    /// would be as good as the one that is there.
+    fn is_barred(&self) -> bool {
+        let connections = self.http2.connections.borrow();
+        let mut limits = connections
+            .iter()
+            .map(|c| c.sender.current_max_send_streams());
+        limits.any(|limit| limit == 0)
+    }
+
+    /// An upstream may have said that it takes more streams: let as many as wait look again.
+    fn make_use_of(&self, connection: &Weak<Connection>) {
+        if let Some(connection) = connection.upgrade() {
+            let room = connection.room(self.cluster.http2.max_concurrent_streams);
+            let waiting = self.http2.waiters.borrow().len();
+            for _ in 0..room.min(waiting) {
+                self.http2.wake_one();
+            }
+        }
+    }
+
     /// Close connections on which nothing is open.
     pub(super) fn close_resting_http2(&self) {
         self.http2.close_where(|_since| true);
@@ -256,11 +303,11 @@ impl Pool {
             self.http2.forget_where(|born| self.is_too_old(born, now));
         }
         let connections = self.http2.connections.borrow();
-        let configured = self.cluster.http2.max_concurrent_streams as usize;
+        let configured = self.cluster.http2.max_concurrent_streams;
         let has_place = |c: &&Rc<Connection>| {
             let limit = c.sender.current_max_send_streams();
             self.http2.known_limit.set(Some(limit));
-            (c.active.get() as usize) < configured.min(limit)
+            c.room(configured) > 0
         };
         let connection = Rc::clone(connections.iter().find(has_place)?);
         drop(connections);
@@ -337,7 +384,11 @@ impl Pool {
                     return Poll::Ready(());
                 }
                 // How it ended is the business of the requests that were on it.
-                Pin::new(&mut codec).poll(cx).map(|_ended| ())
+                let ended = Pin::new(&mut codec).poll(cx).map(|_ended| ());
+                if ended.is_pending() && place.pool().http2.is_waited_for() {
+                    place.pool().make_use_of(&connection);
+                }
+                ended
             })
             .await;
             // Its streams hear of it first.
