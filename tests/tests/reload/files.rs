@@ -114,16 +114,15 @@ impl Bad {
         [Routes, Endpoints, Cluster, Field, TakenPort, Secret, Text]
     };
 
-    /// What counts it, and how often for each time.
-    pub(crate) fn counted(self) -> (&'static str, u64) {
+    /// What counts it.
+    pub(crate) fn counted(self) -> &'static str {
         match self {
-            Self::Routes => ("envoy_http_rds_update_rejected", 1),
-            Self::Endpoints => ("envoy_cluster_update_rejected", 1),
-            Self::Cluster => ("envoy_cluster_manager_cds_update_rejected", 1),
-            Self::Field | Self::TakenPort => ("envoy_listener_manager_lds_update_rejected", 1),
-            // Once for each secret.
-            Self::Secret => ("envoy_sds_update_rejected", 2),
-            Self::Text => ("envoy_listener_manager_lds_update_failure", 1),
+            Self::Routes => "envoy_http_rds_update_rejected",
+            Self::Endpoints => "envoy_cluster_update_rejected",
+            Self::Cluster => "envoy_cluster_manager_cds_update_rejected",
+            Self::Field | Self::TakenPort => "envoy_listener_manager_lds_update_rejected",
+            Self::Secret => "envoy_sds_update_rejected",
+            Self::Text => "envoy_listener_manager_lds_update_failure",
         }
     }
 }

@@ -281,8 +281,14 @@ impl InFlight {
     /// Nobody listens any more: it ends as it should all the same.
     pub(crate) fn end(mut self, controls: &Controls) -> Result<()> {
         echoes(&self.socket, 7).context("the WebSocket of the listener that left")?;
-        let last = text(&mut self.idle, "/").context("the idle connection of it")?;
-        ensure!(last.head.wants_close(), "it does not say that it closes");
+        // Its drain begins a moment after its socket is closed.
+        let closes = poll(DEADLINE, || match text(&mut self.idle, "/") {
+            Ok(served) => served.head.wants_close().then_some(Ok(())),
+            Err(error) => Some(Err(error)),
+        });
+        closes
+            .context("it never says that it closes")?
+            .context("the idle connection of the listener that left")?;
         controls.let_go.store(self.number, Ordering::SeqCst);
         let mut rest = [0; LAST.len()];
         self.answer
