@@ -189,6 +189,8 @@ pub struct Balanced {
     pub locality: u32,
     /// The `load_balancing_weight` of its locality; 0 = none.
     pub locality_weight: u32,
+    /// `health_status` is `DEGRADED`: no hash leads to it while one can lead elsewhere.
+    pub degraded: bool,
 }
 
 impl Default for Balanced {
@@ -200,6 +202,7 @@ impl Default for Balanced {
             hash_key: None,
             locality: 0,
             locality_weight: 0,
+            degraded: false,
         }
     }
 }

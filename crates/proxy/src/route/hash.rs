@@ -9,18 +9,29 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::io::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 /// The hash of a connection by its client's address.
 pub fn source_hash(client: IpAddr) -> u64 {
-    // The longest: an address of IPv6 that ends like one of IPv4.
-    let mut text = [0; 46];
-    let mut rest = &mut text[..];
-    // There is room for it.
-    let _written = write!(rest, "{client}");
-    let length = 46 - rest.len();
-    xx64(&text[..length])
+    let mut text = AddressText::default();
+    // Writing into a list of bytes does not fail.
+    let _written = write!(text, "{client}");
+    xx64(&text.bytes)
+}
+
+/// The text of an address, which is not allocated.
+#[derive(Default)]
+struct AddressText {
+    /// The longest is one of IPv6 that ends like one of IPv4.
+    bytes: SmallVec<[u8; 46]>,
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.bytes.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The hash of a request by all that policies name of it; `None` where it has nothing of that.

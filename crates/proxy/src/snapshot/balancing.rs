@@ -97,7 +97,10 @@ fn with_shares(
     let healthy = || endpoints.iter().filter(|endpoint| endpoint.healthy);
     // The spelling of Envoy: 10.0.0.1:80, [2001:db8::1]:80.
     let addresses: Vec<String> = healthy().map(|e| e.address.to_string()).collect();
+    // Envoy: a table has no degraded endpoint. Where there are no others, it answers 503; we do not.
+    let all_degraded = healthy().all(|endpoint| endpoint.balanced.degraded);
     let candidates = (0..).zip(healthy()).zip(&addresses);
+    let candidates = candidates.filter(|((_, e), _)| all_degraded || !e.balanced.degraded);
     let candidates = candidates.map(|((place, endpoint), address)| {
         let balanced = &endpoint.balanced;
         let by_name = balanced.hostname.as_ref().filter(|_| hashing.by_hostname);

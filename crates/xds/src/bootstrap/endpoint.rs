@@ -64,6 +64,7 @@ impl Reader {
             endpoint.health_status(),
             HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout
         );
+        let degraded = endpoint.health_status() == HealthStatus::Degraded;
         let path = path.field("endpoint");
         let Some(HostIdentifier::Endpoint(endpoint)) = endpoint.host_identifier else {
             self.report.invalid(&path, "it is required");
@@ -86,6 +87,7 @@ impl Reader {
                 hash_key,
                 locality: locality.place,
                 locality_weight: locality.weight,
+                degraded,
             },
         })
     }

@@ -6,6 +6,9 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+/// The least weight that counts, so that no endpoint is put off for ever.
+const LEAST_WEIGHT: f64 = 1e-9;
+
 /// One worker's schedule of one cluster's endpoints.
 #[derive(Debug, Clone)]
 pub struct Schedule {
@@ -48,12 +51,12 @@ impl Schedule {
         }
     }
 
-    /// The endpoint that is due, and when it is due again by the weight that it has now, which is
-    /// more than 0; `None` where there is no endpoint.
+    /// The endpoint that is due; it is due again by the weight that it has now. `None` where there is
+    /// no endpoint.
     pub fn pick(&mut self, weight: impl FnOnce(u32) -> f64) -> Option<u32> {
         let mut turn = self.heap.peek_mut()?;
         let endpoint = turn.endpoint;
-        turn.due += 1.0 / weight(endpoint);
+        turn.due += 1.0 / weight(endpoint).max(LEAST_WEIGHT);
         Some(endpoint)
     }
 }

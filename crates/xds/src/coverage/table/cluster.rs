@@ -203,7 +203,10 @@ pub(super) const CLUSTERS: &[Coverage] = &[
         message: "envoy.config.endpoint.v3.LbEndpoint",
         fields: &[
             ("endpoint", Implemented),
-            ("health_status", Implemented),
+            (
+                "health_status",
+                Partly("`DEGRADED` counts with `RING_HASH` and `MAGLEV`; else it is healthy"),
+            ),
             ("load_balancing_weight", Implemented),
             (
                 "metadata",

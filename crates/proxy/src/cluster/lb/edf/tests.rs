@@ -27,6 +27,15 @@ fn a_weight_that_shrinks_is_heeded_at_the_next_turn() {
     assert_eq!(of_second, 1, "{picked:?}");
 }
 
+#[test]
+fn an_endpoint_whose_weight_has_vanished_for_a_while_has_turns_again() {
+    let mut schedule = Schedule::new([1.0].into_iter(), || 1.0);
+    assert_eq!(schedule.pick(|_| 0.0), Some(0));
+    assert_eq!(schedule.pick(|_| f64::NAN), Some(0));
+    let due = schedule.heap.peek().map(|turn| turn.due);
+    assert!(due.is_some_and(f64::is_finite), "{due:?}");
+}
+
 proptest! {
     #[test]
     fn in_rounds_of_the_sum_of_the_weights_each_is_picked_as_often_as_its_weight(
