@@ -162,8 +162,8 @@ impl Worker {
         before: Option<&WorkerCluster>,
     ) -> WorkerCluster {
         let codes = CodeCounters::new(&self.process.registry, &config.name);
-        let offset = self.rng.borrow_mut().u16(..);
-        WorkerCluster::new(config, before, codes, offset, self.clock.now())
+        let rng = &mut self.rng.borrow_mut();
+        WorkerCluster::new(config, before, codes, rng, self.clock.now())
     }
 
     /// The route table of a connection manager, as it is now.

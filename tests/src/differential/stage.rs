@@ -243,7 +243,11 @@ fn with_certificate(bootstrap: &str) -> Result<String> {
         .replace("OWN_KEY", &line(own.key.serialize_pem())))
 }
 
-fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
+/// Starts Envoy in a pod and waits until it is ready.
+///
+/// # Errors
+/// It ends or does not become ready; what it said is in the error.
+pub fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
     let mut process = pod
         .command(programs::envoy()?)
         .args(["--concurrency", "1", "--disable-hot-restart"])

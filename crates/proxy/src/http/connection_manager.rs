@@ -96,7 +96,11 @@ pub(super) async fn handle(
     stream.answer(answer.unwrap_or_else(Answer::Failure))
 }
 
-fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
+/// What a request is routed by.
+pub(super) fn request_head<'a>(
+    request: &'a Request<RequestBody>,
+    scheme: &'a str,
+) -> RequestHead<'a> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
         method: request.method(),

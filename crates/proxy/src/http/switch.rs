@@ -96,6 +96,7 @@ mod tests {
                 grpc: None,
             },
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            hash_policy: Box::default(),
             upgrades: upgrades
                 .iter()
                 .map(|(protocol, enabled)| RouteUpgrade {

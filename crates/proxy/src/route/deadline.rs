@@ -99,6 +99,7 @@ mod tests {
             idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Box::default(),
+            hash_policy: Box::default(),
         };
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {

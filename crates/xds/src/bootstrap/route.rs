@@ -66,6 +66,7 @@ impl Reader {
         let timeouts = self.timeouts(&action, path);
         let at = path.field("upgrade_configs");
         let upgrades = self.route_upgrades(action.upgrade_configs, &at);
+        let hash_policy = self.hash_policies(action.hash_policy, &path.field("hash_policy"));
         let idle = match self.duration(action.idle_timeout, &path.field("idle_timeout")) {
             None => StreamIdle::Inherited,
             Some(Duration::ZERO) => StreamIdle::Never,
@@ -90,6 +91,7 @@ impl Reader {
             idle,
             cluster_not_found,
             upgrades,
+            hash_policy: hash_policy?,
         })
     }
 

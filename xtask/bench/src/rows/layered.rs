@@ -33,6 +33,7 @@ use shunt_proxy::server::{Bound, Config};
 use shunt_proxy::snapshot::{HttpChain, Listener, NetworkFilter};
 use shunt_proxy::transport::io::Io;
 use shunt_proxy::transport::stream::{Plain, Stream};
+use shunt_proxy::upstream::pooled::Want;
 use shunt_proxy::worker::Worker;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -252,9 +253,10 @@ async fn balanced(
         .context("too many requests")?;
     let failed = |failure| anyhow!("{failure:?}");
     let pool = cluster
-        .pick(worker, connection.destination)
-        .map_err(failed)?;
-    let mut upstream = pool.checkout(worker).await.map_err(failed)?;
+        .pick(worker, connection.destination, None)
+        .map_err(failed)?
+        .pool;
+    let mut upstream = pool.checkout(worker, Want::Any).await.map_err(failed)?;
     if let Some(begun) = &mut begun {
         begun.sent(&cluster);
     }

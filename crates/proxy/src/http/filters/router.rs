@@ -3,11 +3,13 @@
 //! A loop over attempts. One attempt fails without a trace where the upstream had closed the pooled
 //! connection that it was given: the request comes back unsent, or is one that may be sent twice.
 
+mod affinity;
 mod timer;
 
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
-use crate::cluster::manager::WorkerCluster;
+use crate::cluster::load::InFlight;
+use crate::cluster::manager::{Picked, WorkerCluster};
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
@@ -26,6 +28,7 @@ use crate::upstream::exchange::exchange;
 use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
+use affinity::Affinity;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{Request, Response, StatusCode, Version};
 use std::future::{Future, poll_fn};
@@ -73,6 +76,7 @@ impl Router<'_> {
             });
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
+        let affinity = Affinity::of(forward, &cluster, connection, request);
 
         // Expectations, where the upstream decides them
         if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
@@ -96,6 +100,7 @@ impl Router<'_> {
             });
             let target = UpstreamTarget {
                 cluster: &cluster,
+                hash: affinity.hash,
                 destination,
                 scheme,
                 asked,
@@ -147,6 +152,7 @@ impl Router<'_> {
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
+        affinity.tell(&mut head.headers);
         if let Lease::Switched(upstream) = lease {
             if let Some(ask) = ask {
                 ask.grant(&mut head);
@@ -222,6 +228,8 @@ struct Exchanged {
 /// Where a request goes, and how.
 struct UpstreamTarget<'a> {
     cluster: &'a Rc<WorkerCluster>,
+    /// What its endpoint is chosen by, where the cluster looks at it.
+    hash: Option<u64>,
     destination: Destination,
     scheme: &'static str,
     /// What it asks for besides an answer.
@@ -240,7 +248,8 @@ async fn attempts(
     let mut want = Want::Any;
     loop {
         // Endpoint
-        let pool = cluster.pick(worker, target.destination)?;
+        let Picked { pool, in_flight } = cluster.pick(worker, target.destination, target.hash)?;
+        active.in_flight = in_flight;
         outcome.upstream_host = Some(pool.upstream.0);
         let speaks_http2 = pool.speaks_http2(worker, outcome.protocol).await?;
         if let Some(asked) = target.asked {
@@ -335,6 +344,8 @@ pub struct ActiveRequest {
     worker: Rc<Worker>,
     cluster: Rc<WorkerCluster>,
     _permit: Permit,
+    /// At which endpoint.
+    in_flight: Option<InFlight>,
     counted: bool,
 }
 
@@ -350,6 +361,7 @@ impl ActiveRequest {
             worker: Rc::clone(worker),
             cluster: Rc::clone(cluster),
             _permit: permit,
+            in_flight: None,
             counted: false,
         })
     }
