@@ -404,6 +404,50 @@ mod tests {
         assert!(!is_framed_soundly(StatusCode::OK, &both));
     }
 
+    /// A body of which nobody knows the length, or none.
+    struct Unknown(bool);
+
+    impl Body for Unknown {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+            std::task::Poll::Ready(None)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            !self.0
+        }
+    }
+
+    #[test]
+    fn what_others_would_guess_wrong_of_a_body_is_said() {
+        let chunked = &[("transfer-encoding", "chunked")][..];
+        let zero = &[("content-length", "0")][..];
+        let five = &[("content-length", "5")][..];
+        for (method, has_body, given, said) in [
+            ("GET", true, &[][..], chunked),
+            ("HEAD", true, &[], chunked),
+            ("DELETE", true, &[], chunked),
+            ("GET", false, &[], &[]),
+            ("GET", true, five, five),
+            ("POST", true, &[], &[]),
+            ("POST", true, five, five),
+            ("POST", false, &[], zero),
+            ("BREW", false, &[], zero),
+            ("TRACE", false, &[], &[]),
+        ] {
+            let mut request = Request::new(Unknown(has_body));
+            *request.method_mut() = method.parse().unwrap();
+            *request.headers_mut() = headers(given);
+            announce_body(&mut request);
+            assert_eq!(*request.headers(), headers(said), "{method} {has_body}");
+        }
+    }
+
     #[test]
     fn a_status_without_a_body_announces_none() {
         for status in [StatusCode::NO_CONTENT, StatusCode::SWITCHING_PROTOCOLS] {
