@@ -6,6 +6,7 @@ use http::header::{
     UPGRADE, VIA,
 };
 use http::{Method, Request, StatusCode};
+use http_body::Body;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -80,10 +81,15 @@ pub fn is_framed_soundly(status: StatusCode, headers: &HeaderMap) -> bool {
         return announces_nothing(headers);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    // What is no number, or several, would be passed on as it is.
+    let is_number = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     match (codings.next(), codings.next()) {
-        (None, _) => lengths <= 1,
-        (Some(coding), None) => lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (None, _) => lengths.next().is_none() && length.is_none_or(is_number),
+        (Some(coding), None) => {
+            length.is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
         (Some(_), Some(_)) => false,
     }
 }
@@ -132,14 +138,23 @@ pub fn check_connection(headers: &HeaderMap) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Say that a request has no body where its method is one that usually has (RFC 9110 §8.6).
-pub fn announce_no_body<B>(request: &mut Request<B>) {
-    let usual = matches!(
+/// Say in HTTP/1 whether a request has a body, where its method lets others guess wrong: that it has
+/// none where most have one (RFC 9110 §8.6), and that it has one where few have, which the codec
+/// would leave out.
+pub fn announce_body<B: Body>(request: &mut Request<B>) {
+    let seldom = matches!(
         *request.method(),
-        Method::POST | Method::PUT | Method::PATCH | Method::OPTIONS
+        Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT
     );
-    if usual && !request.headers().contains_key(CONTENT_LENGTH) {
+    if request.headers().contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    let has_body = !request.body().is_end_stream();
+    if !has_body && !seldom {
         request.headers_mut().insert(CONTENT_LENGTH, 0.into());
+    } else if has_body && seldom && request.body().size_hint().exact().is_none() {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 
@@ -372,6 +387,8 @@ mod tests {
         for (pairs, sound) in [
             (&[][..], true),
             (&[("content-length", "1")][..], true),
+            (&[("content-length", "1, 1")], false),
+            (&[("content-length", "+1")], false),
             (&[("transfer-encoding", "Chunked")], true),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "identity")], false),
@@ -385,6 +402,50 @@ mod tests {
         both.remove(TRANSFER_ENCODING);
         both.append(CONTENT_LENGTH, HeaderValue::from_static("1"));
         assert!(!is_framed_soundly(StatusCode::OK, &both));
+    }
+
+    /// A body of which nobody knows the length, or none.
+    struct Unknown(bool);
+
+    impl Body for Unknown {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+            std::task::Poll::Ready(None)
+        }
+
+        fn is_end_stream(&self) -> bool {
+            !self.0
+        }
+    }
+
+    #[test]
+    fn what_others_would_guess_wrong_of_a_body_is_said() {
+        let chunked = &[("transfer-encoding", "chunked")][..];
+        let zero = &[("content-length", "0")][..];
+        let five = &[("content-length", "5")][..];
+        for (method, has_body, given, said) in [
+            ("GET", true, &[][..], chunked),
+            ("HEAD", true, &[], chunked),
+            ("DELETE", true, &[], chunked),
+            ("GET", false, &[], &[]),
+            ("GET", true, five, five),
+            ("POST", true, &[], &[]),
+            ("POST", true, five, five),
+            ("POST", false, &[], zero),
+            ("BREW", false, &[], zero),
+            ("TRACE", false, &[], &[]),
+        ] {
+            let mut request = Request::new(Unknown(has_body));
+            *request.method_mut() = method.parse().unwrap();
+            *request.headers_mut() = headers(given);
+            announce_body(&mut request);
+            assert_eq!(*request.headers(), headers(said), "{method} {has_body}");
+        }
     }
 
     #[test]

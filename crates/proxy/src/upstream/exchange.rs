@@ -13,7 +13,7 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::{Reason, SendStream};
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -196,6 +196,8 @@ pub(super) fn into_http2(
 ) -> Result<(Request<()>, RequestBody), Failure> {
     let (mut head, body) = request.into_parts();
     let authority = authority(&mut head.headers)?;
+    // Of an attempt by HTTP/1 that sent nothing.
+    head.headers.remove(TRANSFER_ENCODING);
     let mut parts = Parts::default();
     parts.scheme = Some(match scheme {
         "https" => Scheme::HTTPS,

@@ -292,9 +292,7 @@ async fn attempts(
         outcome.upstream_local = Some(connection.local);
         active.sent();
         // Request and response head
-        if matches!(request.body(), RequestBody::Empty) {
-            headers::announce_no_body(request);
-        }
+        headers::announce_body(request);
         let (taken, kept) = match connection.has_rested() && want == Want::Any {
             true => replay::take(request),
             false => {
