@@ -2,9 +2,11 @@
 
 use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::codec::pump::Interrupted;
+use crate::http::cut::Cut;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
 use crate::http::replay::ReplayBody;
+use crate::http::resting::Resting;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Upload, UploadFailure};
@@ -19,7 +21,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -189,6 +190,8 @@ pub struct Download {
     pub deadline: Option<Pin<Box<Sleep>>>,
     /// And what of it that is.
     pub cut: Cut,
+    /// How long it may rest, where that is limited.
+    pub idle: Option<Box<Resting>>,
     /// Keeps the request counted.
     pub active: ActiveRequest,
 }
@@ -208,29 +211,6 @@ pub enum Lease {
     /// A connection or stream that has switched protocols.
     Switched(Box<Switched>),
 }
-
-/// Why a response ended in the middle; hyper closes the connection on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// The route's timeout is over.
-    Timeout,
-    /// The time that a stream may take is over.
-    Duration,
-    /// No byte moved for longer than `stream_idle_timeout`.
-    Idle,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Timeout => "the route's timeout is over",
-            Self::Duration => "max_stream_duration is over",
-            Self::Idle => "no byte moved for longer than stream_idle_timeout",
-        })
-    }
-}
-
-impl Error for Cut {}
 
 impl ResponseBody {
     /// The body of an answer, which ends the record.
@@ -271,11 +251,20 @@ impl Download {
         Poll::Pending
     }
 
-    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
-        if let Poll::Ready(cut) = self.poll_cut(tracked, cx) {
+    fn poll(&mut self, served: &InRequest, complete: bool, cx: &mut Context<'_>) -> Polled {
+        if let Poll::Ready(cut) = self.poll_cut(&served.tracked, cx) {
             return Poll::Ready(Some(Err(cut.into())));
         }
-        Pin::new(&mut self.incoming).poll_frame(cx)
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(idle) = &mut self.idle else {
+            return polled;
+        };
+        if polled.is_ready() {
+            idle.came();
+            return polled;
+        }
+        let over = idle.poll(cx, complete, served.worker().clock.now());
+        over.map(|()| Some(Err(Cut::Resting.into())))
     }
 
     /// The response is complete: the connection may serve another request, unless the request is
@@ -300,10 +289,15 @@ impl Kept {
             return;
         };
         let failed = upload.as_ref().and_then(|upload| upload.failed.get());
-        let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
+        let cut = error.downcast_ref::<Cut>();
+        if let Some(cut) = cut {
+            download.active.was_cut(*cut);
+        }
+        let (flag, details) = match (cut, failed) {
             (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
             (Some(Cut::Duration), _) => (Flags::empty(), "max_duration_timeout"),
             (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
+            (Some(Cut::Resting), _) => (Flags::UT, "upstream_per_try_idle_timeout"),
             (None, Some(failed)) => {
                 let reply = failed.failure().reply();
                 (reply.flags, reply.details)
@@ -366,7 +360,8 @@ impl Body for ResponseBody {
             }
             Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
-        let polled = download.poll(&this.served.tracked, cx);
+        let complete = upload.is_none_or(|upload| upload.complete.get());
+        let polled = download.poll(&this.served, complete, cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

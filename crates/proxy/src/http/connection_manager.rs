@@ -14,6 +14,7 @@ use crate::http::headers;
 use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
+use crate::http::trust;
 use crate::http::tunnel::{Granted, Tunnel};
 use crate::http::upload::Upload;
 use crate::model::{HttpFilter, ServerHeader};
@@ -299,7 +300,7 @@ impl Stream {
                 map.insert(headers::X_FORWARDED_PORT, port.into());
             }
         } else {
-            map.remove(headers::X_ENVOY_INTERNAL);
+            trust::distrust(map, false);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
         }
         if let Some(via) = &chain.heads.via {

@@ -1,6 +1,7 @@
 //! What a proxy changes in a head: hop-by-hop headers, forwarding headers, request ids.
 
 use crate::error::Failure;
+use crate::http::trust;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
@@ -36,25 +37,6 @@ pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-intern
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 /// `x-envoy-overloaded`.
 pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
-
-/// What only a proxy of the same mesh may ask for (Envoy, `cleanInternalHeaders`).
-const INTERNAL: [HeaderName; 15] = [
-    X_ENVOY_INTERNAL,
-    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
-    HeaderName::from_static("x-envoy-decorator-operation"),
-    HeaderName::from_static("x-envoy-downstream-service-cluster"),
-    HeaderName::from_static("x-envoy-downstream-service-node"),
-    HeaderName::from_static("x-envoy-force-trace"),
-    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
-    HeaderName::from_static("x-envoy-ip-tags"),
-    HeaderName::from_static("x-envoy-max-retries"),
-    HeaderName::from_static("x-envoy-original-url"),
-    HeaderName::from_static("x-envoy-retriable-header-names"),
-    HeaderName::from_static("x-envoy-retriable-status-codes"),
-    HeaderName::from_static("x-envoy-retry-on"),
-    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
-    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
-];
 
 /// `x-forwarded-client-cert`.
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -209,9 +191,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Where `trusted_hops` proxies before this one are believed, the client is the one that the first
 /// of them has seen.
 pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr, trusted_hops: u32, append: bool) {
-    for name in &INTERNAL {
-        headers.remove(name);
-    }
+    trust::distrust(headers, true);
     let seen = client(headers, true, trusted_hops);
     if append {
         append_forwarded_for(headers, peer);

@@ -5,6 +5,7 @@ pub mod body;
 pub mod client_cert;
 pub mod codec;
 pub mod connection_manager;
+pub mod cut;
 pub mod date;
 pub mod filters;
 pub mod go_on;
@@ -15,8 +16,10 @@ pub mod headers;
 pub mod normalize;
 pub mod path;
 pub mod replay;
+pub mod resting;
 pub mod source;
 pub mod switch;
+mod trust;
 pub mod tunnel;
 pub mod upload;
 

@@ -2,8 +2,11 @@
 
 use super::Forward;
 use crate::model::{GrpcTimeouts, Timeouts};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
+
+/// `grpc-timeout`.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// When a request is over, as its route has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,6 +15,18 @@ pub struct Deadline {
     pub response: Option<Duration>,
     /// So long after its head has come.
     pub stream: Option<Duration>,
+    /// So long after the whole request has come and was given to an upstream, unless the response
+    /// has begun.
+    pub attempt: Option<Duration>,
+    /// From then on: so long after the last byte of the response.
+    pub attempt_idle: Option<Duration>,
+}
+
+impl Deadline {
+    /// How long an upstream may expect to have.
+    pub fn expected(&self) -> Option<Duration> {
+        self.attempt.or(self.response)
+    }
 }
 
 impl Forward {
@@ -23,28 +38,52 @@ impl Forward {
         is_grpc: bool,
         inherited: Option<Duration>,
     ) -> Deadline {
-        match self.timeouts {
+        let (response, stream) = match self.timeouts {
             Timeouts::Response { timeout, grpc } => {
                 let timeout = match grpc {
                     Some(GrpcTimeouts { max }) if is_grpc => at_most(grpc_timeout(headers), max),
                     _ => timeout,
                 };
-                Deadline {
-                    response: timeout,
-                    stream: inherited,
-                }
+                (timeout, inherited)
             }
             Timeouts::Stream { duration, grpc } => {
                 let asked = grpc.and_then(|GrpcTimeouts { max }| {
                     grpc_timeout(headers).and_then(|asked| at_most(Some(asked), max))
                 });
-                Deadline {
-                    response: None,
-                    stream: asked.or(duration),
-                }
+                (None, asked.or(duration))
             }
+        };
+        let is_shorter = |attempt: &Duration| response.is_none_or(|whole| *attempt < whole);
+        Deadline {
+            response,
+            stream,
+            attempt: self.per_try.timeout.filter(is_shorter),
+            attempt_idle: self.per_try.idle,
         }
     }
+}
+
+impl Forward {
+    /// Whether a gRPC server is told how long it has, whatever its client says.
+    pub fn announces_to_grpc(&self) -> bool {
+        matches!(self.timeouts, Timeouts::Response { grpc: Some(_), .. })
+    }
+}
+
+/// How a `grpc-timeout` of so many milliseconds is written: in the smallest unit of which eight
+/// digits are enough.
+pub fn grpc_timeout_of(millis: u64) -> HeaderValue {
+    let seconds = millis / 1000;
+    let units = [
+        (millis, 'm'),
+        (seconds, 'S'),
+        (seconds / 60, 'M'),
+        (seconds / 3600, 'H'),
+    ];
+    let fits = units.into_iter().find(|(number, _)| *number <= MOST);
+    let (number, unit) = fits.unwrap_or((MOST, 'H'));
+    // Digits and a letter are a value.
+    HeaderValue::from_str(&format!("{number}{unit}")).unwrap_or_else(|_| HeaderValue::from(MOST))
 }
 
 /// The shorter of two times, either of which may be for ever.
@@ -55,9 +94,13 @@ fn at_most(asked: Option<Duration>, max: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// `grpc-timeout`, as the gRPC protocol has it: up to eight digits and a unit.
+/// Most of any unit.
+const MOST: u64 = 99_999_999;
+
+/// `grpc-timeout`, as the gRPC protocol has it: up to eight digits and a unit. In whole
+/// milliseconds, as Envoy counts them: rounded up.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
+    let (unit, digits) = headers.get(GRPC_TIMEOUT)?.as_bytes().split_last()?;
     let is_number = digits.iter().all(u8::is_ascii_digit) && (1..=8).contains(&digits.len());
     let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
     let number: u64 = text.parse().ok()?;
@@ -66,8 +109,8 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_micros(number),
-        b'n' => Duration::from_nanos(number),
+        b'u' => Duration::from_millis(number.div_ceil(1000)),
+        b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
 }
@@ -76,24 +119,29 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::ids::ClusterId;
-    use crate::model::StreamIdle;
+    use crate::model::{PerTry, StreamIdle};
     use crate::route::Target;
     use http::StatusCode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Deadline {
-        let forward = Forward {
+    fn forward(timeouts: Timeouts, per_try: PerTry) -> Forward {
+        Forward {
             target: Target::Cluster(ClusterId(0)),
             timeouts,
+            per_try,
             idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Box::default(),
-        };
+        }
+    }
+
+    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Deadline {
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {
             headers.insert("grpc-timeout", asked.parse().unwrap());
         }
+        let forward = forward(timeouts, PerTry::default());
         forward.deadline(&headers, is_grpc, Some(60 * SECOND))
     }
 
@@ -108,8 +156,8 @@ mod tests {
             grpc: None,
         };
         let inherited = Deadline {
-            response: None,
             stream: Some(60 * SECOND),
+            ..Deadline::default()
         };
         let after = |time| Deadline {
             response: Some(time),
@@ -132,8 +180,8 @@ mod tests {
         let max = |max| Some(GrpcTimeouts { max });
         let none = Deadline::default();
         let after = |time| Deadline {
-            response: None,
             stream: Some(time),
+            ..none
         };
         let own = Some(5 * SECOND);
         assert_eq!(deadline(stream(None, None), Some("2S"), true), none);
@@ -153,12 +201,54 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_is_limited_where_its_route_is_not_limited_more() {
+        let per_try = |timeout| PerTry {
+            timeout,
+            idle: Some(SECOND),
+        };
+        let within = |timeout| Timeouts::Response {
+            timeout,
+            grpc: None,
+        };
+        let for_ever = Timeouts::Stream {
+            duration: Some(SECOND),
+            grpc: None,
+        };
+        for (timeouts, attempt, expected) in [
+            (within(Some(3 * SECOND)), Some(2 * SECOND), Some(2 * SECOND)),
+            (within(Some(2 * SECOND)), Some(2 * SECOND), None),
+            (within(Some(SECOND)), Some(2 * SECOND), None),
+            (within(None), Some(2 * SECOND), Some(2 * SECOND)),
+            (for_ever, Some(2 * SECOND), Some(2 * SECOND)),
+            (within(Some(SECOND)), None, None),
+        ] {
+            let deadline = forward(timeouts, per_try(attempt));
+            let deadline = deadline.deadline(&HeaderMap::new(), false, None);
+            assert_eq!(deadline.attempt, expected, "{timeouts:?} {attempt:?}");
+            assert_eq!(deadline.attempt_idle, Some(SECOND));
+            assert_eq!(deadline.expected(), expected.or(deadline.response));
+        }
+    }
+
+    #[test]
+    fn a_timeout_is_written_in_the_smallest_unit_that_has_room_for_it() {
+        for (millis, expected) in [
+            (0, "0m"),
+            (1500, "1500m"),
+            (99_999_999, "99999999m"),
+            (100_000_999, "100000S"),
+            (99_999_999_000, "99999999S"),
+            (100_000_000_000, "1666666M"),
+            (u64::MAX, "99999999H"),
+        ] {
+            assert_eq!(grpc_timeout_of(millis), expected);
+        }
+    }
+
+    #[test]
     fn a_timeout_is_up_to_eight_digits_and_a_unit() {
         let parsed = |text: &str| {
-            let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static("grpc-timeout"),
-                text.parse().unwrap(),
-            )]);
+            let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, text.parse().unwrap())]);
             grpc_timeout(&headers)
         };
         for (text, expected) in [
@@ -166,8 +256,9 @@ mod tests {
             ("2M", Some(120 * SECOND)),
             ("99999999S", Some(99_999_999 * SECOND)),
             ("5m", Some(Duration::from_millis(5))),
-            ("6u", Some(Duration::from_micros(6))),
-            ("7n", Some(Duration::from_nanos(7))),
+            ("2000u", Some(Duration::from_millis(2))),
+            ("2001u", Some(Duration::from_millis(3))),
+            ("7n", Some(Duration::from_millis(1))),
             ("100000000S", None),
             ("S", None),
             ("+1S", None),

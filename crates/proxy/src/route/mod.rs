@@ -10,7 +10,7 @@ mod matcher;
 mod virtual_host;
 
 pub use action::{Action, Forward, Target, WeightedTarget};
-pub use deadline::Deadline;
+pub use deadline::{Deadline, GRPC_TIMEOUT, grpc_timeout_of};
 pub(crate) use matcher::string_matches;
 
 use crate::ids::ClusterId;

@@ -18,10 +18,10 @@ use shunt_proxy::model::{
     AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
     Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
     ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
-    IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, Resources, Route,
-    RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets,
-    ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection, UpstreamProtocol,
-    VirtualHost,
+    IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, PerTry, Resources,
+    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
+    Secrets, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
+    UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -327,6 +327,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
                 timeout: None,
                 grpc: None,
             },
+            per_try: PerTry::default(),
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
             upgrades: vec![],

@@ -1,7 +1,9 @@
 //! An upstream of HTTP/2: answers the requests of one connection and notes what each was.
 
+use std::future::poll_fn;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -30,6 +32,15 @@ pub struct Answer {
     /// The body. To a CONNECT: the first bytes of the tunnel.
     #[serde(default)]
     body: String,
+    /// Milliseconds before the answer.
+    #[serde(default)]
+    pause: u64,
+    /// Milliseconds after the body, before the rest of it.
+    #[serde(default)]
+    rest: u64,
+    /// The rest of the body.
+    #[serde(default)]
+    more: String,
     /// Lines of `name: value` behind the body.
     #[serde(default)]
     trailers: Vec<String>,
@@ -94,6 +105,15 @@ async fn accept(
     Ok(())
 }
 
+/// Lets milliseconds pass, unless something else happens first.
+async fn passes<T>(millis: u64, other: impl Future<Output = T>) -> Option<T> {
+    if millis == 0 {
+        return None;
+    }
+    let time = Duration::from_millis(millis);
+    tokio::time::timeout(time, other).await.ok()
+}
+
 async fn answer_one(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -122,6 +142,11 @@ async fn answer_one(
         say("trailer", &trailers.unwrap_or_default(), &mut lines);
         lines.into_iter().for_each(note);
     }
+    let gone = poll_fn(|cx| respond.poll_reset(cx));
+    if let Some(reason) = passes(answer.pause, gone).await {
+        note(format!("reset {:?}", reason?));
+        return Ok(());
+    }
     if !answer.hints.is_empty() {
         let mut hints = Response::builder().status(103).body(())?;
         *hints.headers_mut() = headers(&answer.hints)?;
@@ -134,7 +159,16 @@ async fn answer_one(
     let grants = is_tunnel && response.status().is_success();
     let mut stream = respond.send_response(response, false)?;
     let last = !grants && answer.trailers.is_empty();
-    stream.send_data(bytes_of(&answer.body).into(), last)?;
+    let whole = last && answer.more.is_empty();
+    stream.send_data(bytes_of(&answer.body).into(), whole)?;
+    let gone = poll_fn(|cx| stream.poll_reset(cx));
+    if let Some(reason) = passes(answer.rest, gone).await {
+        note(format!("reset {:?}", reason?));
+        return Ok(());
+    }
+    if !answer.more.is_empty() {
+        stream.send_data(bytes_of(&answer.more).into(), last)?;
+    }
     if !grants {
         if !last {
             stream.send_trailers(headers(&answer.trailers)?)?;

@@ -33,6 +33,7 @@ use shunt_proxy::server::{Bound, Config};
 use shunt_proxy::snapshot::{HttpChain, Listener, NetworkFilter};
 use shunt_proxy::transport::io::Io;
 use shunt_proxy::transport::stream::{Plain, Stream};
+use shunt_proxy::upstream::pooled::Want;
 use shunt_proxy::worker::Worker;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -254,7 +255,7 @@ async fn balanced(
     let pool = cluster
         .pick(worker, connection.destination)
         .map_err(failed)?;
-    let mut upstream = pool.checkout(worker).await.map_err(failed)?;
+    let mut upstream = pool.checkout(worker, Want::Any).await.map_err(failed)?;
     if let Some(begun) = &mut begun {
         begun.sent(&cluster);
     }

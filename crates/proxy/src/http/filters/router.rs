@@ -13,24 +13,27 @@ use crate::error::Failure;
 use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
+use crate::http::cut::Cut;
 use crate::http::go_on::Held;
 use crate::http::headers;
 use crate::http::replay;
+use crate::http::resting::Resting;
 use crate::http::source::Source;
 use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
-use crate::route::{Deadline, Forward};
+use crate::route::{Deadline, Forward, GRPC_TIMEOUT, grpc_timeout_of};
 use crate::upstream::exchange::exchange;
 use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
 use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use timer::{Over, Timer};
+use timer::{Over, Progress, Timer};
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +83,11 @@ impl Router<'_> {
         // Attempts, within the route's timeout
         let limits = &connection.chain.limits;
         let over = forward.deadline(request.headers(), *is_grpc, limits.max_stream_duration);
-        self.announce_timeout(request, over);
+        self.announce_timeout(request, over, *is_grpc);
         served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
         let mut timer = Timer::new(started, over, limits.request_timeout);
+        let given = Cell::new(false);
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
@@ -97,6 +101,7 @@ impl Router<'_> {
                 destination,
                 scheme,
                 asked,
+                given: &given,
             };
             let mut attempts = pin!(attempts(worker, &target, request, outcome));
             poll_fn(|cx| {
@@ -109,13 +114,27 @@ impl Router<'_> {
                     let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let over = timer.poll(cx, worker.clock.now(), request_complete);
+                let progress = Progress {
+                    complete: request_complete,
+                    given: given.get() && request_complete,
+                };
+                let over = timer.poll(cx, worker.clock.now(), progress);
                 Poll::Ready(Err(match std::task::ready!(over) {
                     Over::Request => Failure::RequestTimeout,
                     Over::Stream => Failure::MaxDuration { request_complete },
                     Over::Response => {
                         worker.stats.inc(cluster.config.series.rq_timeout);
                         Failure::ResponseTimeout
+                    }
+                    Over::Attempt => {
+                        worker.stats.inc(cluster.config.series.rq_per_try_timeout);
+                        Failure::PerTryTimeout
+                    }
+                    Over::AttemptIdle => {
+                        worker
+                            .stats
+                            .inc(cluster.config.series.rq_per_try_idle_timeout);
+                        Failure::PerTryIdleTimeout
                     }
                 }))
             })
@@ -169,19 +188,25 @@ impl Router<'_> {
             lease: Some(lease),
             deadline,
             cut,
+            idle: over
+                .attempt_idle
+                .map(|limit| Box::new(Resting::at_most(limit))),
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
-    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline) {
-        if let Some(timeout) = over.response
-            && !self.suppress_envoy_headers
-        {
-            let timeout = headers::millis(timeout).into();
-            request
-                .headers_mut()
-                .insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, timeout);
+    fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline, is_grpc: bool) {
+        let Some(timeout) = over.expected() else {
+            return;
+        };
+        let millis = headers::millis(timeout);
+        let map = request.headers_mut();
+        if !self.suppress_envoy_headers {
+            map.insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, millis.into());
+        }
+        if is_grpc && self.forward.announces_to_grpc() {
+            map.insert(GRPC_TIMEOUT, grpc_timeout_of(millis));
         }
     }
 }
@@ -214,6 +239,8 @@ struct UpstreamTarget<'a> {
     scheme: &'static str,
     /// What it asks for besides an answer.
     asked: Option<Asked<'a>>,
+    /// Set when it is given to a connection.
+    given: &'a Cell<bool>,
 }
 
 /// Try until an upstream has answered or a request was lost.
@@ -242,7 +269,7 @@ async fn attempts(
                 target.scheme,
                 |local| {
                     outcome.upstream_local = Some(local);
-                    active.sent();
+                    active.sent(target.given);
                 },
             ));
             let (response, lease) = switched.await?;
@@ -257,7 +284,7 @@ async fn attempts(
             // Boxed: an exchange of HTTP/1 does not hold the memory of it.
             let exchanged = exchange(worker, &pool, taken, target.scheme, |local| {
                 outcome.upstream_local = Some(local);
-                active.sent();
+                active.sent(target.given);
             });
             let (response, lease) = Box::pin(exchanged).await?;
             return Ok(Exchanged {
@@ -269,7 +296,7 @@ async fn attempts(
         // Connection
         let mut connection = pool.checkout(worker, want).await?;
         outcome.upstream_local = Some(connection.local);
-        active.sent();
+        active.sent(target.given);
         // Request and response head
         if matches!(request.body(), RequestBody::Empty) {
             headers::announce_no_body(request);
@@ -345,10 +372,23 @@ impl ActiveRequest {
     }
 
     /// The request is given to a connection; one that was given back counts once.
-    fn sent(&mut self) {
+    fn sent(&mut self, given: &Cell<bool>) {
+        given.set(true);
         if !std::mem::replace(&mut self.counted, true) {
             self.worker.stats.inc(self.cluster.config.series.rq_total);
         }
+    }
+}
+
+impl ActiveRequest {
+    /// Its response was not let go on.
+    pub(in crate::http) fn was_cut(&self, cut: Cut) {
+        let series = &self.cluster.config.series;
+        self.worker.stats.inc(match cut {
+            Cut::Timeout => series.rq_timeout,
+            Cut::Resting => series.rq_per_try_idle_timeout,
+            Cut::Duration | Cut::Idle => return,
+        });
     }
 }
 
