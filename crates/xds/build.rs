@@ -145,6 +145,30 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
     ),
+    (
+        "envoy/extensions/load_balancing_policies/round_robin/v3/round_robin.proto",
+        "envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin",
+    ),
+    (
+        "envoy/extensions/load_balancing_policies/random/v3/random.proto",
+        "envoy.extensions.load_balancing_policies.random.v3.Random",
+    ),
+    (
+        "envoy/extensions/load_balancing_policies/least_request/v3/least_request.proto",
+        "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+    ),
+    (
+        "envoy/extensions/load_balancing_policies/ring_hash/v3/ring_hash.proto",
+        "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
+    ),
+    (
+        "envoy/extensions/load_balancing_policies/maglev/v3/maglev.proto",
+        "envoy.extensions.load_balancing_policies.maglev.v3.Maglev",
+    ),
+    (
+        "envoy/extensions/load_balancing_policies/cluster_provided/v3/cluster_provided.proto",
+        "envoy.extensions.load_balancing_policies.cluster_provided.v3.ClusterProvided",
+    ),
 ];
 
 fn main() -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 /// A folder that the sidecar's user can read. It is removed on drop.
 #[derive(Debug)]
@@ -39,7 +40,17 @@ impl Folder {
     /// # Errors
     /// The disk is full.
     pub fn put(&self, name: &str, text: &str) -> io::Result<()> {
+        self.moved(name, text).map(drop)
+    }
+
+    /// As [`Folder::put`]; returns the moment of the move, by which the file was written.
+    ///
+    /// # Errors
+    /// As for [`Folder::put`].
+    pub fn moved(&self, name: &str, text: &str) -> io::Result<Instant> {
         self.write("new", text)?;
-        fs::rename(self.path("new"), self.path(name))
+        let now = Instant::now();
+        fs::rename(self.path("new"), self.path(name))?;
+        Ok(now)
     }
 }

@@ -42,6 +42,11 @@ fn captured() -> Result<()> {
 }
 
 #[test]
+fn negotiated() -> Result<()> {
+    compare("negotiated")
+}
+
+#[test]
 fn every_folder_is_a_test_and_there_are_more_than_two_hundred_scenarios() -> Result<()> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(differential::scenario::folder())? {
@@ -54,7 +59,15 @@ fn every_folder_is_a_test_and_there_are_more_than_two_hundred_scenarios() -> Res
     folders.sort();
     assert_eq!(
         folders,
-        ["attempts", "captured", "heads", "http", "limits", "tcp"]
+        [
+            "attempts",
+            "captured",
+            "heads",
+            "http",
+            "limits",
+            "negotiated",
+            "tcp"
+        ]
     );
     let mut scenarios = 0;
     for folder in &folders {

@@ -45,7 +45,7 @@ enum Verb {
     Cluster(cluster::ClusterArgs),
     /// Try random cases for as long as you like (root)
     Soak(soak::SoakArgs),
-    /// Measure against Envoy, HAProxy and iptables (root)
+    /// Measure against Envoy, HAProxy, nginx and iptables (root)
     Bench(bench::BenchArgs),
 }
 

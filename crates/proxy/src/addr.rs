@@ -1,5 +1,6 @@
 //! Address newtypes: past `accept()` a swapped socket address does not compile.
 
+use nix::sys::socket::SockaddrStorage;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::num::NonZeroU32;
@@ -62,6 +63,19 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         },
         SocketAddr::V4(_) => address,
     }
+}
+
+/// The first address of an interface that is not the loopback; of IPv4 where there is one.
+pub fn of_this_pod() -> Option<IpAddr> {
+    let interfaces = nix::ifaddrs::getifaddrs().ok()?;
+    let address = |storage: SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    let all = interfaces.filter_map(|interface| address(interface.address?));
+    let all: Vec<IpAddr> = all.filter(|address| !address.is_loopback()).collect();
+    let v4 = all.iter().find(|address| address.is_ipv4());
+    v4.or_else(|| all.first()).copied()
 }
 
 /// Whether two addresses are of one family.

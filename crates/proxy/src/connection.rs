@@ -57,6 +57,8 @@ pub struct Tracked {
     /// How many requests somebody waits for.
     awaited: Cell<u64>,
     unread: Cell<bool>,
+    /// The body of the request in hand is wanted, and its client holds it back until it knows.
+    wanted: Cell<bool>,
     kick: Cell<Option<Kick>>,
     broken: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -84,6 +86,7 @@ impl Tracked {
             served: Cell::new(0),
             awaited: Cell::new(u64::MAX),
             unread: Cell::new(false),
+            wanted: Cell::new(false),
             kick: Cell::new(None),
             broken: Cell::new(false),
             waker: RefCell::new(None),
@@ -199,6 +202,17 @@ impl Tracked {
     /// Whether the client may still be sending what nobody will read.
     pub fn is_unread(&self) -> bool {
         self.unread.get()
+    }
+
+    /// The upstream wants a body that the client of this stream holds back.
+    pub fn want_body(&self) {
+        self.wanted.set(true);
+        self.wake();
+    }
+
+    /// Whether that is so, and the client was not told yet.
+    pub fn take_wanted(&self) -> bool {
+        self.wanted.take()
     }
 
     /// Whether a request is being served.
@@ -335,6 +349,18 @@ impl InRequest {
             StreamIdle::After(timeout) => Some(timeout),
         };
         self.tracked.idle_as(timeout);
+        self.await_tick(timeout, chain);
+    }
+
+    /// One side of its tunnel is done: a client that left would be waited for as long as its
+    /// upstream says nothing.
+    pub fn half_closed(&mut self, chain: &Arc<ChainDrain>) {
+        if let Some(timeout) = self.tracked.half_closed() {
+            self.await_tick(Some(timeout), chain);
+        }
+    }
+
+    fn await_tick(&mut self, timeout: Option<Duration>, chain: &Arc<ChainDrain>) {
         if self.tracked.is_stream() {
             self.tracking = Some(self.worker.track(&self.tracked, chain));
         } else if let Some(timeout) = timeout {
@@ -357,6 +383,8 @@ impl Drop for InRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Resources;
+    use crate::server::{Bound, Config};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -433,6 +461,30 @@ mod tests {
         assert_eq!(tracked.kicked(), None);
         tracked.check_idle(t0 + 3600 * SECOND);
         assert_eq!(tracked.kicked(), Some(Kick::Idle));
+    }
+
+    #[test]
+    fn half_of_a_tunnel_on_a_stream_is_looked_at_by_the_tick() {
+        let bound = Bound::bind(&Config {
+            resources: Resources::default(),
+            workers: 1,
+            drain_time: SECOND,
+        });
+        let worker = Worker::new(Arc::clone(bound.unwrap().process()), 0);
+        let t0 = Instant::now();
+        // Without a timeout nobody looks at it while both halves are there.
+        let stream = Tracked::stream(&Tracked::new(t0, None, None), t0);
+        let mut served = InRequest::begin(Rc::clone(&stream), &worker);
+        assert!(!worker.has_connections());
+        served.half_closed(&Arc::default());
+        assert!(worker.has_connections());
+        worker.tick();
+        assert_eq!(stream.kicked(), None);
+        stream.touch(t0.checked_sub(HALF_CLOSED_IDLE).unwrap());
+        worker.tick();
+        assert_eq!(stream.kicked(), Some(Kick::Idle));
+        drop(served);
+        assert!(!worker.has_connections());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! [`Bound`] holds every socket before any task starts, so that a port in use is an error of the
 //! start and not of some later moment.
 
+use crate::addr;
 use crate::admin::readiness::Readiness;
 use crate::control::{ApplyError, Control};
 use crate::drain::{DRAIN_TIME, Drain, Phase, QUIET};
@@ -113,6 +114,7 @@ impl Bound {
             drain: Drain::new(),
             // Measured when the workers have opened what they need.
             overload: Overload::new(usize::MAX),
+            address: addr::of_this_pod(),
         });
         let (senders, sockets) = (0..workers).map(|_| unbounded_channel()).unzip();
         let mut control = Control::new(Arc::clone(&process), senders, config.drain_time);

@@ -4,12 +4,15 @@
 //! the way of configuration this stands between [`crate::model`] and [`crate::store`]. One thing
 //! changes in place: a TLS context whose secret is renewed ([`crate::transport::tls::rotating`]).
 
+mod balancing;
 mod compiler;
 
+pub use balancing::{Balancing, HashTable};
 pub use compiler::{Compiler, Kept};
 
 use crate::addr::Client;
 use crate::cluster::breaker::Breaker;
+use crate::cluster::load::Loads;
 use crate::http::guard::HeadLimits;
 use crate::ids::RouteTableId;
 use crate::listener::draining::ChainDrain;
@@ -30,7 +33,7 @@ use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
 use crate::worker::Worker;
-use http::{HeaderValue, Version};
+use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Deref;
@@ -274,6 +277,8 @@ pub struct TcpChain {
     pub max_duration: Option<Duration>,
     /// How many endpoints are tried.
     pub max_connect_attempts: u32,
+    /// Choose endpoints by the client's address, where a cluster looks at a hash.
+    pub hash_source: bool,
     /// One record for each connection.
     pub log: Arc<LogSet>,
     /// Counters.
@@ -289,6 +294,10 @@ pub struct Cluster {
     pub info: Arc<ClusterInfo>,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
+    /// How one of them is chosen.
+    pub balancing: Balancing,
+    /// What is in flight at each of them, where the policy asks for it.
+    pub loads: Option<Loads>,
     /// What each of its transport sockets was compiled to.
     transports: Transports,
 }
@@ -343,16 +352,6 @@ impl Cluster {
     pub(crate) fn transports(&self) -> impl Iterator<Item = &Arc<ClusterTls>> {
         self.transports.iter().map(|(_, compiled)| compiled)
     }
-
-    /// Whether a request that came by this version may go on by HTTP/2, as far as it is known
-    /// before there is a connection.
-    pub fn may_speak_http2(&self, downstream: Option<Version>) -> bool {
-        match self.protocol {
-            UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 | UpstreamProtocol::Negotiated => true,
-            UpstreamProtocol::Downstream => downstream == Some(Version::HTTP_2),
-        }
-    }
 }
 
 /// How an endpoint is reached by TLS.
@@ -371,6 +370,8 @@ pub struct StaticEndpoint {
     pub address: SocketAddr,
     /// How it is reached by TLS; `None` = in plaintext.
     pub tls: Option<Arc<ClusterTls>>,
+    /// How much it gets beside others.
+    pub weight: u32,
 }
 
 /// The endpoints of a cluster.
@@ -383,6 +384,16 @@ pub enum Endpoints {
         /// Another port than the original one.
         port_override: Option<u16>,
     },
+}
+
+impl Endpoints {
+    /// Those that are known beforehand.
+    pub fn fixed(&self) -> &[StaticEndpoint] {
+        match self {
+            Self::Static(endpoints) => endpoints,
+            Self::OriginalDst { .. } => &[],
+        }
+    }
 }
 
 impl ClusterTls {

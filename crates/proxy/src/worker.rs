@@ -21,6 +21,7 @@ use crate::snapshot::{Cluster, Routes};
 use crate::store::{Store, View};
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub struct Process {
     pub drain: Drain,
     /// How many connections there may be.
     pub overload: Arc<Overload>,
+    /// Our own address, by which others know a client that is on our side of the network; unknown
+    /// where nothing but the loopback interface has one.
+    pub address: Option<IpAddr>,
 }
 
 /// How long an end at once may take to let records be written.
@@ -158,8 +162,8 @@ impl Worker {
         before: Option<&WorkerCluster>,
     ) -> WorkerCluster {
         let codes = CodeCounters::new(&self.process.registry, &config.name);
-        let offset = self.rng.borrow_mut().u16(..);
-        WorkerCluster::new(config, before, codes, offset, self.clock.now())
+        let rng = &mut self.rng.borrow_mut();
+        WorkerCluster::new(config, before, codes, rng, self.clock.now())
     }
 
     /// The route table of a connection manager, as it is now.

@@ -9,6 +9,7 @@
 mod support;
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, server};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -17,14 +18,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use support::http2::{
-    OF_CLUSTER, answer, ask, begin, block_on, by_http2, by_http2_with, client, client_with, get,
-    pattern, post, reached, read, receive, send, upstream, upstream_with,
+    Answer, OF_CLUSTER, answer, ask, begin, block_on, by_http2, by_http2_with, client, client_with,
+    get, pattern, post, reached, read, receive, send, upstream, upstream_with,
 };
 use support::{Proxy, Upstream, exchange};
 
 fn connections(proxy: &Proxy) -> u64 {
     let family = "envoy_cluster_upstream_cx_total";
     proxy.registry.value(family, &OF_CLUSTER).unwrap_or(0)
+}
+
+/// So many requests at the same time.
+async fn ask_at_once(client: &SendRequest<Bytes>, count: usize) -> Vec<Answer> {
+    let one = || {
+        let client = client.clone();
+        tokio::task::spawn_local(async move { ask(&client, get("/")).await.unwrap() })
+    };
+    let all: Vec<_> = (0..count).map(|_| one()).collect();
+    let mut answers = Vec::with_capacity(count);
+    for one in all {
+        answers.push(one.await.unwrap());
+    }
+    answers
 }
 
 /// Sends back what it is sent, as it comes, with the trailers.
@@ -148,14 +163,8 @@ fn many_requests_share_one_connection() {
     let proxy = by_http2(&[upstream.address]);
     block_on(async {
         let client = client(proxy.address).await;
-        let all: Vec<_> = (0..90)
-            .map(|_| {
-                let client = client.clone();
-                tokio::task::spawn_local(async move { ask(&client, get("/")).await.unwrap() })
-            })
-            .collect();
-        for one in all {
-            assert_eq!(one.await.unwrap().body, "hi");
+        for one in ask_at_once(&client, 90).await {
+            assert_eq!(one.body, "hi");
         }
     });
     assert_eq!(connections(&proxy), 1);
@@ -194,14 +203,8 @@ fn another_connection_is_made_where_one_takes_no_more_streams() {
             let client = client(proxy.address).await;
             // The upstream's limit is known after the first.
             ask(&client, get("/")).await.unwrap();
-            let all: Vec<_> = (0..30)
-                .map(|_| {
-                    let client = client.clone();
-                    tokio::task::spawn_local(async move { ask(&client, get("/")).await.unwrap() })
-                })
-                .collect();
-            for one in all {
-                assert_eq!(one.await.unwrap().body, "hi");
+            for one in ask_at_once(&client, 30).await {
+                assert_eq!(one.body, "hi");
             }
         });
         let made = connections(&proxy);
@@ -332,14 +335,8 @@ fn all_that_wait_for_a_connection_learn_that_there_is_none() {
     let proxy = by_http2(&[nobody]);
     block_on(async {
         let client = client(proxy.address).await;
-        let all: Vec<_> = (0..20)
-            .map(|_| {
-                let client = client.clone();
-                tokio::task::spawn_local(async move { ask(&client, get("/")).await.unwrap() })
-            })
-            .collect();
-        for one in all {
-            assert_eq!(one.await.unwrap().status, StatusCode::SERVICE_UNAVAILABLE);
+        for one in ask_at_once(&client, 20).await {
+            assert_eq!(one.status, StatusCode::SERVICE_UNAVAILABLE);
         }
     });
     let records = proxy.records(20);

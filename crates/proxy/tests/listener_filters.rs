@@ -36,6 +36,7 @@ fn tcp(log: &Log, to: &str) -> NetworkFilter {
         idle_timeout: None,
         max_duration: None,
         max_connect_attempts: 1,
+        hash_source: false,
         access_log: vec![log.formatted(FORMAT)],
     })
 }

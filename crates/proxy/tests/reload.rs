@@ -68,6 +68,7 @@ fn tcp(cluster: &str, log: &Log) -> NetworkFilter {
         idle_timeout: None,
         max_duration: None,
         max_connect_attempts: 1,
+        hash_source: false,
         access_log: vec![log.config()],
     })
 }

@@ -205,6 +205,7 @@ fn two_listeners_that_would_take_each_others_connections_are_refused() {
             idle_timeout: None,
             max_duration: None,
             max_connect_attempts: 1,
+            hash_source: false,
             access_log: vec![],
         });
         let mut listener = support::listener(filter);

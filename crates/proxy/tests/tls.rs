@@ -42,6 +42,7 @@ fn tcp_filter(log: &Log, to: &str) -> NetworkFilter {
         idle_timeout: None,
         max_duration: None,
         max_connect_attempts: 1,
+        hash_source: false,
         access_log: vec![log.formatted(FORMAT)],
     })
 }
@@ -83,6 +84,7 @@ fn cluster_over(tls: UpstreamTls, upstream: SocketAddr) -> Cluster {
         address: upstream,
         healthy: true,
         tls: Some(Arc::new(tls)),
+        balanced: shunt_proxy::model::Balanced::default(),
     }]);
     cluster
 }

@@ -259,27 +259,49 @@ fn a_drain_cuts_a_tunnel_at_its_end() {
     assert_eq!(end.kind(), ErrorKind::ConnectionReset);
 }
 
-/// By RFC 9110 it grants the tunnel; what matters is that nobody waits for ever.
+/// RFC 9110 section 9.3.6: any 2xx grants it, also the one that the codec goes on after.
 #[test]
-fn a_connect_answered_with_204_is_an_error_of_the_upstream_at_once() {
-    let upstream = Upstream::start(|mut stream| {
-        read_head(&mut stream);
-        stream
-            .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-            .unwrap();
-        // Until the proxy closes.
-        assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    });
-    let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
-        hcm.upgrades = vec!["connect".into()];
-        let mut passes = route("/", CLUSTER);
-        passes.matcher.path = PathMatch::Connect;
-        inline(hcm).virtual_hosts[0].routes.insert(0, passes);
-    });
-    let mut client = proxy.connect();
-    client.write_all(ASK.as_bytes()).unwrap();
-    let answer = read_head(&mut client);
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
-    let record = &proxy.records(1)[0];
-    assert!(record.contains(" 502 UPE "), "{record}");
+fn a_connect_answered_with_204_is_a_tunnel_with_what_came_early_and_two_ends() {
+    for (early, ends_at_once) in [("", false), ("early", false), ("", true), ("early", true)] {
+        let (seen, came) = mpsc::channel();
+        let upstream = Upstream::start(move |mut stream| {
+            read_head(&mut stream);
+            let answer = format!("HTTP/1.1 204 No Content\r\n\r\n{early}");
+            stream.write_all(answer.as_bytes()).unwrap();
+            if ends_at_once {
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+            let mut all = String::new();
+            let ended = stream.read_to_string(&mut all).map_err(|e| e.kind());
+            seen.send(ended.map(|_length| all)).unwrap();
+            if !ends_at_once {
+                stream.write_all(b"bye").unwrap();
+            }
+        });
+        let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
+            hcm.upgrades = vec!["connect".into()];
+            let mut passes = route("/", CLUSTER);
+            passes.matcher.path = PathMatch::Connect;
+            inline(hcm).virtual_hosts[0].routes.insert(0, passes);
+        });
+        let mut client = proxy.connect();
+        client.write_all(ASK.as_bytes()).unwrap();
+        let answer = read_head(&mut client);
+        assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+        let mut word = vec![0; early.len()];
+        client.read_exact(&mut word).unwrap();
+        assert_eq!(word, early.as_bytes());
+        if ends_at_once {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        }
+        client.write_all(b"late").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let came = came.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(came, Ok("late".into()), "{early:?} {ends_at_once}");
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, if ends_at_once { "" } else { "bye" });
+        let record = &proxy.records(1)[0];
+        assert!(record.contains(" 204 - via_upstream"), "{record}");
+    }
 }

@@ -8,6 +8,7 @@
 mod access_log;
 mod address;
 mod admin;
+mod balancing;
 pub(crate) mod certificates;
 mod cluster;
 mod config_source;
@@ -15,6 +16,7 @@ pub(crate) mod draft;
 mod endpoint;
 pub(crate) mod file;
 mod filter_chain;
+mod hash_policy;
 mod head;
 mod http;
 mod http2;

@@ -374,8 +374,8 @@ fn what_is_wrong_or_not_implemented_is_refused_with_its_path() {
             "    alpn_protocols: [istio]\n",
             "    alpn_protocols: [istio]\n            tls_certificate_sds_secret_configs: [ { name: default } ]\n",
             UPSTREAM,
-            ".common_tls_context.tls_certificate_sds_secret_configs[0].sds_config",
-            "name a file",
+            ".common_tls_context.tls_certificate_sds_secret_configs[0].name",
+            "say by sds_config which file it is in",
         ),
         (
             "max_session_keys: 0",

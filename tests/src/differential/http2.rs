@@ -5,12 +5,13 @@ mod upstream;
 
 pub use upstream::{Answer, serve};
 
+use std::future::poll_fn;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
+use h2::client::{self, ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -43,6 +44,9 @@ pub struct Request {
     body: Option<String>,
     /// Of a CONNECT: what must have come before our side of the tunnel is ended.
     until: Option<String>,
+    /// The body is sent once an interim response has come, and not where there is none.
+    #[serde(default)]
+    waits: bool,
     /// Lines of `name: value` behind the body.
     #[serde(default)]
     trailers: Vec<String>,
@@ -132,14 +136,18 @@ async fn exchange(
     let head = request.head()?;
     let mut ready = client.ready().await?;
     let bare = !request.is_connect() && request.body.is_none() && request.trailers.is_empty();
-    let (response, mut stream) = ready.send_request(head, bare)?;
-    if let Some(body) = request.body.as_ref().filter(|_| !request.is_connect()) {
+    let (mut response, mut stream) = ready.send_request(head, bare)?;
+    let sends = !request.waits || interim(&mut response, lines).await?;
+    if let Some(body) = request.body.as_ref().filter(|_| !request.is_connect())
+        && sends
+    {
         let body = super::wire::bytes_of(body);
         stream.send_data(body.into(), request.trailers.is_empty())?;
     }
-    if !request.trailers.is_empty() {
+    if !request.trailers.is_empty() && sends {
         stream.send_trailers(headers(&request.trailers)?)?;
     }
+    while interim(&mut response, lines).await? {}
     let (head, mut body) = response.await?.into_parts();
     lines.push(format!("status {}", head.status.as_u16()));
     say("header", &head.headers, lines);
@@ -153,6 +161,17 @@ async fn exchange(
     }
     say("trailer", &trailers.unwrap_or_default(), lines);
     Ok(())
+}
+
+/// Waits for an interim response; false where the final one has come.
+async fn interim(response: &mut ResponseFuture, lines: &mut Vec<String>) -> Result<bool> {
+    let Some(interim) = poll_fn(|cx| response.poll_informational(cx)).await else {
+        return Ok(false);
+    };
+    let interim = interim?;
+    lines.push(format!("interim {}", interim.status().as_u16()));
+    say("header", interim.headers(), lines);
+    Ok(true)
 }
 
 /// Bytes both ways: ours, then what comes, then our end, then the other's.

@@ -15,6 +15,7 @@ use super::scenario::{Scenario, Target};
 use super::transcript::Transcript;
 use super::wire::{Board, End, Record, Wire};
 use crate::DEADLINE;
+use crate::ca::{Ca, SanType};
 use crate::expect::eventually::poll;
 use crate::net::{Network, Pod, User};
 use crate::process::Running;
@@ -66,7 +67,7 @@ impl Upstreams {
 
 impl Stage {
     /// Starts a proxy with this bootstrap. `PROXY_V4` and `PEER_V4` in it stand for the addresses
-    /// of its pod and of the peer; with a listener on the outbound capture port the pod's traffic
+    /// of its pod and of the peer, `OWN_CERTIFICATE` and `OWN_KEY` for a pair in PEM; with a listener on the outbound capture port the pod's traffic
     /// is captured.
     ///
     /// # Errors
@@ -78,6 +79,7 @@ impl Stage {
         let bootstrap = bootstrap
             .replace("PROXY_V4", &proxy.v4(0).ip().to_string())
             .replace("PEER_V4", &peer.v4(0).ip().to_string());
+        let bootstrap = with_certificate(&bootstrap)?;
         if bootstrap.contains(&format!("port_value: {}", shunt_abi::port::OUTBOUND)) {
             proxy.apply_rules(&[])?;
         }
@@ -229,7 +231,23 @@ fn is_reset(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
-fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
+/// A bootstrap with a certificate and its key where it asks for them.
+fn with_certificate(bootstrap: &str) -> Result<String> {
+    if !bootstrap.contains("OWN_CERTIFICATE") {
+        return Ok(bootstrap.to_owned());
+    }
+    let own = Ca::new()?.issue(vec![SanType::DnsName("shop.test".try_into()?)])?;
+    let line = |pem: String| pem.replace('\r', "").replace('\n', "\\n");
+    Ok(bootstrap
+        .replace("OWN_CERTIFICATE", &line(own.certificate.pem()))
+        .replace("OWN_KEY", &line(own.key.serialize_pem())))
+}
+
+/// Starts Envoy in a pod and waits until it is ready.
+///
+/// # Errors
+/// It ends or does not become ready; what it said is in the error.
+pub fn start_envoy(pod: &Pod, bootstrap: &str) -> Result<Running> {
     let mut process = pod
         .command(programs::envoy()?)
         .args(["--concurrency", "1", "--disable-hot-restart"])

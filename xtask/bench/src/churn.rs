@@ -1,25 +1,21 @@
 //! New connections through a proxy: each is opened, carries one exchange, and is closed by the
 //! server's side, one after the other in a few lanes.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use crate::target::Target;
 use crate::{cpu, exchange};
 
 /// Arguments of `churn`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to connect
-    #[arg(long)]
-    to: SocketAddr,
-    /// The host header
-    #[arg(long)]
-    authority: String,
+    #[command(flatten)]
+    target: Target,
     /// Connections at a time
     #[arg(long, default_value_t = 8)]
     lanes: u32,
@@ -44,7 +40,8 @@ struct Outcome {
 /// # Errors
 /// On any answer but the expected one.
 pub fn run(args: &Args) -> Result<()> {
-    let request = exchange::request(&args.authority);
+    args.target.take_identity()?;
+    let request = exchange::request(&args.target.authority);
     let cpu_before = cpu::time(args.of)?;
     let start = Instant::now();
     let end = start + Duration::from_millis(args.measure);
@@ -52,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         let lane = || {
             let mut count = 0;
             while Instant::now() < end {
-                once(args.to, &request)?;
+                once(&args.target, &request)?;
                 count += 1;
             }
             Ok(count)
@@ -74,17 +71,11 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn once(to: SocketAddr, request: &[u8]) -> Result<()> {
-    let mut stream = TcpStream::connect(to).with_context(|| format!("connecting to {to}"))?;
+fn once(target: &Target, request: &[u8]) -> Result<()> {
+    let mut stream = target.connect()?;
     stream.write_all(request).context("sending a request")?;
     let mut received = Vec::with_capacity(1024);
-    let mut buffer = [0; 4096];
-    while !exchange::is_complete(&received)? {
-        match stream.read(&mut buffer).context("receiving an answer")? {
-            0 => bail!("the proxy closed the connection before it answered"),
-            count => received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-        }
-    }
+    while !exchange::receive(&mut stream, &mut received)? {}
     // No port stays occupied: the proxy sees a reset after the last byte, as from any client that
     // was killed.
     socket2::SockRef::from(&stream)

@@ -1,7 +1,10 @@
 //! One HTTP/1.1 exchange as both ends of the bench know it: a request without a body, a response
 //! with a fixed one.
 
-use anyhow::{Result, bail};
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, bail};
 
 /// Bytes of the response's body: a small JSON answer.
 pub const BODY: usize = 512;
@@ -53,6 +56,22 @@ pub fn is_complete(received: &[u8]) -> Result<bool> {
         );
     }
     Ok(received.len() == wanted)
+}
+
+/// Takes what has arrived of an answer, or waits for some of it where the stream is blocking; true
+/// when it is whole.
+///
+/// # Errors
+/// As [`is_complete`], or when the connection ends.
+pub fn receive(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<bool> {
+    let mut buffer = [0; 8192];
+    match stream.read(&mut buffer) {
+        Ok(0) => bail!("the proxy closed the connection before it answered"),
+        Ok(count) => received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+        Err(error) => return Err(error).context("receiving an answer"),
+    }
+    is_complete(received)
 }
 
 #[cfg(test)]

@@ -16,36 +16,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::exchange::BODY;
-use crate::identity;
-use crate::outcome::Window;
+use crate::outcome::{Timing, Window};
+use crate::target::Target;
 
 /// Arguments of the load.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to send
-    #[arg(long)]
-    to: SocketAddr,
-    /// The authority of each request
-    #[arg(long)]
-    authority: String,
+    #[command(flatten)]
+    target: Target,
     /// How many connections
     #[arg(long, default_value_t = 8)]
     connections: usize,
     /// Streams at a time on each
     #[arg(long, default_value_t = 8)]
     streams: usize,
-    /// Milliseconds before the measured time
-    #[arg(long, default_value_t = 500)]
-    warm_up: u64,
     /// Milliseconds measured
     #[arg(long, default_value_t = 2000)]
     measure: u64,
-    /// The process whose use of its core is measured
-    #[arg(long)]
-    of: u32,
-    /// Send as this uid and gid, as an application would
-    #[arg(long)]
-    uid: Option<u32>,
+    #[command(flatten)]
+    timing: Timing,
 }
 
 /// Arguments of the upstream.
@@ -81,19 +70,19 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 /// # Errors
 /// On any answer but the expected one.
 pub fn run(args: &Args) -> Result<()> {
-    identity::take(args.uid)?;
+    args.target.take_identity()?;
     block_on(async {
         let mut senders = Vec::with_capacity(args.connections);
         for _ in 0..args.connections {
-            senders.push(open(args.to).await?);
+            senders.push(open(args.target.to).await?);
         }
         let load = Rc::new(Load {
-            uri: format!("http://{}/reviews.Reviews/Get", args.authority),
+            uri: format!("http://{}/reviews.Reviews/Get", args.target.authority),
             message: message(MESSAGE)?,
         });
-        load.exchange_for(args.warm_up, args.streams, &senders)
+        load.exchange_for(args.timing.warm_up, args.streams, &senders)
             .await?;
-        let window = Window::open(args.of)?;
+        let window = Window::open(&args.timing)?;
         let latencies = load
             .exchange_for(args.measure, args.streams, &senders)
             .await?;

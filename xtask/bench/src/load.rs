@@ -2,41 +2,31 @@
 //! thread, one epoll. Reads what the proxy has used of its core at both ends of the measured
 //! time, so that start-up and warm-up do not count.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use crate::outcome::Window;
-use crate::{exchange, identity};
+use crate::exchange;
+use crate::outcome::{Timing, Window};
+use crate::target::Target;
 
 /// Arguments of the load.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to send
-    #[arg(long)]
-    to: SocketAddr,
-    /// The host header
-    #[arg(long)]
-    authority: String,
+    #[command(flatten)]
+    target: Target,
     /// How many connections
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// Milliseconds before the measured time
-    #[arg(long, default_value_t = 500)]
-    warm_up: u64,
     /// Milliseconds measured
     #[arg(long, default_value_t = 2000)]
     measure: u64,
-    /// The process whose use of its core is measured
-    #[arg(long)]
-    of: u32,
-    /// Send as this uid and gid, as an application would
-    #[arg(long)]
-    uid: Option<u32>,
+    #[command(flatten)]
+    timing: Timing,
 }
 
 struct Connection {
@@ -51,20 +41,6 @@ impl Connection {
         self.sent_at = Instant::now();
         self.stream.write_all(request).context("sending a request")
     }
-
-    /// Takes what has arrived; true when the answer is whole.
-    fn receive(&mut self) -> Result<bool> {
-        let mut buffer = [0; 8192];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => bail!("the proxy closed a keep-alive connection"),
-            Ok(count) => self
-                .received
-                .extend_from_slice(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error).context("receiving an answer"),
-        }
-        exchange::is_complete(&self.received)
-    }
 }
 
 /// Sends, measures, prints the outcome.
@@ -72,14 +48,12 @@ impl Connection {
 /// # Errors
 /// On any answer but the expected one: a figure with errors in it is none.
 pub fn run(args: &Args) -> Result<()> {
-    identity::take(args.uid)?;
-    let request = exchange::request(&args.authority);
+    args.target.take_identity()?;
+    let request = exchange::request(&args.target.authority);
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut connections = Vec::with_capacity(args.connections);
     for index in 0..args.connections {
-        let stream =
-            TcpStream::connect(args.to).with_context(|| format!("connecting to {}", args.to))?;
-        stream.set_nodelay(true)?;
+        let stream = args.target.connect()?;
         stream.set_nonblocking(true)?;
         let interest = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(index)?);
         epoll.add(&stream, interest)?;
@@ -91,8 +65,8 @@ pub fn run(args: &Args) -> Result<()> {
         connection.send(&request)?;
         connections.push(connection);
     }
-    exchange_for(args.warm_up, &epoll, &mut connections, &request)?;
-    let window = Window::open(args.of)?;
+    exchange_for(args.timing.warm_up, &epoll, &mut connections, &request)?;
+    let window = Window::open(&args.timing)?;
     let latencies = exchange_for(args.measure, &epoll, &mut connections, &request)?;
     window.close(latencies)
 }
@@ -118,7 +92,7 @@ fn exchange_for(
         for event in events.iter().take(count) {
             let index = usize::try_from(event.data())?;
             if let Some(connection) = connections.get_mut(index)
-                && connection.receive()?
+                && exchange::receive(&mut connection.stream, &mut connection.received)?
             {
                 latencies.push(connection.sent_at.elapsed());
                 connection.send(request)?;

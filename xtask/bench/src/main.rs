@@ -10,13 +10,13 @@ pub mod cpu;
 pub mod exchange;
 pub mod grpc;
 pub mod hold;
-pub mod identity;
 pub mod load;
 pub mod once;
 pub mod outcome;
 pub mod paced;
 pub mod rows;
 pub mod stream;
+pub mod target;
 pub mod upstream;
 
 use std::process::ExitCode;

@@ -23,6 +23,17 @@ pub struct Outcome {
     p999_us: u128,
 }
 
+/// Arguments of a load: what it is measured with.
+#[derive(clap::Args)]
+pub struct Timing {
+    /// Milliseconds before the measured time
+    #[arg(long, default_value_t = 500)]
+    pub warm_up: u64,
+    /// The process whose use of its core is measured
+    #[arg(long)]
+    of: u32,
+}
+
 /// The measured time of one run, from its start on.
 pub struct Window {
     process: u32,
@@ -31,11 +42,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Starts it, for this process.
+    /// Starts it, for the process that is measured.
     ///
     /// # Errors
     /// When the process has ended.
-    pub fn open(process: u32) -> Result<Self> {
+    pub fn open(timing: &Timing) -> Result<Self> {
+        let process = timing.of;
         Ok(Self {
             process,
             cpu_before: cpu::time(process)?,

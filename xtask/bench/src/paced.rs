@@ -1,8 +1,8 @@
 //! An open loop: requests at a fixed rate, whether or not earlier ones were answered. The time of
 //! a request counts from when it was due, so that a proxy which stalls pays for all that waited.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,36 +11,26 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::outcome::Window;
-use crate::{exchange, identity};
+use crate::exchange;
+use crate::outcome::{Timing, Window};
+use crate::target::Target;
 
 /// Arguments of the open loop.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to send
-    #[arg(long)]
-    to: SocketAddr,
-    /// The host header
-    #[arg(long)]
-    authority: String,
+    #[command(flatten)]
+    target: Target,
     /// How many connections, used in turn
     #[arg(long, default_value_t = 64)]
     connections: usize,
     /// Requests per second
     #[arg(long, default_value_t = 1000)]
     rate: u32,
-    /// Milliseconds before the measured time
-    #[arg(long, default_value_t = 500)]
-    warm_up: u64,
     /// Milliseconds measured
     #[arg(long, default_value_t = 4000)]
     measure: u64,
-    /// The process whose use of its core is measured
-    #[arg(long)]
-    of: u32,
-    /// Send as this uid and gid, as an application would
-    #[arg(long)]
-    uid: Option<u32>,
+    #[command(flatten)]
+    timing: Timing,
 }
 
 /// The timer among the events; connections have their index.
@@ -56,16 +46,7 @@ struct Connection {
 impl Connection {
     /// Takes what has arrived; gives when the answered request was due, once the answer is whole.
     fn receive(&mut self) -> Result<Option<Instant>> {
-        let mut buffer = [0; 8192];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => bail!("the proxy closed a keep-alive connection"),
-            Ok(count) => self
-                .received
-                .extend_from_slice(buffer.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error).context("receiving an answer"),
-        }
-        if !exchange::is_complete(&self.received)? {
+        if !exchange::receive(&mut self.stream, &mut self.received)? {
             return Ok(None);
         }
         self.received.clear();
@@ -78,10 +59,10 @@ impl Connection {
 /// # Errors
 /// On any answer but the expected one, or when a second passes without any.
 pub fn run(args: &Args) -> Result<()> {
-    identity::take(args.uid)?;
+    args.target.take_identity()?;
     let mut pace = Pace::new(args)?;
-    pace.keep(args.warm_up)?;
-    let window = Window::open(args.of)?;
+    pace.keep(args.timing.warm_up)?;
+    let window = Window::open(&args.timing)?;
     let latencies = pace.keep(args.measure)?;
     window.close(latencies)
 }
@@ -103,9 +84,7 @@ impl Pace {
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let mut connections = Vec::with_capacity(args.connections);
         for index in 0..args.connections {
-            let stream = TcpStream::connect(args.to)
-                .with_context(|| format!("connecting to {}", args.to))?;
-            stream.set_nodelay(true)?;
+            let stream = args.target.connect()?;
             stream.set_nonblocking(true)?;
             let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(index)?);
             epoll.add(&stream, event)?;
@@ -116,7 +95,7 @@ impl Pace {
             });
         }
         Ok(Self {
-            request: exchange::request(&args.authority),
+            request: exchange::request(&args.target.authority),
             epoll,
             timer,
             connections,

@@ -26,7 +26,11 @@ pub(super) fn write() -> Result<PathBuf> {
         // By default it would have the authority's name, as if it had signed itself.
         params.distinguished_name = DistinguishedName::new();
         let id = format!("spiffe://td/ns/app/sa/{name}");
-        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
+        // The name is for nginx, which knows no other.
+        params.subject_alt_names = vec![
+            SanType::URI(id.as_str().try_into()?),
+            SanType::DnsName(name.try_into()?),
+        ];
         let key = KeyPair::generate()?;
         let chain = params.signed_by(&key, &authority)?.pem();
         let key = key.serialize_pem();

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use shunt_tests::peers;
 
 use super::contestant::{Kind, PLAIN, Peer, Setting, Tcp};
-use super::{certificates, folder, program};
+use super::{certificates, connections, folder, program};
 use crate::setup;
 
 /// The command line of a proxy, its configuration written to a file.
@@ -29,12 +30,14 @@ pub(super) fn command(name: &str, kind: Kind, upstreams: [&str; 2]) -> Result<Co
         Kind::Tcp(Tcp::Shunt) => command = sidecar(name, &tcp_bootstrap())?,
         Kind::Envoy(setting) => command = envoy(name, &bootstrap(setting, Http::One))?,
         Kind::Tcp(Tcp::Envoy) => command = envoy(name, &tcp_bootstrap())?,
-        Kind::HaProxy => command = haproxy(name, &haproxy_routes(""))?,
+        Kind::HaProxy => command = haproxy(name, &haproxy_routes("")?)?,
+        Kind::Nginx => command = nginx(name, &nginx_routes(Http::One))?,
         Kind::Grpc(peer) => {
             command = match peer {
                 Peer::Shunt => sidecar(name, &bootstrap(PLAIN, Http::Two))?,
                 Peer::Envoy => envoy(name, &bootstrap(PLAIN, Http::Two))?,
-                Peer::HaProxy => haproxy(name, &haproxy_routes(" proto h2"))?,
+                Peer::HaProxy => haproxy(name, &haproxy_routes(" proto h2")?)?,
+                Peer::Nginx => nginx(name, &nginx_routes(Http::Two))?,
             }
         }
         Kind::Tls(peer) => {
@@ -44,8 +47,10 @@ pub(super) fn command(name: &str, kind: Kind, upstreams: [&str; 2]) -> Result<Co
                 Peer::Shunt => sidecar(name, &filled(include_str!("data/tls.yaml")))?,
                 Peer::Envoy => envoy(name, &filled(include_str!("data/tls.yaml")))?,
                 Peer::HaProxy => haproxy(name, &filled(include_str!("data/haproxy-tls.cfg")))?,
+                Peer::Nginx => nginx(name, &filled(include_str!("data/nginx-tls.conf")))?,
             }
         }
+        Kind::Tcp(Tcp::Nginx) => command = nginx(name, include_str!("data/nginx-stream.conf"))?,
         Kind::Tcp(Tcp::HaProxy { splices }) => {
             let option = if splices {
                 "    option splice-auto\n"
@@ -88,9 +93,41 @@ fn haproxy(name: &str, configuration: &str) -> Result<Command> {
     Ok(command)
 }
 
+fn nginx(name: &str, configuration: &str) -> Result<Command> {
+    let configuration = written(&format!("{name}.conf"), configuration)?;
+    let mut command = Command::new(peers::find("nginx").context("nginx is not installed")?);
+    // Not a word to the log that it was built for, which may not be there.
+    command.args(["-e", "stderr", "-c"]);
+    command.arg(&configuration);
+    // One process in the foreground: all that it spends is seen.
+    let pid = configuration.with_extension("pid");
+    let process = format!("daemon off; master_process off; pid {};", pid.display());
+    command.args(["-g", &process]);
+    Ok(command)
+}
+
+/// nginx's configuration of the requests.
+fn nginx_routes(http: Http) -> String {
+    let pooled = "        proxy_http_version 1.1;
+        proxy_set_header Connection \"\";";
+    let (protocol, module, scheme, pooled) = match http {
+        Http::One => ("", "proxy", "http", pooled),
+        Http::Two => (" http2", "grpc", "grpc", ""),
+    };
+    include_str!("data/nginx.conf")
+        .replace("@PROTOCOL@", protocol)
+        .replace("@MODULE@", module)
+        .replace("@SCHEME@", scheme)
+        .replace("@POOLED@", pooled)
+}
+
 /// HAProxy's configuration of the requests; `protocol` is said of each of its servers.
-fn haproxy_routes(protocol: &str) -> String {
-    include_str!("data/haproxy.cfg").replace("@PROTOCOL@", protocol)
+fn haproxy_routes(protocol: &str) -> Result<String> {
+    // More would need more descriptors than there are, which it refuses to start with.
+    let connections = connections::most()? + 10;
+    Ok(include_str!("data/haproxy.cfg")
+        .replace("@CONNECTIONS@", &connections.to_string())
+        .replace("@PROTOCOL@", protocol))
 }
 
 fn written(name: &str, text: &str) -> Result<PathBuf> {

@@ -19,8 +19,12 @@ const LOAD_CORE: usize = 1;
 pub(super) const AUTHORITY: &str = "reviews.default.svc.cluster.local:9080";
 /// Two endpoints on one address: another loopback address would be captured on its way there.
 const UPSTREAMS: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
+/// Where requests enter a proxy.
+const ENTRY: &str = "127.0.0.1:10000";
 /// Where Envoy and the sidecar say that they are ready.
 const ADMIN: &str = "127.0.0.1:15000";
+/// Where nginx takes HTTP/1.1 beside calls of gRPC: it cannot tell one from the other.
+const HTTP1_BESIDE: &str = "127.0.0.1:10003";
 /// Where streams enter a proxy, and where they end.
 const STREAMS: &str = "127.0.0.1:10001";
 /// Where new connections enter one that speaks TLS.
@@ -37,6 +41,7 @@ pub(super) enum Kind {
     Shunt(Setting),
     Envoy(Setting),
     HaProxy,
+    Nginx,
     /// HTTP/2 on both sides, with the routes of the others.
     Grpc(Peer),
     /// Out by mutual TLS and in again, both in one process; streams at 10001, new connections
@@ -52,8 +57,19 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Peer {
     Shunt,
-    Envoy,
     HaProxy,
+    Nginx,
+    Envoy,
+}
+
+impl Peer {
+    /// All of them, by name: Shunt first, and last the one that ratios are taken to.
+    pub(super) const ALL: [(&str, Self); 4] = [
+        ("shunt-agent", Self::Shunt),
+        ("HAProxy", Self::HaProxy),
+        ("nginx", Self::Nginx),
+        ("Envoy", Self::Envoy),
+    ];
 }
 
 /// Who passes bytes on.
@@ -65,6 +81,7 @@ pub(super) enum Tcp {
         /// `option splice-auto`.
         splices: bool,
     },
+    Nginx,
 }
 
 /// What an Envoy bootstrap says beside the routes.
@@ -111,10 +128,10 @@ impl Contestant {
             Namespace::new()?
         };
         // Root's own connections are not captured, so behind capture the admin interface is asked.
-        let (target, asked) = if captured {
-            ("10.96.0.10:9080", ADMIN)
-        } else {
-            ("127.0.0.1:10000", "127.0.0.1:10000")
+        let (target, asked) = match kind {
+            _ if captured => ("10.96.0.10:9080", ADMIN),
+            Kind::Grpc(Peer::Nginx) => (ENTRY, HTTP1_BESIDE),
+            _ => (ENTRY, ENTRY),
         };
         let target: SocketAddr = target.parse().context("parsing our own address")?;
         let asked: SocketAddr = asked.parse().context("parsing our own address")?;

@@ -6,44 +6,31 @@ use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, Peer};
 use super::publish;
 use super::requests::{self, Requests};
-
-/// Arguments of `cargo xtask bench grpc`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
-
-const ROWS: [(&str, Peer); 3] = [
-    ("shunt-agent", Peer::Shunt),
-    ("HAProxy", Peer::HaProxy),
-    ("Envoy", Peer::Envoy),
-];
+use super::rounds::Rounds;
 
 /// Measures and publishes the table.
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
-pub(super) fn run(args: &Args) -> Result<()> {
-    let mut contestants = Vec::with_capacity(ROWS.len());
-    for (index, (name, peer)) in ROWS.into_iter().enumerate() {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
+    let mut contestants = Vec::with_capacity(Peer::ALL.len());
+    for (index, (name, peer)) in Peer::ALL.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("grpc-{index}"), Kind::Grpc(peer))?;
         contestants.push((name, contestant, Requests::default()));
     }
-    for round in 1..=args.rounds {
-        println!("calls, round {round} of {}", args.rounds);
+    rounds.each("calls", || {
         for (name, contestant, requests) in &mut contestants {
             requests
                 .measure(contestant, contestant.client("grpc"))
                 .with_context(|| format!("measuring {name}"))?;
         }
-    }
+        Ok(())
+    })?;
     let measured: Vec<_> = contestants
         .iter()
         .map(|(name, _, requests)| (*name, requests))
         .collect();
-    let [(_, shunt), _, (_, envoy)] = measured[..] else {
+    let [(_, shunt), .., (_, envoy)] = measured[..] else {
         anyhow::bail!("a row is missing");
     };
     let budgets = [Budget {

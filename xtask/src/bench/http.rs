@@ -1,16 +1,15 @@
 //! `cargo xtask bench http`: what a request costs, step by step and beside the peers.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::budget::{self, Budget};
+use super::connections;
 use super::contestant::{Contestant, Kind, PLAIN, Setting};
 use super::figures::{Samples, table};
 use super::publish;
 use super::requests::{self, Requests};
+use super::rounds::Rounds;
 
 /// Arguments of `cargo xtask bench http`.
 #[derive(clap::Args)]
@@ -18,9 +17,8 @@ pub(super) struct Args {
     /// Also the rows between a bare forward and the sidecar: what each layer adds
     #[arg(long)]
     ladder: bool,
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
+    #[command(flatten)]
+    rounds: Rounds,
 }
 
 /// Idle connections that memory is measured with.
@@ -97,6 +95,11 @@ const ROWS: &[Row] = &[
         is_step: false,
     },
     Row {
+        name: "nginx",
+        kind: Kind::Nginx,
+        is_step: false,
+    },
+    Row {
         name: ENVOY,
         kind: Kind::Envoy(PLAIN),
         is_step: false,
@@ -159,8 +162,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
         .filter(|row| args.ladder || !row.is_step)
         .collect();
     let mut measured: Vec<_> = rows.iter().map(|row| Measured::new(row.name)).collect();
-    memory_and_start(&rows, &mut measured, args.rounds)?;
-    cost_of_a_request(&rows, &mut measured, args.rounds)?;
+    memory_and_start(&rows, &mut measured, &args.rounds)?;
+    cost_of_a_request(&rows, &mut measured, &args.rounds)?;
     let budgets = budgets(&measured)?;
     let text = format!(
         "{}\n{}\n{}",
@@ -173,9 +176,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// Fresh processes: time to ready, memory idle, memory with idle connections.
-fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
-    for round in 1..=rounds {
-        println!("start and memory, round {round} of {rounds}");
+fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: &Rounds) -> Result<()> {
+    rounds.each("start and memory", || {
         for (row, measured) in rows.iter().zip(&mut *measured) {
             let contestant = Contestant::start(&file_name(row), row.kind)?;
             measured
@@ -183,55 +185,31 @@ fn memory_and_start(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Re
                 .push(contestant.ready_after.as_secs_f64() * 1e3);
             let idle = contestant.proxy.resident()?;
             measured.rss_idle_bytes.push(idle);
-            let held = hold(&contestant)
+            let held = connections::hold(&contestant, IDLE)
                 .with_context(|| format!("holding connections to {}", row.name))?;
             measured
                 .rss_per_idle_connection_bytes
                 .push((held - idle) / f64::from(IDLE));
         }
-    }
-    Ok(())
-}
-
-/// Memory of the proxy while idle connections are open.
-fn hold(contestant: &Contestant) -> Result<f64> {
-    let mut command = contestant.client("hold");
-    command.args(["--connections", &IDLE.to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = contestant
-        .namespace
-        .run(|| command.spawn().context("starting the holder"))?;
-    let mut said = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output)
-            .read_line(&mut said)
-            .context("waiting for the holder")?;
-    }
-    let memory = contestant.proxy.resident();
-    // Ends when its standard input does, which `wait` closes.
-    child.wait().context("waiting for the holder's end")?;
-    if said.trim() != "held" {
-        bail!("the connections could not be opened");
-    }
-    memory
+        Ok(())
+    })
 }
 
 /// All contestants stand; in each round each gets the same load, one after the other.
-fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: u32) -> Result<()> {
+fn cost_of_a_request(rows: &[&Row], measured: &mut [Measured], rounds: &Rounds) -> Result<()> {
     let contestants = rows
         .iter()
         .map(|row| Contestant::start(&file_name(row), row.kind))
         .collect::<Result<Vec<_>>>()?;
-    for round in 1..=rounds {
-        println!("requests, round {round} of {rounds}");
+    rounds.each("requests", || {
         for ((row, contestant), measured) in rows.iter().zip(&contestants).zip(&mut *measured) {
             measured
                 .requests
                 .measure(contestant, contestant.client("load"))
                 .with_context(|| format!("measuring {}", row.name))?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn named<'a>(measured: &'a [Measured], name: &str) -> Result<&'a Measured> {

@@ -8,20 +8,14 @@ use super::contestant::{Contestant, Kind, PLAIN};
 use super::figures::{Samples, table};
 use super::publish;
 use super::requests::Requests;
-
-/// Arguments of `cargo xtask bench latency`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
+use super::rounds::Rounds;
 
 /// Without any proxy first: what is added is counted from there.
-const ROWS: [(&str, Kind); 4] = [
+const ROWS: [(&str, Kind); 5] = [
     ("no proxy", Kind::Direct),
     ("shunt-agent", Kind::Shunt(PLAIN)),
     ("HAProxy", Kind::HaProxy),
+    ("nginx", Kind::Nginx),
     ("Envoy", Kind::Envoy(PLAIN)),
 ];
 
@@ -29,25 +23,25 @@ const ROWS: [(&str, Kind); 4] = [
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
     let mut contestants = Vec::with_capacity(ROWS.len());
     for (index, (name, kind)) in ROWS.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("latency-{index}"), kind)?;
         contestants.push((name, contestant, Requests::default()));
     }
-    for round in 1..=args.rounds {
-        println!("requests at a fixed rate, round {round} of {}", args.rounds);
+    rounds.each("requests at a fixed rate", || {
         for (name, contestant, requests) in &mut contestants {
             requests
                 .measure(contestant, contestant.client("paced"))
                 .with_context(|| format!("measuring {name}"))?;
         }
-    }
+        Ok(())
+    })?;
     let measured: Vec<_> = contestants
         .iter()
         .map(|(name, _, requests)| (*name, requests))
         .collect();
-    let [(_, direct), (_, shunt), _, (_, envoy)] = measured[..] else {
+    let [(_, direct), (_, shunt), .., (_, envoy)] = measured[..] else {
         anyhow::bail!("a row is missing");
     };
     let added = |requests: &Requests| requests.p99_us.less(&direct.p99_us);

@@ -7,6 +7,7 @@
 mod budget;
 mod certificates;
 mod configuration;
+mod connections;
 mod contestant;
 mod figures;
 mod grpc;
@@ -16,6 +17,7 @@ mod latency;
 mod namespace;
 mod process;
 mod requests;
+mod rounds;
 mod streams;
 mod tcp;
 mod tls;
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use self::rounds::Rounds;
 use crate::setup::{self, Purpose};
 use crate::workspace::{cargo, root, run as run_command};
 
@@ -40,13 +43,15 @@ enum What {
     /// HTTP/1.1 through the sidecar: CPU per request, memory, time to ready
     Http(http::Args),
     /// Unary gRPC through the sidecar: CPU per call
-    Grpc(grpc::Args),
+    Grpc(Rounds),
     /// Requests, bytes and handshakes through mutual TLS: CPU of both ends
-    Tls(tls::Args),
+    Tls(Rounds),
     /// Requests at a fixed rate: what the sidecar adds to the time until an answer
-    Latency(latency::Args),
+    Latency(Rounds),
     /// Bytes through the sidecar: CPU per gigabyte, throughput, new connections
-    Tcp(tcp::Args),
+    Tcp(Rounds),
+    /// 1 to 10,000 idle connections: memory
+    Connections(Rounds),
     /// The whole process of `shunt-init`, beside iptables and nft
     Init(init::Args),
 }
@@ -79,10 +84,11 @@ pub fn run(args: BenchArgs) -> Result<()> {
     )?;
     match args.what {
         What::Http(args) => http::run(&args),
-        What::Grpc(args) => grpc::run(&args),
-        What::Tls(args) => tls::run(&args),
-        What::Latency(args) => latency::run(&args),
-        What::Tcp(args) => tcp::run(&args),
+        What::Grpc(rounds) => grpc::run(&rounds),
+        What::Tls(rounds) => tls::run(&rounds),
+        What::Latency(rounds) => latency::run(&rounds),
+        What::Tcp(rounds) => tcp::run(&rounds),
+        What::Connections(rounds) => connections::run(&rounds),
         What::Init(args) => init::run(&args),
     }
 }

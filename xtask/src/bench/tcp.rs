@@ -7,15 +7,8 @@ use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, PLAIN, Tcp};
 use super::figures::Samples;
 use super::publish;
+use super::rounds::Rounds;
 use super::streams::{self, Connections, Streams};
-
-/// Arguments of `cargo xtask bench tcp`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
 
 /// One line of the table.
 struct Row {
@@ -42,6 +35,10 @@ const ROWS: &[Row] = &[
         kind: Kind::Tcp(Tcp::HaProxy { splices: true }),
     },
     Row {
+        name: "nginx",
+        kind: Kind::Tcp(Tcp::Nginx),
+    },
+    Row {
         name: ENVOY,
         kind: Kind::Tcp(Tcp::Envoy),
     },
@@ -52,6 +49,10 @@ const ROWS: &[Row] = &[
     Row {
         name: "HAProxy, HTTP",
         kind: Kind::HaProxy,
+    },
+    Row {
+        name: "nginx, HTTP",
+        kind: Kind::Nginx,
     },
     Row {
         name: ENVOY_HTTP,
@@ -71,7 +72,7 @@ struct Measured {
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
     let contestants = ROWS
         .iter()
         .enumerate()
@@ -85,13 +86,13 @@ pub(super) fn run(args: &Args) -> Result<()> {
             connections: Connections::default(),
         })
         .collect();
-    for round in 1..=args.rounds {
-        println!("round {round} of {}", args.rounds);
+    rounds.each("bytes and connections", || {
         for ((row, contestant), measured) in ROWS.iter().zip(&contestants).zip(&mut measured) {
             measure(row, contestant, measured)
                 .with_context(|| format!("measuring {}", row.name))?;
         }
-    }
+        Ok(())
+    })?;
     let budgets = budgets(&measured)?;
     let text = format!(
         "{}\n{}\n{}",

@@ -8,21 +8,8 @@ use super::budget::{self, Budget};
 use super::contestant::{Contestant, Kind, Peer};
 use super::publish;
 use super::requests::{self, Requests};
+use super::rounds::Rounds;
 use super::streams::{self, Connections, Streams};
-
-/// Arguments of `cargo xtask bench tls`.
-#[derive(clap::Args)]
-pub(super) struct Args {
-    /// Interleaved rounds; the median is reported
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=99))]
-    rounds: u32,
-}
-
-const ROWS: [(&str, Peer); 3] = [
-    ("shunt-agent", Peer::Shunt),
-    ("HAProxy", Peer::HaProxy),
-    ("Envoy", Peer::Envoy),
-];
 
 /// All measurements of one row.
 #[derive(Serialize)]
@@ -37,9 +24,9 @@ struct Measured {
 ///
 /// # Errors
 /// When a contestant does not start or gives a wrong answer.
-pub(super) fn run(args: &Args) -> Result<()> {
-    let mut contestants = Vec::with_capacity(ROWS.len());
-    for (index, (name, peer)) in ROWS.into_iter().enumerate() {
+pub(super) fn run(rounds: &Rounds) -> Result<()> {
+    let mut contestants = Vec::with_capacity(Peer::ALL.len());
+    for (index, (name, peer)) in Peer::ALL.into_iter().enumerate() {
         let contestant = Contestant::start(&format!("tls-{index}"), Kind::Tls(peer))?;
         let measured = Measured {
             name,
@@ -49,16 +36,16 @@ pub(super) fn run(args: &Args) -> Result<()> {
         };
         contestants.push((contestant, measured));
     }
-    for round in 1..=args.rounds {
-        println!("mutual TLS, round {round} of {}", args.rounds);
+    rounds.each("mutual TLS", || {
         for (contestant, measured) in &mut contestants {
             measured
                 .measure(contestant)
                 .with_context(|| format!("measuring {}", measured.name))?;
         }
-    }
+        Ok(())
+    })?;
     let measured: Vec<_> = contestants.iter().map(|(_, measured)| measured).collect();
-    let [shunt, _, envoy] = measured[..] else {
+    let [shunt, .., envoy] = measured[..] else {
         anyhow::bail!("a row is missing");
     };
     // The design has no line for TLS: what holds without must hold with it.

@@ -1,5 +1,7 @@
 //! Debian packages, by apt-get.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -64,9 +66,44 @@ fn fetch(missing: &[&DebianPin]) -> Result<()> {
     };
     apt(&["update", "--quiet"])
         .context("fetching Debian's package lists (is there a network, a proxy setting?)")?;
+    let _nothing_starts = NothingStarts::begin()?;
     let mut words = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
     words.extend(&names);
     apt(&words).with_context(|| format!("installing {}", names.join(" ")))
+}
+
+/// Where packages ask whether a service may be started (invoke-rc.d(8)).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// While it lives, no service is started that is installed: tests and benches run the programs
+/// themselves, and nobody asked for a server on port 80.
+struct NothingStarts {
+    written: bool,
+}
+
+impl NothingStarts {
+    fn begin() -> Result<Self> {
+        // A policy that is there is its owner's.
+        let written = !Path::new(POLICY).exists();
+        if written {
+            fs::write(
+                POLICY,
+                "#!/bin/sh\n# Until `cargo xtask setup` has installed.\nexit 101\n",
+            )
+            .and_then(|()| fs::set_permissions(POLICY, Permissions::from_mode(0o755)))
+            .with_context(|| format!("writing {POLICY}"))?;
+        }
+        Ok(Self { written })
+    }
+}
+
+impl Drop for NothingStarts {
+    fn drop(&mut self) {
+        if self.written {
+            // Fails only where somebody else removed it.
+            fs::remove_file(POLICY).ok();
+        }
+    }
 }
 
 /// Says which version is used, and that results may differ when it is not the pinned one.

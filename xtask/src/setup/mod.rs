@@ -18,7 +18,7 @@ use crate::workspace::{capture, cargo, run};
 /// Arguments of `cargo xtask setup`.
 #[derive(clap::Args)]
 pub struct SetupArgs {
-    /// Also what the benches measure against: Envoy, HAProxy, iptables
+    /// Also what the benches measure against: HAProxy, nginx
     #[arg(long)]
     bench: bool,
 }

@@ -1,11 +1,12 @@
 //! A worker's own state of each cluster it uses: pools and the load balancer's cursor.
 
 use crate::addr::{Client, Destination, Upstream};
-use crate::cluster::lb::round_robin::RoundRobin;
+use crate::cluster::balancer::Balancer;
+use crate::cluster::load::InFlight;
 use crate::error::Failure;
 use crate::ids::ClusterId;
 use crate::observe::stats::CodeCounters;
-use crate::snapshot::{Cluster, ClusterTls, Endpoints};
+use crate::snapshot::{Balancing, Cluster, ClusterTls, Endpoints};
 use crate::store::{Store, View};
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
@@ -110,12 +111,22 @@ pub struct WorkerCluster {
     /// What it is.
     pub config: Arc<Cluster>,
     codes: CodeCounters,
-    balancer: RefCell<RoundRobin>,
+    balancer: Balancer,
     /// For a static cluster: one for each endpoint, in order.
     fixed: Box<[Rc<Pool>]>,
     /// For an `ORIGINAL_DST` cluster, and for connections that leave from a client's address: made
     /// on first use.
     by_destination: RefCell<HashMap<Way, Rc<Pool>>>,
+}
+
+/// An endpoint that was chosen.
+#[derive(Debug)]
+pub struct Picked {
+    /// Connections to it.
+    pub pool: Rc<Pool>,
+    /// What was chosen for it counts as in flight as long as this is held, where the policy asks
+    /// how much is.
+    pub in_flight: Option<InFlight>,
 }
 
 impl WorkerCluster {
@@ -126,7 +137,7 @@ impl WorkerCluster {
         config: &Arc<Cluster>,
         before: Option<&Self>,
         codes: CodeCounters,
-        offset: u16,
+        rng: &mut fastrand::Rng,
         now: Instant,
     ) -> Self {
         let kept: HashMap<SocketAddr, &Rc<Pool>> = before
@@ -134,48 +145,55 @@ impl WorkerCluster {
             .flat_map(|before| before.fixed.iter())
             .map(|pool| (pool.upstream.0, pool))
             .collect();
-        let fixed = match &config.endpoints {
-            Endpoints::Static(endpoints) => endpoints
-                .iter()
-                .map(|endpoint| match kept.get(&endpoint.address) {
-                    Some(pool) if pool.serves(&config.info, endpoint) => Rc::clone(pool),
-                    _ => {
-                        let upstream = Upstream(endpoint.address);
-                        let info = Arc::clone(&config.info);
-                        Pool::new(info, upstream, None, endpoint.tls.clone(), now)
-                    }
-                })
-                .collect(),
-            Endpoints::OriginalDst { .. } => Box::default(),
-        };
-        let balancer = match before {
-            Some(before) => before.balancer.borrow().clone(),
-            None => RoundRobin::starting_at(offset),
-        };
+        let fixed = config.endpoints.fixed().iter();
+        let fixed = fixed.map(|endpoint| match kept.get(&endpoint.address) {
+            Some(pool) if pool.serves(&config.info, endpoint) => Rc::clone(pool),
+            _ => {
+                let upstream = Upstream(endpoint.address);
+                let info = Arc::clone(&config.info);
+                Pool::new(info, upstream, None, endpoint.tls.clone(), now)
+            }
+        });
         Self {
             config: Arc::clone(config),
             codes,
-            balancer: RefCell::new(balancer),
-            fixed,
+            balancer: Balancer::new(config, before.map(|before| &before.balancer), rng),
+            fixed: fixed.collect(),
             by_destination: RefCell::default(),
         }
     }
 
-    /// The pool of the endpoint that the next request or connection goes to.
+    /// Whether it looks at a hash to choose an endpoint.
+    pub fn is_hashed(&self) -> bool {
+        matches!(self.config.balancing, Balancing::Hash(_))
+    }
+
+    /// The endpoint that the next request or connection goes to; `hash` is of what it is to be
+    /// chosen by.
     ///
     /// # Errors
     /// Where the cluster has no endpoint, or would send the connection back to this proxy.
-    pub fn pick(&self, worker: &Worker, destination: Destination) -> Result<Rc<Pool>, Failure> {
+    pub fn pick(
+        &self,
+        worker: &Worker,
+        destination: Destination,
+        hash: Option<u64>,
+    ) -> Result<Picked, Failure> {
         let port_override = match &self.config.endpoints {
             Endpoints::Static(endpoints) => {
-                let chosen = self.balancer.borrow_mut().pick(self.fixed.len());
+                let chosen = self.balancer.pick(worker, &self.config, hash);
                 let index = chosen.ok_or(Failure::NoHealthyUpstream)?;
-                if let Some(client) = destination.client {
-                    let endpoint = &endpoints[index];
-                    let (address, tls) = (endpoint.address, &endpoint.tls);
-                    return Ok(self.pool(worker, address, Some(client), tls));
-                }
-                return Ok(Rc::clone(&self.fixed[index]));
+                let pool = match destination.client {
+                    Some(client) => {
+                        let endpoint = &endpoints[index];
+                        let (address, tls) = (endpoint.address, &endpoint.tls);
+                        self.pool(worker, address, Some(client), tls)
+                    }
+                    None => Rc::clone(&self.fixed[index]),
+                };
+                let loads = self.config.loads.as_ref();
+                let in_flight = loads.and_then(|loads| loads.begin(index));
+                return Ok(Picked { pool, in_flight });
             }
             Endpoints::OriginalDst { port_override } => *port_override,
         };
@@ -187,7 +205,10 @@ impl WorkerCluster {
         if let Some(port) = port_override {
             original.set_port(port);
         }
-        Ok(self.pool(worker, original, destination.client, &self.config.tls))
+        Ok(Picked {
+            pool: self.pool(worker, original, destination.client, &self.config.tls),
+            in_flight: None,
+        })
     }
 
     /// The pool of connections to this address, and from a client's where that is wanted.

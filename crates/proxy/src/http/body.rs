@@ -6,7 +6,7 @@ use crate::http::cut::Cut;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
 use crate::http::replay::ReplayBody;
-use crate::http::resting::Resting;
+use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Upload, UploadFailure};
@@ -25,7 +25,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::time::Sleep;
 
 /// Any error of a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -69,6 +68,14 @@ impl RequestBody {
         (body, Some(upload))
     }
 
+    /// By what an upstream that wants it says so, where it is held.
+    pub fn wanted(&self) -> Option<Arc<Wanted>> {
+        match self {
+            Self::Empty | Self::Kept(_) => None,
+            Self::Incoming { upload, .. } => upload.held.get().cloned(),
+        }
+    }
+
     /// Hold it until the upstream wants it.
     pub(super) fn hold(&mut self, until: Held, wanted: Arc<Wanted>) {
         if let Self::Incoming { held, upload, .. } = self {
@@ -102,6 +109,7 @@ impl Body for RequestBody {
                 return Poll::Ready(Some(Err(unwanted.into())));
             }
             *held = None;
+            tracked.want_body();
         }
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
@@ -186,12 +194,8 @@ pub struct Download {
     pub incoming: Source,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
-    /// When the time of the route is over.
-    pub deadline: Option<Pin<Box<Sleep>>>,
-    /// And what of it that is.
-    pub cut: Cut,
-    /// How long it may rest, where that is limited.
-    pub idle: Option<Box<Resting>>,
+    /// How long it may take, where that is limited.
+    pub limits: Option<Box<Limits>>,
     /// Keeps the request counted.
     pub active: ActiveRequest,
 }
@@ -240,10 +244,11 @@ impl ResponseBody {
 impl Download {
     /// Ready when a timeout is over.
     fn poll_cut(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Poll<Cut> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(self.cut);
+        if let Some(limits) = &mut self.limits {
+            let over = limits.poll_deadline(cx);
+            if over.is_ready() {
+                return over;
+            }
         }
         if tracked.kicked() == Some(Kick::Idle) {
             return Poll::Ready(Cut::Idle);
@@ -256,7 +261,7 @@ impl Download {
             return Poll::Ready(Some(Err(cut.into())));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        let Some(idle) = &mut self.idle else {
+        let Some(idle) = self.limits.as_mut().and_then(|l| l.idle.as_mut()) else {
             return polled;
         };
         if polled.is_ready() {
@@ -270,7 +275,7 @@ impl Download {
     /// The response is complete: the connection may serve another request, unless the request is
     /// still being sent on it.
     fn complete(&mut self, upload: Option<&Rc<Upload>>, worker: &Worker) {
-        self.deadline = None;
+        self.limits = None;
         if let Some(Lease::Http1 { connection, pool }) = self.lease.take()
             && upload.is_none_or(|upload| upload.complete.get())
         {

@@ -10,11 +10,10 @@ use crate::http::client_cert::ClientCert;
 use crate::http::codec;
 use crate::http::filters::router::Router;
 use crate::http::grpc;
-use crate::http::headers;
+use crate::http::headers::{self, Peer};
 use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
-use crate::http::trust;
 use crate::http::tunnel::{Granted, Tunnel};
 use crate::http::upload::Upload;
 use crate::model::{HttpFilter, ServerHeader};
@@ -97,7 +96,11 @@ pub(super) async fn handle(
     stream.answer(answer.unwrap_or_else(Answer::Failure))
 }
 
-fn request_head<'a>(request: &'a Request<RequestBody>, scheme: &'a str) -> RequestHead<'a> {
+/// What a request is routed by.
+pub(super) fn request_head<'a>(
+    request: &'a Request<RequestBody>,
+    scheme: &'a str,
+) -> RequestHead<'a> {
     let host = request.headers().get(HOST).and_then(|h| h.to_str().ok());
     RequestHead {
         method: request.method(),
@@ -281,16 +284,20 @@ impl Stream {
         }
         let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
-        let answered = !chain.heads.proxy_continue || self.version() == Version::HTTP_2;
-        if answered && map.get(EXPECT).is_some_and(headers::is_continue) {
+        if !chain.heads.proxy_continue && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);
         }
         self.connection.client_cert.apply(map);
         let scheme = HeaderValue::from_static(self.connection.scheme());
+        headers::forget_control(map, chain.use_remote_address);
         if chain.use_remote_address {
             let heads = &chain.heads;
-            let peer = self.connection.downstream.0.ip();
-            headers::begin_the_way(map, peer, heads.trusted_hops, !heads.skip_forwarded_for);
+            let address = self.connection.downstream.0.ip();
+            let pod = self.connection.worker.process.address;
+            let known_as = pod.filter(|_| address.is_loopback()).unwrap_or(address);
+            let known_as = (!heads.skip_forwarded_for).then_some(known_as);
+            let peer = Peer { address, known_as };
+            headers::begin_the_way(map, peer, heads.trusted_hops);
             let trusts = heads.trusted_hops > 0;
             if !trusts || !map.contains_key(headers::X_FORWARDED_PROTO) {
                 map.insert(headers::X_FORWARDED_PROTO, scheme);
@@ -300,7 +307,6 @@ impl Stream {
                 map.insert(headers::X_FORWARDED_PORT, port.into());
             }
         } else {
-            trust::distrust(map, false);
             map.entry(headers::X_FORWARDED_PROTO).or_insert(scheme);
         }
         if let Some(via) = &chain.heads.via {
@@ -328,6 +334,7 @@ impl Stream {
             granted,
             outcome: self.outcome,
             served: self.served,
+            chain: Arc::clone(&chain.drain),
         };
         Response::from_parts(head, ResponseBody::switched(Box::new(tunnel)))
     }
@@ -358,7 +365,7 @@ impl Stream {
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
         closing |= self.is_last;
         // A client that took no for an answer would already be sending for the other end.
-        closing |= self.ask == Some(Ask::Tunnel);
+        closing |= self.ask.as_ref().is_some_and(Ask::is_tunnel);
         let (mut head, body) = answer.into_head_and_body(outcome, self.upload, self.is_grpc);
         let chain = &self.connection.chain;
         name_server(chain, &mut head.headers);

@@ -1,7 +1,8 @@
 //! `Expect: 100-continue` that the upstream decides (`proxy_100_continue`): the body of a request is
 //! held until the upstream wants it.
 //!
-//! The codec of the downstream says 100 when the body is first asked for, so that is what waits. An
+//! The codec of the downstream says 100 when the body is first asked for, so that is what waits;
+//! whichever codec the upstream's 100 comes by ends the wait. An
 //! upstream that knows nothing of 100 says nothing: it is sent the body after a while, as a client
 //! would do by itself.
 
@@ -43,6 +44,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The upstream has said 100.
+    pub fn is_wanted(&self) {
+        self.go(UNKNOWN, WANTED);
+    }
+
     /// The request is answered, and the answer is on its way: nothing more is asked for.
     pub fn is_answered(&self) {
         self.go(UNKNOWN, ANSWERED);
@@ -62,13 +68,14 @@ impl Wanted {
 }
 
 impl Held {
-    /// Hold the body of a request until its upstream says 100.
+    /// Hold the body of a request until its upstream says 100: here where that speaks HTTP/1, and by
+    /// what is returned else.
     pub fn until_wanted<B>(request: &mut Request<B>) -> (Self, Arc<Wanted>) {
         let wanted = Arc::new(Wanted::default());
         let told = Arc::clone(&wanted);
         hyper::ext::on_informational(request, move |response| {
             if response.status() == StatusCode::CONTINUE {
-                told.go(UNKNOWN, WANTED);
+                told.is_wanted();
             }
         });
         let held = Self {

@@ -2,6 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::time::Duration;
 
 /// What gRPC calls itself.
 pub const CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -12,6 +13,20 @@ pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// `DEADLINE_EXCEEDED`.
 pub const DEADLINE_EXCEEDED: u16 = 4;
+
+/// `grpc-timeout`.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// A time as `grpc-timeout` has it: at most eight digits and a unit.
+pub fn timeout(time: Duration) -> HeaderValue {
+    const MOST: u128 = 99_999_999;
+    let millis = time.as_millis();
+    let units = [(1, 'm'), (1_000, 'S'), (60_000, 'M'), (3_600_000, 'H')];
+    let fitting = units.iter().find(|(unit, _)| millis / unit <= MOST);
+    let (unit, name) = fitting.unwrap_or(&(3_600_000, 'H'));
+    let text = format!("{}{name}", (millis / unit).min(MOST));
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("99999999H"))
+}
 
 /// Whether a request is of gRPC: `application/grpc`, with a suffix or without.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -52,6 +67,21 @@ pub fn message(text: &[u8]) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timeout_has_at_most_eight_digits() {
+        for (millis, text) in [
+            (1, "1m"),
+            (99_999_999, "99999999m"),
+            (100_000_000, "100000S"),
+            (99_999_999_999, "99999999S"),
+            (100_000_000_000, "1666666M"),
+            (u64::MAX, "99999999H"),
+        ] {
+            let told = timeout(Duration::from_millis(millis));
+            assert_eq!(told, text, "{millis}");
+        }
+    }
 
     #[test]
     fn grpc_is_told_by_its_content_type() {

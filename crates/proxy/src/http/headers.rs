@@ -1,12 +1,11 @@
 //! What a proxy changes in a head: hop-by-hop headers, forwarding headers, request ids.
 
 use crate::error::Failure;
-use crate::http::trust;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
     UPGRADE, VIA,
 };
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -32,19 +31,54 @@ pub const X_ENVOY_UPSTREAM_SERVICE_TIME: HeaderName =
     HeaderName::from_static("x-envoy-upstream-service-time");
 
 /// `x-envoy-internal`.
-pub const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
+const X_ENVOY_INTERNAL: HeaderName = HeaderName::from_static("x-envoy-internal");
 /// `x-envoy-external-address`.
 const X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 /// `x-envoy-overloaded`.
 pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-overloaded");
 
+/// What only a client inside may ask a proxy for, and none is (`internal_address_config`): Envoy,
+/// `cleanInternalHeaders`.
+const OF_INSIDE: [HeaderName; 15] = [
+    X_ENVOY_INTERNAL,
+    X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    HeaderName::from_static("x-envoy-force-trace"),
+    HeaderName::from_static("x-envoy-hedge-on-per-try-timeout"),
+    HeaderName::from_static("x-envoy-ip-tags"),
+    HeaderName::from_static("x-envoy-max-retries"),
+    HeaderName::from_static("x-envoy-original-url"),
+    HeaderName::from_static("x-envoy-retriable-header-names"),
+    HeaderName::from_static("x-envoy-retriable-status-codes"),
+    HeaderName::from_static("x-envoy-retry-grpc-on"),
+    HeaderName::from_static("x-envoy-retry-on"),
+    HeaderName::from_static("x-envoy-upstream-alt-stat-name"),
+    HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
+    HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+];
+
+/// What a proxy inside tells the next, and none has told the first one.
+const OF_PROXIES: [HeaderName; 5] = [
+    HeaderName::from_static("x-envoy-decorator-operation"),
+    HeaderName::from_static("x-envoy-downstream-service-cluster"),
+    HeaderName::from_static("x-envoy-downstream-service-node"),
+    HeaderName::from_static("x-envoy-original-host"),
+    HeaderName::from_static("x-envoy-original-path"),
+];
+
 /// `x-forwarded-client-cert`.
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Whether the body of a response can be passed on: coded by nothing but `chunked`, once, since
-/// the name of another coding would be lost; and framed once, since the next reader might take the
-/// other framing.
-pub fn is_framed_soundly(headers: &HeaderMap) -> bool {
+/// the name of another coding would be lost; framed once, since the next reader might take the
+/// other framing; and there to be none where its status has none (RFC 9110 §8.6, RFC 9112 §6.1).
+pub fn is_framed_soundly(status: StatusCode, headers: &HeaderMap) -> bool {
+    if matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS
+    ) {
+        return announces_nothing(headers);
+    }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
     match (codings.next(), codings.next()) {
@@ -52,6 +86,17 @@ pub fn is_framed_soundly(headers: &HeaderMap) -> bool {
         (Some(coding), None) => lengths == 0 && coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a head says that no body comes, or does not say that one does.
+fn announces_nothing(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    !headers.contains_key(TRANSFER_ENCODING) && lengths.all(|length| length == "0")
+}
+
+/// Whether a 101 names the protocol that is switched to, as one of its connection (RFC 9110 §7.8).
+pub fn names_its_protocol(headers: &HeaderMap) -> bool {
+    requested_upgrade(headers) != Upgrade::None
 }
 
 /// Whether a value may be an authority: host and port, no path and no blank (Envoy,
@@ -157,10 +202,11 @@ fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = connection_tokens(headers)
-            // "close" and "keep-alive" name no header; a request may not remove its own host.
+            // "close" and "keep-alive" name no header; a request may not remove its own host; of
+            // `te`, which is to be named, that part stays which this hop keeps to as well.
             .filter(|t| !t.eq_ignore_ascii_case("close") && !t.is_empty())
             .filter_map(|t| HeaderName::from_bytes(t.as_bytes()).ok())
-            .filter(|name| *name != HOST)
+            .filter(|name| *name != HOST && *name != TE)
             .collect();
         for name in named {
             headers.remove(name);
@@ -185,18 +231,39 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What the first proxy of a request's way says and takes away (`use_remote_address`): the peer is
-/// the client, and a client is believed nothing.
-///
-/// Where `trusted_hops` proxies before this one are believed, the client is the one that the first
-/// of them has seen.
-pub fn begin_the_way(headers: &mut HeaderMap, peer: IpAddr, trusted_hops: u32, append: bool) {
-    trust::distrust(headers, true);
-    let seen = client(headers, true, trusted_hops);
-    if append {
-        append_forwarded_for(headers, peer);
+/// Take away what a client may not ask for; at the `edge`, also what it cannot know.
+pub fn forget_control(headers: &mut HeaderMap, edge: bool) {
+    // Looked for at once: most requests have none of them.
+    if !headers
+        .keys()
+        .any(|name| name.as_str().starts_with("x-envoy-"))
+    {
+        return;
     }
-    if let Ok(address) = HeaderValue::from_str(&seen.unwrap_or(peer).to_string()) {
+    let of_proxies = if edge { &OF_PROXIES[..] } else { &[] };
+    for name in OF_INSIDE.iter().chain(of_proxies) {
+        headers.remove(name);
+    }
+}
+
+/// The peer of the first proxy of a request's way (`use_remote_address`).
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// As whom it is appended to `x-forwarded-for`, where it is: one on the loopback interface as
+    /// this pod, since the address would lead others to themselves.
+    pub known_as: Option<IpAddr>,
+}
+
+/// Say who the client is: the peer, unless `trusted_hops` proxies before this one are believed. Then
+/// it is the one that the first of them has seen.
+pub fn begin_the_way(headers: &mut HeaderMap, peer: Peer, trusted_hops: u32) {
+    let seen = client(headers, true, trusted_hops);
+    if let Some(known_as) = peer.known_as {
+        append_forwarded_for(headers, known_as);
+    }
+    if let Ok(address) = HeaderValue::from_str(&seen.unwrap_or(peer.address).to_string()) {
         headers.insert(X_ENVOY_EXTERNAL_ADDRESS, address);
     }
 }
@@ -214,7 +281,11 @@ pub fn append_via(headers: &mut HeaderMap, name: &HeaderValue) {
 /// Append to a list, whose lines become one.
 fn append(headers: &mut HeaderMap, name: HeaderName, separator: &[u8], value: &[u8]) {
     let mut joined = Vec::new();
-    for earlier in headers.get_all(&name) {
+    for earlier in headers
+        .get_all(&name)
+        .iter()
+        .filter(|line| !line.is_empty())
+    {
         joined.extend_from_slice(earlier.as_bytes());
         joined.extend_from_slice(separator);
     }
@@ -273,6 +344,14 @@ mod tests {
             .collect()
     }
 
+    fn peer(address: &str) -> Peer {
+        let address = address.parse().unwrap();
+        Peer {
+            address,
+            known_as: Some(address),
+        }
+    }
+
     #[test]
     fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
         let mut map = headers(&[
@@ -298,13 +377,29 @@ mod tests {
             (&[("transfer-encoding", "identity")], false),
             (&[("transfer-encoding", "chunked, chunked")], false),
         ] {
-            assert_eq!(is_framed_soundly(&headers(pairs)), sound, "{pairs:?}");
+            let is_sound = is_framed_soundly(StatusCode::OK, &headers(pairs));
+            assert_eq!(is_sound, sound, "{pairs:?}");
         }
         let mut both = headers(&[("transfer-encoding", "chunked"), ("content-length", "1")]);
-        assert!(!is_framed_soundly(&both));
+        assert!(!is_framed_soundly(StatusCode::OK, &both));
         both.remove(TRANSFER_ENCODING);
         both.append(CONTENT_LENGTH, HeaderValue::from_static("1"));
-        assert!(!is_framed_soundly(&both));
+        assert!(!is_framed_soundly(StatusCode::OK, &both));
+    }
+
+    #[test]
+    fn a_status_without_a_body_announces_none() {
+        for status in [StatusCode::NO_CONTENT, StatusCode::SWITCHING_PROTOCOLS] {
+            for (pairs, sound) in [
+                (&[][..], true),
+                (&[("content-length", "0")][..], true),
+                (&[("content-length", "1")], false),
+                (&[("transfer-encoding", "chunked")], false),
+            ] {
+                let is_sound = is_framed_soundly(status, &headers(pairs));
+                assert_eq!(is_sound, sound, "{status} {pairs:?}");
+            }
+        }
     }
 
     #[test]
@@ -315,13 +410,31 @@ mod tests {
             ("x-envoy-external-address", "1.2.3.4"),
             ("x-own", "kept"),
         ]);
-        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 0, true);
+        forget_control(&mut map, true);
+        begin_the_way(&mut map, peer("10.0.0.2"), 0);
         let expected = headers(&[
             ("x-envoy-external-address", "10.0.0.2"),
             ("x-own", "kept"),
             ("x-forwarded-for", "10.0.0.2"),
         ]);
         assert_eq!(map, expected);
+    }
+
+    #[test]
+    fn a_proxy_inside_lets_pass_what_other_proxies_tell() {
+        let told = [
+            ("x-envoy-decorator-operation", "op"),
+            ("x-envoy-original-path", "/"),
+        ];
+        let mut map = headers(&told);
+        map.insert(
+            "x-envoy-retry-grpc-on",
+            HeaderValue::from_static("internal"),
+        );
+        forget_control(&mut map, false);
+        assert_eq!(map, headers(&told));
+        forget_control(&mut map, true);
+        assert!(map.is_empty());
     }
 
     #[test]
@@ -335,7 +448,7 @@ mod tests {
         assert_eq!(client(false, 4), None);
         assert_eq!(client(true, 0), None);
         assert_eq!(client(true, 2).as_deref(), Some("::3"));
-        begin_the_way(&mut map, "10.0.0.2".parse().unwrap(), 3, true);
+        begin_the_way(&mut map, peer("10.0.0.2"), 3);
         assert_eq!(map["x-envoy-external-address"], "2.2.2.2");
         assert_eq!(map[X_FORWARDED_FOR], "1.1.1.1, 2.2.2.2,::3,nobody,10.0.0.2");
     }

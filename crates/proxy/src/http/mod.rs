@@ -19,7 +19,6 @@ pub mod replay;
 pub mod resting;
 pub mod source;
 pub mod switch;
-mod trust;
 pub mod tunnel;
 pub mod upload;
 

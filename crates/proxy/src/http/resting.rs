@@ -1,10 +1,48 @@
-//! How long an upstream may let a response rest (`per_try_idle_timeout`).
+//! How long a response may take that has begun, and rest (`per_try_idle_timeout`).
 
+use crate::http::cut::Cut;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep_until};
+
+/// How long a response may take, of which the head has come.
+#[derive(Debug)]
+pub struct Limits {
+    /// When the time of the route or of the stream is over.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// And what of it that is.
+    cut: Cut,
+    /// How long it may rest, where that is limited.
+    pub idle: Option<Resting>,
+}
+
+impl Limits {
+    /// Those of a response, where it has any.
+    pub fn of(
+        (deadline, cut): (Option<Pin<Box<Sleep>>>, Cut),
+        idle: Option<Duration>,
+    ) -> Option<Box<Self>> {
+        let is_limited = deadline.is_some() || idle.is_some();
+        let idle = idle.map(Resting::at_most);
+        is_limited.then(|| {
+            Box::new(Self {
+                deadline,
+                cut,
+                idle,
+            })
+        })
+    }
+
+    /// Ready when the time is over.
+    pub fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        match &mut self.deadline {
+            Some(deadline) => deadline.as_mut().poll(cx).map(|()| self.cut),
+            None => Poll::Pending,
+        }
+    }
+}
 
 /// Times the pauses of a response, of which the head has come.
 #[derive(Debug)]

@@ -16,7 +16,10 @@ pub enum Ask {
     /// `upgrade`: another protocol, by this name.
     Protocol(HeaderValue),
     /// CONNECT: a tunnel.
-    Tunnel,
+    Tunnel {
+        /// `upgrade`: the protocol that it names besides.
+        beside: Option<HeaderValue>,
+    },
 }
 
 impl Ask {
@@ -24,26 +27,36 @@ impl Ask {
     pub fn protocol(&self) -> &[u8] {
         match self {
             Self::Protocol(name) => name.as_bytes(),
-            Self::Tunnel => b"connect",
+            Self::Tunnel { .. } => b"connect",
         }
     }
 
-    /// Whether it may be asked for: as the route says, else as the connection manager does.
+    /// Whether it is that of a CONNECT.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Tunnel { .. })
+    }
+
+    /// Whether it may be asked for: as the route says, else as the connection manager does. Also
+    /// what a CONNECT names besides, which is what Envoy looks at.
     pub fn is_allowed(&self, manager: &[Name], route: Option<&Forward>) -> bool {
-        let asked = self.protocol();
-        match route.and_then(|route| route.upgrade(asked)) {
+        let is_allowed = |asked: &[u8]| match route.and_then(|route| route.upgrade(asked)) {
             Some(route) => route.enabled,
             None => manager
                 .iter()
                 .any(|known| known.as_bytes().eq_ignore_ascii_case(asked)),
-        }
+        };
+        let beside = match self {
+            Self::Tunnel { beside } => beside.as_ref(),
+            Self::Protocol(_) => None,
+        };
+        is_allowed(self.protocol()) && beside.is_none_or(|name| is_allowed(name.as_bytes()))
     }
 
     /// Whether an answer grants it.
     pub fn is_granted(&self, status: StatusCode) -> bool {
         match self {
             Self::Protocol(_) => status == StatusCode::SWITCHING_PROTOCOLS,
-            Self::Tunnel => status.is_success(),
+            Self::Tunnel { .. } => status.is_success(),
         }
     }
 
@@ -84,6 +97,7 @@ mod tests {
                 grpc: None,
             },
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
+            hash_policy: Box::default(),
             upgrades: upgrades
                 .iter()
                 .map(|(protocol, enabled)| RouteUpgrade {
@@ -99,15 +113,23 @@ mod tests {
     fn a_route_has_the_last_word_on_what_may_be_asked_for() {
         let websocket = Ask::Protocol(HeaderValue::from_static("WebSocket"));
         let both: [Name; 2] = ["websocket".into(), "connect".into()];
+        let tunnel = Ask::Tunnel { beside: None };
+        let beside = |name| Ask::Tunnel {
+            beside: Some(HeaderValue::from_static(name)),
+        };
         for (ask, manager, of_route, allowed) in [
             (&websocket, &both[..], &[][..], true),
             (&websocket, &[], &[], false),
             (&websocket, &[], &[("websocket", true)], true),
             (&websocket, &both, &[("websocket", false)], false),
             (&websocket, &both, &[("other", false)], true),
-            (&Ask::Tunnel, &both, &[], true),
-            (&Ask::Tunnel, &[], &[("connect", true)], true),
-            (&Ask::Tunnel, &both, &[("connect", false)], false),
+            (&tunnel, &both, &[], true),
+            (&tunnel, &[], &[("connect", true)], true),
+            (&tunnel, &both, &[("connect", false)], false),
+            (&beside("WebSocket"), &both, &[], true),
+            (&beside("other"), &both, &[], false),
+            (&beside("other"), &both, &[("other", true)], true),
+            (&beside("websocket"), &both, &[("connect", false)], false),
         ] {
             let route = route(of_route);
             let said = ask.is_allowed(manager, Some(&route));

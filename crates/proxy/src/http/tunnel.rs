@@ -6,16 +6,19 @@ pub use end::{ByteStream, End};
 
 use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::filters::router::ActiveRequest;
+use crate::listener::draining::ChainDrain;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::switch::Switched;
 use crate::worker::Worker;
 use bytes::{Buf, Bytes};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::time::Sleep;
@@ -43,6 +46,8 @@ pub struct Tunnel {
     pub outcome: Outcome,
     /// Its timeout, and that it is served.
     pub served: InRequest,
+    /// The end of the chain that serves it.
+    pub chain: Arc<ChainDrain>,
 }
 
 /// How a tunnel ended.
@@ -70,7 +75,8 @@ impl Tunnel {
         let Self {
             granted,
             mut outcome,
-            served,
+            mut served,
+            chain,
         } = self;
         let Granted {
             upstream,
@@ -83,8 +89,9 @@ impl Tunnel {
             place,
         } = *upstream;
         let tracked = Rc::clone(&served.tracked);
-        let mut down = Side::new(downstream, read, &served);
-        let mut up = Side::new(end, early, &served);
+        let half_closed = Rc::new(Cell::new(false));
+        let mut down = Side::new(downstream, read, &served, &half_closed);
+        let mut up = Side::new(end, early, &served, &half_closed);
         let ended = {
             let mut copying = pin!(copy_bidirectional_with_sizes(
                 &mut down, &mut up, BUFFER, BUFFER
@@ -102,7 +109,11 @@ impl Tunnel {
                 {
                     return Poll::Ready(Err(Cut::Duration));
                 }
-                copying.as_mut().poll(cx).map_err(|_of_a_side| Cut::Io)
+                let polled = copying.as_mut().poll(cx);
+                if polled.is_pending() && half_closed.take() {
+                    served.half_closed(&chain);
+                }
+                polled.map_err(|_of_a_side| Cut::Io)
             })
             .await
         };
@@ -148,17 +159,20 @@ struct Side {
     read: Bytes,
     moved: u64,
     failed: bool,
+    /// Set when either side has ended.
+    half_closed: Rc<Cell<bool>>,
     tracked: Rc<Tracked>,
     worker: Rc<Worker>,
 }
 
 impl Side {
-    fn new(end: End, read: Bytes, served: &InRequest) -> Self {
+    fn new(end: End, read: Bytes, served: &InRequest, half_closed: &Rc<Cell<bool>>) -> Self {
         Self {
             end,
             read,
             moved: 0,
             failed: false,
+            half_closed: Rc::clone(half_closed),
             tracked: Rc::clone(&served.tracked),
             worker: Rc::clone(served.worker()),
         }
@@ -192,13 +206,8 @@ impl AsyncRead for Side {
         };
         let moved = buf.filled().len() - before;
         self.moved += moved as u64;
-        // A client that left would be waited for as long as its upstream says nothing.
-        if polled.is_ready()
-            && moved == 0
-            && asked > 0
-            && let Some(timeout) = self.tracked.half_closed()
-        {
-            self.worker.expect_timeout(timeout);
+        if polled.is_ready() && moved == 0 && asked > 0 {
+            self.half_closed.set(true);
         }
         self.note(polled)
     }

@@ -1,6 +1,6 @@
 //! Clusters (`envoy.config.cluster.v3.Cluster`).
 
-use super::{HeaderCase, Http2Options, Name, TcpKeepalive, UpstreamTls};
+use super::{Balanced, HeaderCase, Http2Options, LbPolicy, Name, TcpKeepalive, UpstreamTls};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,21 @@ impl Cluster {
     }
 }
 
+impl ClusterKind {
+    /// Whether the endpoints of the other are the same to a balancer, whatever else they are.
+    pub fn is_balanced_like(&self, other: &Self) -> bool {
+        let (Self::Static(mine), Self::Static(theirs)) = (self, other) else {
+            return false;
+        };
+        mine.len() == theirs.len()
+            && mine.iter().zip(theirs).all(|(mine, theirs)| {
+                mine.address == theirs.address
+                    && mine.healthy == theirs.healthy
+                    && mine.balanced == theirs.balanced
+            })
+    }
+}
+
 /// `HttpProtocolOptions.upstream_protocol_options`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UpstreamProtocol {
@@ -121,15 +136,8 @@ pub struct Endpoint {
     /// What its metadata choose of `transport_socket_matches`, else the cluster's
     /// `transport_socket`; `None` = plaintext.
     pub tls: Option<Arc<UpstreamTls>>,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`.
-    RoundRobin,
-    /// `CLUSTER_PROVIDED`: an `ORIGINAL_DST` cluster has one endpoint per connection.
-    ClusterProvided,
+    /// What balancers know of it.
+    pub balanced: Balanced,
 }
 
 /// Source address of upstream connections, by family; `None` = the kernel chooses.

@@ -5,7 +5,9 @@
 //! follow the Envoy v3 field they come from.
 
 mod access_log;
+mod balancing;
 mod cluster;
+mod hash_policy;
 mod head;
 mod listener;
 mod network;
@@ -15,9 +17,11 @@ mod socket;
 mod tls;
 
 pub use access_log::{AccessLog, AccessLogSink, DEFAULT_TEXT_FORMAT};
-pub use cluster::{
-    BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, LbPolicy, UpstreamProtocol,
+pub use balancing::{
+    Balanced, Choices, ConsistentHashing, HashFunction, LbPolicy, LeastRequest, Maglev, RingHash,
 };
+pub use cluster::{BindConfig, CircuitBreakers, Cluster, ClusterKind, Endpoint, UpstreamProtocol};
+pub use hash_policy::{HashCookie, HashOf, HashPolicy, RegexRewrite};
 pub use head::{
     EscapedSlashes, HeadOptions, HeaderCase, HostOptions, PathOptions, StripPort, Underscores,
 };

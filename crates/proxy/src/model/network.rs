@@ -50,6 +50,9 @@ pub struct TcpProxy {
     pub max_duration: Option<Duration>,
     /// `max_connect_attempts`, at least 1: how many endpoints are tried, one after the other.
     pub max_connect_attempts: u32,
+    /// `hash_policy` is `source_ip`: clusters that look at a hash choose an endpoint by the
+    /// client's address.
+    pub hash_source: bool,
     /// `access_log`: one record for each connection.
     pub access_log: Vec<AccessLog>,
 }

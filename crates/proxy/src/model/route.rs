@@ -1,6 +1,6 @@
 //! Routes (`envoy.config.route.v3`).
 
-use super::{Invalid, Name};
+use super::{HashPolicy, Invalid, Name};
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use std::time::Duration;
@@ -179,6 +179,8 @@ pub struct RouteForward {
     pub cluster_not_found: StatusCode,
     /// `upgrade_configs`; each protocol once.
     pub upgrades: Vec<RouteUpgrade>,
+    /// `hash_policy`: what an endpoint is chosen by, where the cluster looks at a hash.
+    pub hash_policy: Vec<HashPolicy>,
 }
 
 /// `RouteAction.UpgradeConfig`: whether a request of this route may ask for a protocol, whatever

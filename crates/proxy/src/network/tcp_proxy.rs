@@ -2,11 +2,14 @@
 
 use crate::addr::Destination;
 use crate::addr::Downstream;
+use crate::cluster::load::InFlight;
+use crate::cluster::manager::Picked;
 use crate::connection::{Kick, Tracked};
 use crate::error::Failure;
 use crate::network::relay::{Moved, Side, relay};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
+use crate::route::source_hash;
 use crate::snapshot::TcpChain;
 use crate::transport::stream::Stream;
 use crate::transport::tls::{TlsInfo, is_truncated};
@@ -51,7 +54,7 @@ pub async fn serve(mut downstream: Stream, connection: TcpConnection) {
         // Nothing moves yet, so nothing idles.
         until_kicked(&connection.tracked, |kick| kick != Kick::Idle, attempts).await
     };
-    let (mut upstream, _open) = match connected {
+    let (mut upstream, _counted) = match connected {
         Ok(Some(connected)) => connected,
         Ok(None) => return downstream.reset_on_close(),
         Err(kick) => {
@@ -143,9 +146,12 @@ async fn until_kicked<F: Future>(
     .await
 }
 
+/// Where an upstream connection is counted while it is open.
+type Counted = (OpenConnection, Option<InFlight>);
+
 impl TcpConnection {
     /// Try endpoints until one is connected. Where none is, the record says why.
-    async fn attempts(&self, outcome: &mut Outcome) -> Option<(Stream, OpenConnection)> {
+    async fn attempts(&self, outcome: &mut Outcome) -> Option<(Stream, Counted)> {
         let attempts = self.chain.max_connect_attempts;
         for left in (0..attempts).rev() {
             let failure = match self.connect(outcome).await {
@@ -166,7 +172,7 @@ impl TcpConnection {
     }
 
     /// Choose a cluster and an endpoint, and connect.
-    async fn connect(&self, outcome: &mut Outcome) -> Result<(Stream, OpenConnection), Failure> {
+    async fn connect(&self, outcome: &mut Outcome) -> Result<(Stream, Counted), Failure> {
         let worker = &self.worker;
         let id = self.chain.target.choose(worker.random());
         let Some(cluster) = worker.cluster(id) else {
@@ -176,10 +182,14 @@ impl TcpConnection {
             });
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
-        let pool = cluster.pick(worker, self.destination)?;
+        let hash = self
+            .chain
+            .hash_source
+            .then(|| source_hash(self.downstream.0.ip()));
+        let Picked { pool, in_flight } = cluster.pick(worker, self.destination, hash)?;
         outcome.upstream_host = Some(pool.upstream.0);
         let (stream, local, open) = pool.connect(worker).await?;
         outcome.upstream_local = Some(local);
-        Ok((stream, open))
+        Ok((stream, (open, in_flight)))
     }
 }

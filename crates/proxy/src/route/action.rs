@@ -2,8 +2,8 @@
 
 use crate::ids::ClusterId;
 use crate::model::{
-    DirectResponse, Name, PerTry, RouteAction, RouteForward, RouteTarget, RouteUpgrade, StreamIdle,
-    TcpCluster, Timeouts, WeightedClusters,
+    DirectResponse, HashPolicy, Name, PerTry, RouteAction, RouteForward, RouteTarget, RouteUpgrade,
+    StreamIdle, TcpCluster, Timeouts, WeightedClusters,
 };
 use http::StatusCode;
 
@@ -31,6 +31,8 @@ pub struct Forward {
     pub cluster_not_found: StatusCode,
     /// What its requests may ask for, whatever the connection manager says.
     pub upgrades: Box<[RouteUpgrade]>,
+    /// What an endpoint is chosen by, where the cluster looks at a hash.
+    pub hash_policy: Box<[HashPolicy]>,
 }
 
 /// Which cluster a request or connection goes to. Interned: it may not exist (any more).
@@ -76,6 +78,7 @@ impl Forward {
             idle: forward.idle,
             cluster_not_found: forward.cluster_not_found,
             upgrades: forward.upgrades.clone().into(),
+            hash_policy: forward.hash_policy.clone().into(),
         }
     }
 

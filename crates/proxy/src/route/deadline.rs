@@ -2,11 +2,8 @@
 
 use super::Forward;
 use crate::model::{GrpcTimeouts, Timeouts};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use std::time::Duration;
-
-/// `grpc-timeout`.
-pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// When a request is over, as its route has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +27,11 @@ impl Deadline {
 }
 
 impl Forward {
+    /// Whether the timeout of a call of gRPC is what its client asks for, as far as it may.
+    pub fn hears_grpc_timeout(&self) -> bool {
+        matches!(self.timeouts, Timeouts::Response { grpc: Some(_), .. })
+    }
+
     /// The deadline of a request with these headers. `inherited`: how long a stream may last where
     /// the route does not say.
     pub fn deadline(
@@ -41,7 +43,11 @@ impl Forward {
         let (response, stream) = match self.timeouts {
             Timeouts::Response { timeout, grpc } => {
                 let timeout = match grpc {
-                    Some(GrpcTimeouts { max }) if is_grpc => at_most(grpc_timeout(headers), max),
+                    Some(GrpcTimeouts { max }) if is_grpc => {
+                        // Envoy: nothing stands for ever.
+                        let asked = grpc_timeout(headers).filter(|asked| !asked.is_zero());
+                        at_most(asked, max)
+                    }
                     _ => timeout,
                 };
                 (timeout, inherited)
@@ -63,29 +69,6 @@ impl Forward {
     }
 }
 
-impl Forward {
-    /// Whether a gRPC server is told how long it has, whatever its client says.
-    pub fn announces_to_grpc(&self) -> bool {
-        matches!(self.timeouts, Timeouts::Response { grpc: Some(_), .. })
-    }
-}
-
-/// How a `grpc-timeout` of so many milliseconds is written: in the smallest unit of which eight
-/// digits are enough.
-pub fn grpc_timeout_of(millis: u64) -> HeaderValue {
-    let seconds = millis / 1000;
-    let units = [
-        (millis, 'm'),
-        (seconds, 'S'),
-        (seconds / 60, 'M'),
-        (seconds / 3600, 'H'),
-    ];
-    let fits = units.into_iter().find(|(number, _)| *number <= MOST);
-    let (number, unit) = fits.unwrap_or((MOST, 'H'));
-    // Digits and a letter are a value.
-    HeaderValue::from_str(&format!("{number}{unit}")).unwrap_or_else(|_| HeaderValue::from(MOST))
-}
-
 /// The shorter of two times, either of which may be for ever.
 fn at_most(asked: Option<Duration>, max: Option<Duration>) -> Option<Duration> {
     match (asked, max) {
@@ -94,22 +77,19 @@ fn at_most(asked: Option<Duration>, max: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// Most of any unit.
-const MOST: u64 = 99_999_999;
-
-/// `grpc-timeout`, as the gRPC protocol has it: up to eight digits and a unit. In whole
-/// milliseconds, as Envoy counts them: rounded up.
+/// `grpc-timeout`, as the gRPC protocol has it: up to eight digits and a unit.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
-    let (unit, digits) = headers.get(GRPC_TIMEOUT)?.as_bytes().split_last()?;
+    let (unit, digits) = headers.get("grpc-timeout")?.as_bytes().split_last()?;
     let is_number = digits.iter().all(u8::is_ascii_digit) && (1..=8).contains(&digits.len());
     let text = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
     let number: u64 = text.parse().ok()?;
+    // In whole milliseconds, as others are told of it; a part is one, not none.
     Some(match unit {
         b'H' => Duration::from_secs(number * 3600),
         b'M' => Duration::from_secs(number * 60),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
-        b'u' => Duration::from_millis(number.div_ceil(1000)),
+        b'u' => Duration::from_millis(number.div_ceil(1_000)),
         b'n' => Duration::from_millis(number.div_ceil(1_000_000)),
         _ => return None,
     })
@@ -133,6 +113,7 @@ mod tests {
             idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Box::default(),
+            hash_policy: Box::default(),
         }
     }
 
@@ -231,24 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_is_written_in_the_smallest_unit_that_has_room_for_it() {
-        for (millis, expected) in [
-            (0, "0m"),
-            (1500, "1500m"),
-            (99_999_999, "99999999m"),
-            (100_000_999, "100000S"),
-            (99_999_999_000, "99999999S"),
-            (100_000_000_000, "1666666M"),
-            (u64::MAX, "99999999H"),
-        ] {
-            assert_eq!(grpc_timeout_of(millis), expected);
-        }
-    }
-
-    #[test]
     fn a_timeout_is_up_to_eight_digits_and_a_unit() {
         let parsed = |text: &str| {
-            let headers = HeaderMap::from_iter([(GRPC_TIMEOUT, text.parse().unwrap())]);
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                text.parse().unwrap(),
+            )]);
             grpc_timeout(&headers)
         };
         for (text, expected) in [
@@ -256,9 +225,10 @@ mod tests {
             ("2M", Some(120 * SECOND)),
             ("99999999S", Some(99_999_999 * SECOND)),
             ("5m", Some(Duration::from_millis(5))),
-            ("2000u", Some(Duration::from_millis(2))),
-            ("2001u", Some(Duration::from_millis(3))),
+            ("6000u", Some(Duration::from_millis(6))),
+            ("6001u", Some(Duration::from_millis(7))),
             ("7n", Some(Duration::from_millis(1))),
+            ("0n", Some(Duration::ZERO)),
             ("100000000S", None),
             ("S", None),
             ("+1S", None),

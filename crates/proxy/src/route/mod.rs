@@ -6,11 +6,13 @@
 
 mod action;
 mod deadline;
+mod hash;
 mod matcher;
 mod virtual_host;
 
 pub use action::{Action, Forward, Target, WeightedTarget};
-pub use deadline::{Deadline, GRPC_TIMEOUT, grpc_timeout_of};
+pub use deadline::Deadline;
+pub use hash::{request_hash, source_hash};
 pub(crate) use matcher::string_matches;
 
 use crate::ids::ClusterId;

@@ -362,6 +362,7 @@ fn a_route_keeps_what_its_action_says() {
             idle: crate::model::StreamIdle::Inherited,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
             upgrades: vec![],
+            hash_policy: vec![],
         }),
         ..route("forward", prefix("/forward"))
     };

@@ -1,10 +1,11 @@
 //! From the model to compiled configuration, sharing what did not change with the version before.
 
 use super::{
-    Chain, ChainTls, Cluster, ClusterInfo, ClusterTls, Endpoints, HttpChain, Listener,
+    Balancing, Chain, ChainTls, Cluster, ClusterInfo, ClusterTls, Endpoints, HttpChain, Listener,
     NetworkFilter, Routes, StaticEndpoint, TcpChain, Transports,
 };
 use crate::cluster::breaker::Breaker;
+use crate::cluster::load::Loads;
 use crate::http::guard::HeadLimits;
 use crate::listener::draining::ChainDrain;
 use crate::listener::filter_chain::FilterChains;
@@ -106,6 +107,7 @@ impl Compiler<'_> {
                     healthy.push(StaticEndpoint {
                         address: endpoint.address,
                         tls: tls(&endpoint.tls)?,
+                        weight: endpoint.balanced.weight,
                     });
                 }
                 Endpoints::Static(healthy.into())
@@ -115,6 +117,13 @@ impl Compiler<'_> {
             },
         };
         let tls = tls(&config.tls)?;
+        let balanced = before.map(|before| (&*before.model, &before.compiled.balancing));
+        let balancing = Balancing::compile(config, balanced);
+        let loads = config.lb_policy.needs_loads().then(|| {
+            let before = before.map(|before| &before.compiled);
+            let before = before.and_then(|b| Some((b.endpoints.fixed(), b.loads.as_ref()?)));
+            Loads::new(endpoints.fixed(), before)
+        });
         let info = match before {
             Some(before) if config.differs_in_endpoints_only(&before.model) => {
                 Arc::clone(&before.compiled.info)
@@ -124,6 +133,8 @@ impl Compiler<'_> {
         Ok(Cluster {
             info,
             endpoints,
+            balancing,
+            loads,
             transports,
         })
     }
@@ -337,6 +348,7 @@ impl Compiler<'_> {
             idle_timeout: config.idle_timeout,
             max_duration: config.max_duration,
             max_connect_attempts: config.max_connect_attempts,
+            hash_source: config.hash_source,
             log: Arc::new(LogSet::compile(&config.access_log, self.logs)?),
             series: TcpSeries::new(self.registry, &config.stat_prefix),
             drain: Arc::clone(drain),

@@ -3,6 +3,7 @@
 use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::http::codec::pump::pump;
+use crate::http::go_on::Wanted;
 use crate::http::replay::ReplayBody;
 use crate::http::source::{Received, Source};
 use crate::transport::watched::{Look, Mark, Watch};
@@ -14,12 +15,13 @@ use h2::client::SendRequest;
 use h2::{Reason, SendStream};
 use http::header::HOST;
 use http::uri::{Authority, Parts, Scheme};
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use tokio::task::AbortHandle;
 
 /// A stream in use: its place, and the request's body where it is still on its way.
@@ -65,6 +67,7 @@ pub async fn exchange(
     mut sent: impl FnMut(SocketAddr),
 ) -> Result<(Response<Source>, StreamLease), Failure> {
     let (head, body) = into_http2(request, scheme)?;
+    let wanted = body.wanted();
     let body = (!body.is_end_stream()).then(|| ReplayBody::new(body));
     let mut spare = Some(head.clone());
     let mut next = head;
@@ -72,7 +75,7 @@ pub async fn exchange(
         let (place, sender) = pool.stream(worker).await?;
         sent(place.local());
         let rested = Rested::before(&place, next.method());
-        let error = match attempt(place, sender, next, body.clone()).await {
+        let error = match attempt(place, sender, next, body.clone(), wanted.as_deref()).await {
             Ok(exchanged) => {
                 if let Some(body) = &body {
                     body.forget();
@@ -142,6 +145,7 @@ async fn attempt(
     mut sender: SendRequest<Bytes>,
     head: Request<()>,
     body: Option<ReplayBody>,
+    wanted: Option<&Wanted>,
 ) -> Result<(Response<Source>, StreamLease), h2::Error> {
     let (mut response, stream) = sender.send_request(head, body.is_none())?;
     let mut upload = body.map(|body| Box::pin(send(body, stream)));
@@ -150,6 +154,13 @@ async fn attempt(
             && sending.as_mut().poll(cx).is_ready()
         {
             upload = None;
+        }
+        if let Some(wanted) = wanted {
+            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                if interim.status() == StatusCode::CONTINUE {
+                    wanted.is_wanted();
+                }
+            }
         }
         Pin::new(&mut response).poll(cx)
     });

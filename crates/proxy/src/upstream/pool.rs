@@ -274,12 +274,11 @@ impl Pool {
             .await;
         let (sender, mut connection) =
             handshake.map_err(|_closed| Failure::ConnectionTermination)?;
-        let heir = Heir::default();
+        let heir = Rc::<Heir>::default();
         let wanted = Rc::clone(&heir);
         tokio::task::spawn_local(async move {
             // How it ended is the business of the request that was on it.
-            let _ended = (&mut connection).await;
-            let Some(heir) = wanted.take() else {
+            let Some(heir) = wanted.drive(&mut connection).await else {
                 return drop(place);
             };
             let http1::Parts { io, read_buf, .. } = connection.into_parts();

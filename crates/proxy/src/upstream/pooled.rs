@@ -4,10 +4,13 @@ use crate::http::body::RequestBody;
 use crate::transport::watched::{Look, Watch};
 use crate::upstream::switch::Switched;
 use http::Version;
-use hyper::client::conn::http1::SendRequest;
-use std::cell::RefCell;
+use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper::rt::{Read, Write};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -27,7 +30,7 @@ pub struct PooledConnection {
     /// When it was made.
     pub(super) born: Instant,
     /// Who gets the connection where its upstream switches protocols.
-    pub heir: Heir,
+    pub heir: Rc<Heir>,
     /// What has passed through it.
     pub(super) watch: Rc<Watch>,
 }
@@ -66,5 +69,62 @@ impl PooledConnection {
     }
 }
 
-/// Set by a request that asks to switch protocols.
-pub type Heir = Rc<RefCell<Option<oneshot::Sender<Switched>>>>;
+/// Who gets a connection once it does not speak HTTP any more: the request that asked for it.
+#[derive(Debug, Default)]
+pub struct Heir {
+    waiting: RefCell<Option<oneshot::Sender<Switched>>>,
+    /// The codec goes on, though the upstream has switched.
+    taken_over: Cell<bool>,
+    /// The connection's task.
+    task: RefCell<Option<Waker>>,
+}
+
+impl Heir {
+    /// Somebody asks for the connection.
+    pub fn appoint(&self) -> oneshot::Receiver<Switched> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.replace(Some(sender));
+        receiver
+    }
+
+    /// Who has asked does not get it.
+    pub fn dismiss(&self) {
+        self.waiting.take();
+    }
+
+    /// Take the connection away from the codec.
+    pub fn take_over(&self) {
+        self.taken_over.set(true);
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Drive a connection until its codec has ended or it is taken away, and say who gets it.
+    pub(super) async fn drive<T>(
+        &self,
+        connection: &mut Connection<T, RequestBody>,
+    ) -> Option<oneshot::Sender<Switched>>
+    where
+        T: Read + Write + Unpin,
+    {
+        let ended = poll_fn(|cx| {
+            if self.taken_over.get() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut task = self.task.borrow_mut();
+            if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+                *task = Some(cx.waker().clone());
+            }
+            drop(task);
+            connection.poll_without_shutdown(cx)
+        })
+        .await;
+        let heir = self.waiting.take();
+        if heir.is_none() && ended.is_ok() {
+            // Our side is ended in order. How that goes is the business of nobody any more.
+            let _ended = connection.await;
+        }
+        heir
+    }
+}

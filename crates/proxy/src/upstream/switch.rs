@@ -19,7 +19,6 @@ use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use tokio::sync::oneshot;
 
 /// A connection or stream that does not speak HTTP any more.
 pub struct Switched {
@@ -71,7 +70,7 @@ impl Asked<'_> {
     /// How an upstream is asked that speaks this version.
     pub fn way(self, http2: bool) -> Way {
         match (self.ask, self.terminates) {
-            (Ask::Tunnel, true) => Way::Bytes,
+            (Ask::Tunnel { .. }, true) => Way::Bytes,
             _ if http2 => Way::Http2,
             _ => Way::Http1,
         }
@@ -125,17 +124,23 @@ async fn by_http1(
     loop {
         let mut connection = pool.checkout(worker, Want::Any).await?;
         sent(connection.local);
-        let (heir, switched) = oneshot::channel();
-        connection.heir.replace(Some(heir));
+        let switched = connection.heir.appoint();
         connection.look_first();
         match connection.sender.try_send_request(request).await {
-            // It grants a tunnel (RFC 9110 §9.3.6), but not to hyper, which keeps the connection.
-            Ok(response)
-                if matches!(ask, Ask::Tunnel) && response.status() == StatusCode::NO_CONTENT =>
-            {
-                return Err(Failure::UpstreamProtocol);
-            }
             Ok(response) if ask.is_granted(response.status()) => {
+                let head = response.headers();
+                let is_protocol = matches!(ask, Ask::Protocol(_));
+                if is_protocol
+                    && !(headers::names_its_protocol(head)
+                        && headers::is_framed_soundly(response.status(), head))
+                {
+                    return Err(Failure::UpstreamProtocol);
+                }
+                if response.status() == StatusCode::NO_CONTENT {
+                    // It grants a tunnel (RFC 9110 §9.3.6), but not to the codec, which would wait
+                    // for another request.
+                    connection.heir.take_over();
+                }
                 let switched = switched.await;
                 let switched = switched.map_err(|_gone| Failure::ConnectionTermination)?;
                 let lease = Lease::Switched(Box::new(switched));
@@ -143,12 +148,12 @@ async fn by_http1(
             }
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    || !headers::is_framed_soundly(response.headers()) =>
+                    || !headers::is_framed_soundly(response.status(), response.headers()) =>
             {
                 return Err(Failure::UpstreamProtocol);
             }
             Ok(response) => {
-                connection.heir.take();
+                connection.heir.dismiss();
                 connection.answered_in(response.version());
                 let pool = Rc::clone(pool);
                 let lease = Lease::Http1 { connection, pool };
@@ -179,7 +184,7 @@ async fn by_http2(
     let (mut head, body) = response.await.map_err(failure)?.into_parts();
     let is_granted = match ask {
         Ask::Protocol(_) => head.status == StatusCode::OK,
-        Ask::Tunnel => head.status.is_success(),
+        Ask::Tunnel { .. } => head.status.is_success(),
     };
     if !is_granted {
         let source = Source::Http2(Received::new(body, &head.headers));
@@ -212,7 +217,7 @@ fn as_connect(
             asked.extensions_mut().insert(Protocol::from(name));
             Ok(asked)
         }
-        Ask::Tunnel => {
+        Ask::Tunnel { .. } => {
             let (mut head, _no_body) = request.into_parts();
             head.uri = exchange::authority(&mut head.headers)?.into();
             head.version = Version::HTTP_2;

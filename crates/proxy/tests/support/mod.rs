@@ -15,13 +15,13 @@ pub mod tls;
 use shunt_proxy::admin::readiness::Readiness;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::{
-    AccessLog, AccessLogSink, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind,
-    Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch,
-    ForwardClientCert, HeadOptions, HeaderCase, Http2Options, HttpConnectionManager, HttpFilter,
-    IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter, PathMatch, PerTry, Resources,
-    Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteSource, RouteTarget,
-    Secrets, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts, TrafficDirection,
-    UpstreamProtocol, VirtualHost,
+    AccessLog, AccessLogSink, Balanced, BindConfig, CircuitBreakers, ClientCertDetails, Cluster,
+    ClusterKind, Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain,
+    FilterChainMatch, ForwardClientCert, HeadOptions, HeaderCase, Http2Options,
+    HttpConnectionManager, HttpFilter, IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter,
+    PathMatch, PerTry, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts,
+    TrafficDirection, UpstreamProtocol, VirtualHost,
 };
 use shunt_proxy::observe::stats::Registry;
 use shunt_proxy::server::{Bound, Config, Ended, Running, StartError};
@@ -130,6 +130,7 @@ impl Proxy {
             idle_timeout: None,
             max_duration: None,
             max_connect_attempts: 1,
+            hash_source: false,
             access_log: vec![log.config()],
         };
         edit(&mut tcp);
@@ -331,6 +332,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
             upgrades: vec![],
+            hash_policy: vec![],
         }),
     }
 }
@@ -340,6 +342,7 @@ pub fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         address: *address,
         healthy: true,
         tls: None,
+        balanced: Balanced::default(),
     };
     Cluster {
         name: name.into(),

@@ -282,33 +282,6 @@ fn the_scene_tells_what_passes_from_what_is_captured() {
     });
 }
 
-#[test]
-fn no_connection_passes_while_nft_rules_are_healed_200_times() {
-    in_namespace(|| {
-        let policies = equivalent();
-        let mut scene = Scene::new();
-        backend::apply(&policies[0], BackendChoice::Nft).unwrap();
-        scene.start();
-        // None of these lets anything through by itself.
-        let drifts = [
-            "add rule inet shunt nat_output counter return",
-            "add chain inet shunt mine",
-            "add set inet shunt mine { type mark; }",
-            "add element inet shunt proxy_uids { 4000 }",
-            "add rule inet shunt nat_prerouting tcp dport 7 accept",
-        ];
-        for round in 0..200 {
-            let config = &policies[round % 2];
-            if round % 3 == 0 {
-                nft(drifts[round / 3 % drifts.len()]);
-            }
-            backend::apply(config, BackendChoice::Nft).unwrap();
-        }
-        scene.more(20);
-        scene.all_captured(200);
-    });
-}
-
 /// Two policies by TPROXY that decide alike on these connections, in other rules and sets.
 fn equivalent_by_tproxy() -> [CaptureConfig; 2] {
     equivalent().map(|mut config| {
@@ -347,84 +320,116 @@ fn packets_that_meet_the_old_rules_and_the_new_end_as_if_they_had_met_one() {
     }
 }
 
-#[test]
-fn no_connection_passes_while_nft_rules_of_tproxy_are_healed_200_times() {
-    in_namespace(|| {
-        let policies = equivalent_by_tproxy();
+/// What the kernel is asked to do to rules, and how often, while they are healed.
+struct Healing<'a> {
+    rounds: usize,
+    /// None of these lets anything through by itself.
+    drifts: &'a [&'a str],
+    /// Connections that are captured meanwhile, at least.
+    captured: u32,
+}
+
+impl Healing<'_> {
+    /// Apply two policies in turn, while somebody else changes the rules: nothing passes, and
+    /// policy routing stays as it was.
+    fn run(&self, policies: &[CaptureConfig; 2], choice: BackendChoice, drift: impl Fn(&str)) {
         let mut scene = Scene::new();
-        backend::apply(&policies[0], BackendChoice::Nft).unwrap();
+        backend::apply(&policies[0], choice).unwrap();
+        // The table is there for TPROXY alone.
+        let by_tproxy = policies[0].inbound.mode == named("tproxy").inbound.mode;
+        let routing = || {
+            if by_tproxy {
+                routing()
+            } else {
+                ip("rule show")
+            }
+        };
         let routing_once = routing();
         scene.start();
-        // None of these lets anything through by itself.
-        let drifts = [
+        for round in 0..self.rounds {
+            if round % 3 == 0 {
+                drift(self.drifts[round / 3 % self.drifts.len()]);
+            }
+            backend::apply(&policies[round % 2], choice).unwrap();
+        }
+        scene.more(20);
+        scene.all_captured(self.captured);
+        assert_eq!(routing(), routing_once);
+    }
+
+    fn by_nft(&self, policies: &[CaptureConfig; 2]) {
+        let drift = |text: &str| drop(nft(text));
+        in_namespace(|| self.run(policies, BackendChoice::Nft, drift));
+    }
+
+    fn by_iptables(&self, policies: &[CaptureConfig; 2]) {
+        for flavour in [Flavour::Legacy, Flavour::Nft] {
+            let drift = |text: &str| drop(iptables(flavour, Family::V4, text));
+            in_namespace(|| self.run(policies, choice(flavour), drift));
+        }
+    }
+}
+
+#[test]
+fn no_connection_passes_while_nft_rules_are_healed_200_times() {
+    let healing = Healing {
+        rounds: 200,
+        drifts: &[
+            "add rule inet shunt nat_output counter return",
+            "add chain inet shunt mine",
+            "add set inet shunt mine { type mark; }",
+            "add element inet shunt proxy_uids { 4000 }",
+            "add rule inet shunt nat_prerouting tcp dport 7 accept",
+        ],
+        captured: 200,
+    };
+    healing.by_nft(&equivalent());
+}
+
+#[test]
+fn no_connection_passes_while_nft_rules_of_tproxy_are_healed_200_times() {
+    let healing = Healing {
+        rounds: 200,
+        drifts: &[
             "add rule inet shunt mangle_output counter return",
             "add rule inet shunt mangle_prerouting counter return",
             "add chain inet shunt mine",
             "add element inet shunt proxy_uids { 4000 }",
             "insert rule inet shunt mangle_prerouting tcp dport 7 accept",
-        ];
-        for round in 0..200 {
-            if round % 3 == 0 {
-                nft(drifts[round / 3 % drifts.len()]);
-            }
-            backend::apply(&policies[round % 2], BackendChoice::Nft).unwrap();
-        }
-        scene.more(20);
-        scene.all_captured(200);
-        assert_eq!(routing(), routing_once);
-    });
-}
-
-#[test]
-fn no_connection_passes_while_iptables_rules_of_tproxy_are_healed_50_times() {
-    for flavour in [Flavour::Legacy, Flavour::Nft] {
-        in_namespace(|| {
-            let policies = equivalent_by_tproxy();
-            let mut scene = Scene::new();
-            backend::apply(&policies[0], choice(flavour)).unwrap();
-            scene.start();
-            let drifts = [
-                "-t mangle -A SHUNT_OUTPUT -j RETURN",
-                "-t mangle -N SHUNT_MINE",
-                "-t mangle -A PREROUTING -j SHUNT_PREROUTING",
-                "-t mangle -I SHUNT_PREROUTING -p tcp --dport 7 -j ACCEPT",
-            ];
-            for round in 0..50 {
-                if round % 3 == 0 {
-                    iptables(flavour, Family::V4, drifts[round / 3 % drifts.len()]);
-                }
-                backend::apply(&policies[round % 2], choice(flavour)).unwrap();
-            }
-            scene.more(20);
-            scene.all_captured(100);
-        });
-    }
+        ],
+        captured: 200,
+    };
+    healing.by_nft(&equivalent_by_tproxy());
 }
 
 #[test]
 fn no_connection_passes_while_iptables_rules_are_healed_50_times() {
-    for flavour in [Flavour::Legacy, Flavour::Nft] {
-        in_namespace(|| {
-            let policies = equivalent();
-            let mut scene = Scene::new();
-            backend::apply(&policies[0], choice(flavour)).unwrap();
-            scene.start();
-            let drifts = [
-                "-t nat -A SHUNT_OUTPUT -j RETURN",
-                "-t nat -N SHUNT_MINE",
-                "-t nat -A OUTPUT -j SHUNT_OUTPUT",
-                "-t nat -A SHUNT_PREROUTING -p tcp --dport 7 -j ACCEPT",
-            ];
-            for round in 0..50 {
-                if round % 3 == 0 {
-                    iptables(flavour, Family::V4, drifts[round / 3 % drifts.len()]);
-                }
-                backend::apply(&policies[round % 2], choice(flavour)).unwrap();
-            }
-            scene.more(20);
-            scene.all_captured(100);
-        });
-    }
+    let healing = Healing {
+        rounds: 50,
+        drifts: &[
+            "-t nat -A SHUNT_OUTPUT -j RETURN",
+            "-t nat -N SHUNT_MINE",
+            "-t nat -A OUTPUT -j SHUNT_OUTPUT",
+            "-t nat -A SHUNT_PREROUTING -p tcp --dport 7 -j ACCEPT",
+        ],
+        captured: 100,
+    };
+    healing.by_iptables(&equivalent());
+}
+
+#[test]
+fn no_connection_passes_while_iptables_rules_of_tproxy_are_healed_50_times() {
+    let healing = Healing {
+        rounds: 50,
+        drifts: &[
+            "-t mangle -A SHUNT_OUTPUT -j RETURN",
+            "-t mangle -N SHUNT_MINE",
+            "-t mangle -A PREROUTING -j SHUNT_PREROUTING",
+            "-t mangle -I SHUNT_PREROUTING -p tcp --dport 7 -j ACCEPT",
+        ],
+        captured: 100,
+    };
+    healing.by_iptables(&equivalent_by_tproxy());
 }
 
 #[test]

@@ -13,6 +13,15 @@ use shunt_proxy::transport::tls::{self, pem};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+/// The name of a secret, and where that is.
+pub(super) enum SecretName {
+    /// In `static_resources.secrets`.
+    Static(Name),
+    /// In a file.
+    OfFile(Name),
+}
 
 /// The most that a file of certificates may hold.
 const MAX_FILE: u64 = 4 << 20;
@@ -70,20 +79,38 @@ impl Reader {
         Some((name?, secret))
     }
 
-    /// The name of a secret that is in a file.
-    pub(super) fn sds(&mut self, config: pb::SdsSecretConfig, path: &Path<'_>) -> Option<Name> {
+    /// The secrets of a bootstrap. Their files are read once, as in Envoy.
+    pub(super) fn static_secrets(&mut self, secrets: Vec<pb::Secret>, path: &Path<'_>) {
+        let secrets = self.each(secrets, path, Self::secret);
+        self.unique("secret", &secrets, |(name, _)| name, path);
+        self.data.clear();
+        let secrets = secrets.into_iter().flatten();
+        self.secrets = Arc::new(secrets.map(|(name, s)| (name, Arc::new(s))).collect());
+    }
+
+    /// Where a secret is, and its name there.
+    pub(super) fn sds(
+        &mut self,
+        config: pb::SdsSecretConfig,
+        path: &Path<'_>,
+    ) -> Option<SecretName> {
         let name = self.name(config.name, &path.field("name"));
-        let at = path.field("sds_config");
-        let Some(source) = config.sds_config else {
-            let message = "without it the secret would be in static_resources.secrets, which is \
-                           not implemented by Shunt yet; name a file";
-            self.report.refused(&at, message);
-            return None;
-        };
-        let source = self.required_file_source(source, &at)?;
+        if let Some(source) = config.sds_config {
+            let source = self.required_file_source(source, &path.field("sds_config"))?;
+            let name = name?;
+            self.want(Kind::Secrets, &name, source);
+            return Some(SecretName::OfFile(name));
+        }
         let name = name?;
-        self.want(Kind::Secrets, &name, source);
-        Some(name)
+        if !self.secrets.contains_key(&name) {
+            let message = format!(
+                "there is no secret {name:?} in static_resources.secrets; add it, or say by \
+                 sds_config which file it is in"
+            );
+            self.report.invalid(&path.field("name"), message);
+            return None;
+        }
+        Some(SecretName::Static(name))
     }
 
     /// One certificate chain with its key.

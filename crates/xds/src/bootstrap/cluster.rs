@@ -17,7 +17,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_optio
     UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
 };
 use envoy_types::pb::google::protobuf::UInt32Value;
-use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig, LbPolicy as PbLbPolicy};
+use pb::cluster::{ClusterDiscoveryType, DiscoveryType, LbConfig};
 use shunt_proxy::model::{
     BindConfig, CircuitBreakers, Cluster, ClusterKind, HeaderCase, Http2Options, LbPolicy,
     UpstreamProtocol,
@@ -109,19 +109,20 @@ impl Reader {
         transports: &Transports,
         path: &Path<'_>,
     ) -> Option<(ClusterKind, LbPolicy)> {
-        let policy = cluster.lb_policy();
         let eds = cluster.eds_cluster_config.take();
         let discovery = match cluster.cluster_discovery_type {
             None => DiscoveryType::Static as i32,
             Some(ClusterDiscoveryType::Type(discovery)) => discovery,
             Some(ClusterDiscoveryType::ClusterType(_)) => return None,
         };
-        let (kind, served) = match DiscoveryType::try_from(discovery) {
+        let original_dst = discovery == DiscoveryType::OriginalDst as i32;
+        let policy = self.lb_policy(&mut cluster, original_dst, path);
+        let kind = match DiscoveryType::try_from(discovery) {
             Ok(DiscoveryType::Static) => {
                 let at = path.field("load_assignment");
                 let endpoints = self.load_assignment(cluster.load_assignment, transports, &at);
                 self.no_original_dst(cluster.lb_config.as_ref(), path);
-                (endpoints.map(ClusterKind::Static), PbLbPolicy::RoundRobin)
+                endpoints.map(ClusterKind::Static)
             }
             Ok(DiscoveryType::Eds) => {
                 if cluster.load_assignment.is_some() {
@@ -132,8 +133,7 @@ impl Reader {
                 }
                 self.no_original_dst(cluster.lb_config.as_ref(), path);
                 self.eds(eds, name, &path.field("eds_cluster_config"));
-                let kind = ClusterKind::Static(Vec::new());
-                return self.with_policy(Some(kind), policy, PbLbPolicy::RoundRobin, path);
+                return Some((ClusterKind::Static(Vec::new()), policy?));
             }
             Ok(DiscoveryType::OriginalDst) => {
                 if cluster.load_assignment.is_some() {
@@ -143,9 +143,7 @@ impl Reader {
                     self.report.invalid(&at, message);
                 }
                 let port_override = self.port_override(cluster.lb_config, path);
-                let kind =
-                    port_override.map(|port_override| ClusterKind::OriginalDst { port_override });
-                (kind, PbLbPolicy::ClusterProvided)
+                port_override.map(|port_override| ClusterKind::OriginalDst { port_override })
             }
             Ok(other) => {
                 let message = format!(
@@ -166,24 +164,7 @@ impl Reader {
             self.report
                 .invalid(&at, "only a cluster of type EDS has it");
         }
-        self.with_policy(kind, policy, served, path)
-    }
-
-    fn with_policy(
-        &mut self,
-        kind: Option<ClusterKind>,
-        policy: PbLbPolicy,
-        served: PbLbPolicy,
-        path: &Path<'_>,
-    ) -> Option<(ClusterKind, LbPolicy)> {
-        if policy != served {
-            self.lb_policy(policy, served, &path.field("lb_policy"));
-        }
-        let lb_policy = match served {
-            PbLbPolicy::ClusterProvided => LbPolicy::ClusterProvided,
-            _ => LbPolicy::RoundRobin,
-        };
-        Some((kind?, lb_policy))
+        Some((kind?, policy?))
     }
 
     /// Where the endpoints of an EDS cluster are.
@@ -213,20 +194,6 @@ impl Reader {
             let at = path.field("original_dst_lb_config");
             let message = "only a cluster of type ORIGINAL_DST has it";
             self.report.invalid(&at, message);
-        }
-    }
-
-    fn lb_policy(&mut self, given: PbLbPolicy, served: PbLbPolicy, path: &Path<'_>) {
-        let (given_name, served_name) = (given.as_str_name(), served.as_str_name());
-        if served == PbLbPolicy::ClusterProvided || given == PbLbPolicy::ClusterProvided {
-            let message =
-                format!("{given_name} contradicts the cluster's type; it must be {served_name}");
-            self.report.invalid(path, message);
-        } else {
-            let message = format!(
-                "{given_name} is known to Envoy, not implemented by Shunt yet; {served_name} is"
-            );
-            self.report.refused(path, message);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::transports::Transports;
 use crate::files::Kind;
-use shunt_proxy::model::{Cluster, Listener};
+use shunt_proxy::model::{Cluster, Listener, Secrets};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub(crate) struct Start {
     pub(crate) lds: Option<FileSource>,
     /// `dynamic_resources.cds_config`.
     pub(crate) cds: Option<FileSource>,
+    /// `static_resources.secrets`: they never change.
+    pub(crate) secrets: Arc<Secrets>,
 }
 
 /// A file of resources that is read again when it changes (`path_config_source`).

@@ -68,7 +68,8 @@ impl Reader {
         })
     }
 
-    fn header_name(&mut self, name: String, path: &Path<'_>) -> Option<HeaderMatch> {
+    /// The name of a header, or of a pseudo header.
+    pub(super) fn header_name(&mut self, name: String, path: &Path<'_>) -> Option<HeaderMatch> {
         let name = self.name(name, path)?.to_ascii_lowercase();
         match name.as_str() {
             ":method" => Some(HeaderMatch::Method),

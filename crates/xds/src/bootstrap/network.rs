@@ -82,6 +82,7 @@ impl Reader {
         }
         let at = path.field("max_connect_attempts");
         let max_connect_attempts = self.number(proxy.max_connect_attempts, 1, 1..=u32::MAX, &at);
+        let hash_source = self.hash_source(&proxy.hash_policy, &path.field("hash_policy"));
         let access_log = self.access_logs(proxy.access_log, &path.field("access_log"));
         Some(TcpProxy {
             stat_prefix: stat_prefix?,
@@ -89,6 +90,7 @@ impl Reader {
             idle_timeout,
             max_duration,
             max_connect_attempts,
+            hash_source,
             access_log,
         })
     }

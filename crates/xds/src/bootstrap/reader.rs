@@ -9,7 +9,7 @@ use crate::path::Path;
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
-use shunt_proxy::model::{Listener, Name};
+use shunt_proxy::model::{Listener, Name, Secrets};
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     wants: Vec<Want>,
     /// Files of certificates and keys that were read.
     pub(crate) data: Vec<DataFile>,
+    /// `static_resources.secrets`: those that a transport socket names without a source.
+    pub(super) secrets: Arc<Secrets>,
 }
 
 /// A bootstrap whose fields are all covered.
@@ -46,6 +48,8 @@ pub(super) fn read(bootstrap: pb::Bootstrap) -> Result<Start, Problems> {
         reader.layered_runtime(runtime, &root.field("layered_runtime"));
     }
     let path = root.field("static_resources");
+    // First of all: clusters and listeners may name them.
+    reader.static_secrets(resources.secrets, &path.field("secrets"));
     let clusters = reader.clusters(resources.clusters, &path.field("clusters"));
     let at = path.field("listeners");
     let listeners = reader.listeners(resources.listeners, &at);
@@ -64,6 +68,7 @@ pub(super) fn read(bootstrap: pb::Bootstrap) -> Result<Start, Problems> {
         clusters: clusters.into_iter().flatten().collect(),
         lds,
         cds,
+        secrets: Arc::clone(&reader.secrets),
     };
     reader.report.finish(start)
 }
@@ -76,7 +81,23 @@ impl Reader {
             clusters: None,
             wants: Vec::new(),
             data: Vec::new(),
+            secrets: Arc::default(),
         }
+    }
+
+    /// The same, which knows the secrets of a bootstrap.
+    pub(crate) fn beside(start: &Start) -> Self {
+        Self {
+            secrets: Arc::clone(&start.secrets),
+            ..Self::of_files()
+        }
+    }
+
+    /// Read something whose problems are its own: what else there is can do without it.
+    pub(crate) fn apart<M>(&mut self, read: impl FnOnce(&mut Self) -> M) -> Result<M, Problems> {
+        let whole = std::mem::take(&mut self.report);
+        let read = read(self);
+        std::mem::replace(&mut self.report, whole).finish(read)
     }
 
     /// Clusters with unique names.

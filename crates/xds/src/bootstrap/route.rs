@@ -74,6 +74,7 @@ impl Reader {
         };
         let at = path.field("upgrade_configs");
         let upgrades = self.route_upgrades(action.upgrade_configs, &at);
+        let hash_policy = self.hash_policies(action.hash_policy, &path.field("hash_policy"));
         let idle = match self.duration(action.idle_timeout, &path.field("idle_timeout")) {
             None => StreamIdle::Inherited,
             Some(Duration::ZERO) => StreamIdle::Never,
@@ -99,6 +100,7 @@ impl Reader {
             idle,
             cluster_not_found,
             upgrades,
+            hash_policy: hash_policy?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Transport sockets: plaintext and TLS, of filter chains and of clusters.
 
+use super::certificates::SecretName;
 use super::reader::Reader;
 use super::values::{false_unless, is};
 use crate::path::Path;
@@ -11,8 +12,8 @@ use pb::common_tls_context::ValidationContextType;
 use pb::downstream_tls_context::SessionTicketKeysType;
 use pb::tls_parameters::TlsProtocol;
 use shunt_proxy::model::{
-    CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, Name, NetworkFilter, SecretRefs,
-    TlsParams, UpstreamTls, Validation,
+    CipherSuite12, DownstreamTls, Identity, KeyExchangeGroup, NetworkFilter, SecretRefs, TlsParams,
+    UpstreamTls, Validation,
 };
 use shunt_proxy::transport::tls::client::ClientTls;
 use shunt_proxy::transport::tls::server::ServerTls;
@@ -46,7 +47,10 @@ struct Common {
     identities: Vec<Identity>,
     alpn: Vec<String>,
     validation: Option<Validation>,
+    /// Those that are in files.
     secrets: SecretRefs,
+    /// Those that are in the bootstrap.
+    statics: SecretRefs,
 }
 
 /// What a transport socket is.
@@ -132,13 +136,16 @@ impl Reader {
     ) -> Option<DownstreamTls> {
         let at = path.field("common_tls_context");
         let common = self.common_tls(context.common_tls_context, &at)?;
-        if common.identities.is_empty() && common.secrets.identities.is_empty() {
+        let named = common.secrets.identities.len() + common.statics.identities.len();
+        if common.identities.is_empty() && named == 0 {
             let message = "a server needs at least one certificate with its key";
             self.report.invalid(&at.field("tls_certificates"), message);
             return None;
         }
         let require_client_certificate = false_unless(context.require_client_certificate);
-        let believes = common.validation.is_some() || common.secrets.validation.is_some();
+        let secrets = [&common.secrets, &common.statics];
+        let believes = common.validation.is_some()
+            || secrets.iter().any(|secrets| secrets.validation.is_some());
         if require_client_certificate && !believes {
             let message = "without validation_context.trusted_ca any certificate would do; name \
                            whom to trust, or leave it out";
@@ -149,17 +156,22 @@ impl Reader {
             Some(SessionTicketKeysType::DisableStatelessSessionResumption(disabled)) => !disabled,
             _ => true,
         };
-        Some(DownstreamTls {
+        let tls = DownstreamTls {
             params: common.params,
             identities: common.identities,
             alpn: common.alpn,
             validation: common.validation,
-            secrets: common.secrets,
+            secrets: common.statics,
             require_client_certificate,
             require_sni: false_unless(context.require_sni),
             session_tickets: stateless,
             session_memory: !context.disable_stateful_session_resumption,
             prefer_client_ciphers: context.prefer_client_ciphers,
+        };
+        let whole = self.report.check(&at, tls.with(&self.secrets))?;
+        Some(DownstreamTls {
+            secrets: common.secrets,
+            ..whole
         })
     }
 
@@ -179,23 +191,29 @@ impl Reader {
         };
         let at = path.field("common_tls_context");
         let common = self.common_tls(context.common_tls_context, &at)?;
-        let field = match common.secrets.identities.len() {
+        let named = common.secrets.identities.len() + common.statics.identities.len();
+        let field = match named {
             0 => "tls_certificates",
             _ => "tls_certificate_sds_secret_configs",
         };
-        if common.identities.len().max(common.secrets.identities.len()) > 1 {
+        if common.identities.len().max(named) > 1 {
             let message = "a client shows one certificate; leave the others out";
             self.report.invalid(&at.field(field), message);
         }
         let identity = common.identities.into_iter().next();
-        Some(UpstreamTls {
+        let tls = UpstreamTls {
             params: common.params,
             identity,
             alpn: common.alpn,
             validation: common.validation,
-            secrets: common.secrets,
+            secrets: common.statics,
             sni,
             resumption: context.max_session_keys.is_none_or(|max| max.value > 0),
+        };
+        let whole = self.report.check(&at, tls.with(&self.secrets))?;
+        Some(UpstreamTls {
+            secrets: common.secrets,
+            ..whole
         })
     }
 
@@ -226,15 +244,25 @@ impl Reader {
                 self.report.invalid(&at.index(i), message);
             }
         }
+        let (mut secrets, mut statics) = (SecretRefs::default(), SecretRefs::default());
+        for name in names.into_iter().collect::<Option<Vec<_>>>()? {
+            match name {
+                SecretName::Static(name) => statics.identities.push(name),
+                SecretName::OfFile(name) => secrets.identities.push(name),
+            }
+        }
+        match secret {
+            Some(SecretName::Static(name)) => statics.validation = Some(name),
+            Some(SecretName::OfFile(name)) => secrets.validation = Some(name),
+            None => {}
+        }
         Some(Common {
             params: params?,
             identities: identities.into_iter().collect::<Option<_>>()?,
             alpn: context.alpn_protocols,
             validation,
-            secrets: SecretRefs {
-                identities: names.into_iter().collect::<Option<_>>()?,
-                validation: secret,
-            },
+            secrets,
+            statics,
         })
     }
 
@@ -243,7 +271,7 @@ impl Reader {
         &mut self,
         context: Option<ValidationContextType>,
         path: &Path<'_>,
-    ) -> Option<(Option<Validation>, Option<Name>)> {
+    ) -> Option<(Option<Validation>, Option<SecretName>)> {
         match context {
             None => Some((None, None)),
             Some(ValidationContextType::ValidationContext(context)) => {

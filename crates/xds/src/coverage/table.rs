@@ -1,5 +1,6 @@
 //! The table itself, a file for each part of a configuration. `docs/config.md` shows it.
 
+mod balancing;
 mod cluster;
 mod files;
 mod http;
@@ -33,6 +34,7 @@ pub fn table() -> impl Iterator<Item = &'static Coverage> {
         http::HTTP,
         route::ROUTES,
         cluster::CLUSTERS,
+        balancing::BALANCING,
     ]
     .into_iter()
     .flatten()

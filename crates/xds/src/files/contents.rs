@@ -2,7 +2,7 @@
 
 use super::error::{FileError, Reason};
 use crate::bootstrap::certificates::DataFile;
-use crate::bootstrap::draft::{ClusterDraft, ListenerDraft};
+use crate::bootstrap::draft::{ClusterDraft, ListenerDraft, Start};
 use crate::bootstrap::file;
 use crate::bootstrap::reader::Reader;
 use crate::bootstrap::transports::Transports;
@@ -123,17 +123,36 @@ pub(super) fn read(kind: Kind, path: &FilePath) -> Result<Text, FileError> {
 /// Resources as they came, by name.
 pub(super) type Wire = BTreeMap<String, Bytes>;
 
+/// What can be used of a file.
+pub(super) struct Usable {
+    pub(super) contents: Contents,
+    pub(super) wire: Wire,
+    /// What cannot, and harms nothing else.
+    pub(super) held_back: Vec<HeldBack>,
+}
+
+/// A secret that cannot be used, in a file with others that can.
+pub(super) struct HeldBack {
+    pub(super) name: String,
+    pub(super) problems: Problems,
+}
+
 /// Take the text of a file apart. Files of certificates and keys that it names come along, also
 /// where it is not taken.
 pub(super) fn parse(
-    kind: Kind,
-    path: &FilePath,
+    (kind, path): (Kind, &FilePath),
     text: &Text,
     converter: Converter,
-) -> (Vec<DataFile>, Result<(Contents, Wire), FileError>) {
-    let mut data = Vec::new();
-    let contents = convert(kind, path, text, converter, &mut data);
-    (data, contents)
+    start: &Start,
+) -> (Vec<DataFile>, Result<Usable, FileError>) {
+    let mut reader = Reader::beside(start);
+    let usable = convert(kind, path, text, converter, &mut reader);
+    // Those of transport sockets are read once, as in Envoy.
+    let data = match kind {
+        Kind::Secrets => reader.data,
+        _ => Vec::new(),
+    };
+    (data, usable)
 }
 
 fn convert(
@@ -141,8 +160,8 @@ fn convert(
     path: &FilePath,
     text: &Text,
     converter: Converter,
-    data: &mut Vec<DataFile>,
-) -> Result<(Contents, Wire), FileError> {
+    reader: &mut Reader,
+) -> Result<Usable, FileError> {
     let failed = |reason| FileError {
         kind,
         file: path.to_path_buf(),
@@ -159,15 +178,12 @@ fn convert(
         })?;
     let response = DiscoveryResponse::decode(wire)
         .map_err(|e| failed(Reason::Convert(format!("the bytes cannot be decoded: {e}"))))?;
-    contents(kind, response, data).map_err(|problems| failed(Reason::Invalid(problems)))
+    let usable = reader.apart(|reader| contents(kind, response, reader));
+    usable.map_err(|problems| failed(Reason::Invalid(problems)))
 }
 
-fn contents(
-    kind: Kind,
-    response: DiscoveryResponse,
-    data: &mut Vec<DataFile>,
-) -> Result<(Contents, Wire), Problems> {
-    let mut reader = Reader::of_files();
+fn contents(kind: Kind, response: DiscoveryResponse, reader: &mut Reader) -> Usable {
+    let mut held_back = Vec::new();
     let mut wire = Wire::new();
     let root = Path::ROOT;
     let stated = response.type_url.rsplit('/').next().unwrap_or_default();
@@ -179,17 +195,17 @@ fn contents(
     let all = response.resources;
     let contents = match kind {
         Kind::Listeners => {
-            let listeners = decode(&mut reader, kind, all, &path, &mut wire);
+            let listeners = decode(reader, kind, all, &path, &mut wire);
             let listeners = reader.listeners(listeners, &path);
             Contents::Listeners(listeners.into_iter().flatten().collect())
         }
         Kind::Clusters => {
-            let clusters = decode(&mut reader, kind, all, &path, &mut wire);
+            let clusters = decode(reader, kind, all, &path, &mut wire);
             let clusters = reader.clusters(clusters, &path);
             Contents::Clusters(clusters.into_iter().flatten().collect())
         }
         Kind::Routes => {
-            let configs: Vec<RouteConfiguration> = decode(&mut reader, kind, all, &path, &mut wire);
+            let configs: Vec<RouteConfiguration> = decode(reader, kind, all, &path, &mut wire);
             let configs = reader.each(configs, &path, |reader, config, path| {
                 reader.name(config.name.clone(), &path.field("name"))?;
                 reader.route_configuration(config, false, path)
@@ -199,7 +215,7 @@ fn contents(
             Contents::Routes(configs.map(|c| (c.name.clone(), Arc::new(c))).collect())
         }
         Kind::Endpoints => {
-            let all: Vec<ClusterLoadAssignment> = decode(&mut reader, kind, all, &path, &mut wire);
+            let all: Vec<ClusterLoadAssignment> = decode(reader, kind, all, &path, &mut wire);
             // Their transport is their cluster's business; whatever it is, they are checked here.
             let checked = reader.each(all, &path, |reader, assignment, path| {
                 let plain = Transports::default();
@@ -211,16 +227,34 @@ fn contents(
             Contents::Endpoints(all.map(|a| (a.cluster_name.clone(), Arc::new(a))).collect())
         }
         Kind::Secrets => {
-            let all: Vec<Secret> = decode(&mut reader, kind, all, &path, &mut wire);
-            let secrets = reader.each(all, &path, Reader::secret);
-            reader.unique("secret", &secrets, |(name, _)| name, &path);
-            // Those of transport sockets are read once, as in Envoy.
-            *data = std::mem::take(&mut reader.data);
-            let secrets = secrets.into_iter().flatten();
-            Contents::Secrets(secrets.map(|(n, s)| (n.to_string(), Arc::new(s))).collect())
+            let all: Vec<Secret> = decode(reader, kind, all, &path, &mut wire);
+            let names: Vec<_> = all.iter().map(|secret| Some(secret.name.clone())).collect();
+            reader.unique("secret", &names, |name| name, &path);
+            let mut secrets = HashMap::new();
+            for (i, secret) in all.into_iter().enumerate() {
+                let (name, at) = (secret.name.clone(), path.index(i));
+                if name.is_empty() {
+                    // Nobody could be told which it is.
+                    reader.secret(secret, &at);
+                    continue;
+                }
+                match reader.apart(|reader| reader.secret(secret, &at)) {
+                    Ok(Some((_, secret))) => drop(secrets.insert(name, Arc::new(secret))),
+                    Ok(None) => {}
+                    Err(problems) => {
+                        wire.remove(&name);
+                        held_back.push(HeldBack { name, problems });
+                    }
+                }
+            }
+            Contents::Secrets(secrets)
         }
     };
-    reader.report.finish((contents, wire))
+    Usable {
+        contents,
+        wire,
+        held_back,
+    }
 }
 
 /// A resource that has a name.

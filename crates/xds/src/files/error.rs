@@ -24,6 +24,14 @@ pub(super) enum Reason {
     /// What it holds is wrong, or is not implemented.
     #[error("it cannot be served as it stands:\n{0}")]
     Invalid(Problems),
+    /// One secret of it cannot be used; the others are.
+    #[error("the secret {name:?} cannot be used as it stands:\n{problems}")]
+    HeldBack {
+        /// Which.
+        name: String,
+        /// Why.
+        problems: Problems,
+    },
     /// The conversion failed; the file is not to blame.
     #[error("converting it: {0}")]
     Convert(String),

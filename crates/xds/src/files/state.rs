@@ -25,6 +25,8 @@ pub(super) struct Known {
     pub(super) hash: Option<u64>,
     /// Files of certificates and keys that it names.
     pub(super) data: Vec<DataFile>,
+    /// All of it is used.
+    is_whole: bool,
     /// The resources themselves, to be shown.
     wire: Wire,
 }
@@ -32,7 +34,7 @@ pub(super) struct Known {
 impl Known {
     /// Whether a text, and the files that it names, are those that were taken.
     pub(super) fn is(&self, hash: u64) -> bool {
-        self.hash == Some(hash) && self.data.iter().all(DataFile::is_current)
+        self.is_whole && self.hash == Some(hash) && self.data.iter().all(DataFile::is_current)
     }
 }
 
@@ -41,6 +43,7 @@ pub(super) struct Read {
     pub(super) contents: Contents,
     pub(super) hash: Option<u64>,
     pub(super) data: Vec<DataFile>,
+    pub(super) is_whole: bool,
     pub(super) wire: Wire,
 }
 
@@ -69,6 +72,11 @@ impl State {
             files: BTreeMap::new(),
             served: Served::default(),
         }
+    }
+
+    /// What the bootstrap says.
+    pub(super) fn start(&self) -> &Start {
+        &self.start
     }
 
     /// Whether anything is in files.
@@ -106,6 +114,7 @@ impl State {
             mut contents,
             hash,
             data,
+            is_whole,
             mut wire,
         } = read;
         if let Some(before) = self.files.get(&key) {
@@ -122,6 +131,7 @@ impl State {
             contents,
             hash,
             data,
+            is_whole,
             wire,
         };
         self.files.insert(key, known);
@@ -133,6 +143,7 @@ impl State {
             contents: Arc::new(Contents::none(key.0)),
             hash: None,
             data: Vec::new(),
+            is_whole: true,
             wire: Wire::new(),
         });
         // Those of the version before stay watched: it may come back.

@@ -1,6 +1,6 @@
 //! The thread that takes changes of files to the proxy.
 
-use super::contents::{self, Contents, Kind, Text, Wire};
+use super::contents::{self, HeldBack, Kind, Text, Usable};
 use super::error::{FileError, Reason};
 use super::shown::FileResources;
 use super::state::{Key, Read, State};
@@ -40,8 +40,38 @@ impl Drop for Watching {
     }
 }
 
-/// What a file holds, in both forms.
-type Parsed = Result<(Contents, Wire), FileError>;
+/// What a file holds.
+type Parsed = Result<Usable, FileError>;
+
+impl Usable {
+    /// With what is known of its file, and what is held back of it.
+    fn read(self, hash: u64, data: Vec<DataFile>) -> (Read, Vec<HeldBack>) {
+        let Self {
+            contents,
+            wire,
+            held_back,
+        } = self;
+        let read = Read {
+            contents,
+            hash: Some(hash),
+            data,
+            is_whole: held_back.is_empty(),
+            wire,
+        };
+        (read, held_back)
+    }
+}
+
+impl HeldBack {
+    fn error(self, (kind, source): &Key) -> FileError {
+        let Self { name, problems } = self;
+        FileError {
+            kind: *kind,
+            file: source.path.clone(),
+            reason: Reason::HeldBack { name, problems },
+        }
+    }
+}
 
 /// What is to be told when everything is warm.
 type Warm = Box<dyn FnOnce() + Send>;
@@ -55,20 +85,14 @@ impl Updates {
             let (data, read) = match contents::read(*kind, &source.path) {
                 Err(error) => (Vec::new(), Err(error)),
                 Ok(text) => {
-                    let (data, contents) = contents::parse(*kind, &source.path, &text, converter);
-                    (data, contents.map(|contents| (contents, text.hash)))
+                    let file = (*kind, &*source.path);
+                    let (data, usable) = contents::parse(file, &text, converter, state.start());
+                    (data, usable.map(|usable| (usable, text.hash)))
                 }
             };
             let mut next = state.clone();
-            if let Ok(((contents, wire), hash)) = read {
-                let (hash, data) = (Some(hash), data.clone());
-                let read = Read {
-                    contents,
-                    hash,
-                    data,
-                    wire,
-                };
-                next.put(key.clone(), read);
+            if let Ok((usable, hash)) = read {
+                next.put(key.clone(), usable.read(hash, data.clone()).0);
             }
             match next.build() {
                 Ok(served) if next.file(&key).is_some() => {
@@ -205,54 +229,57 @@ impl Worker {
             .map(ToString::to_string)
             .collect();
         let outcome = self.take(key);
-        let counter: fn(&UpdateSeries) -> Counter = match &outcome {
-            Ok(()) => |series| series.success,
-            Err(error) if error.is_rejection() => |series| series.rejected,
-            Err(_) => |series| series.failure,
-        };
         for name in names {
+            let counter: fn(&UpdateSeries) -> Counter = match &outcome {
+                Ok(held_back) if held_back.iter().any(|held| held.name == name) => {
+                    |series| series.rejected
+                }
+                Ok(_) => |series| series.success,
+                Err(error) if error.is_rejection() => |series| series.rejected,
+                Err(_) => |series| series.failure,
+            };
             let series = series(key.0, &self.registry, &name);
             self.registry.inc_shared(series.attempt, 1);
             self.registry.inc_shared(counter(&series), 1);
         }
-        if let Err(error) = outcome {
+        let errors = match outcome {
+            Ok(held_back) => held_back.into_iter().map(|held| held.error(key)).collect(),
+            Err(error) => vec![error],
+        };
+        for error in errors {
             tracing::warn!("not taken: {error}; what was taken before stays");
         }
     }
 
-    fn take(&mut self, key: &Key) -> Result<(), FileError> {
+    /// Take what a file holds; says what of it is held back.
+    fn take(&mut self, key: &Key) -> Result<Vec<HeldBack>, FileError> {
         let (kind, source) = key;
         let text = contents::read(*kind, &source.path)?;
         if self.state.file(key).is_some_and(|file| file.is(text.hash)) {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let (data, contents) = self.parse(key, &text);
-        let taken = contents.and_then(|(contents, wire)| {
-            let (hash, data) = (Some(text.hash), data.clone());
-            let read = Read {
-                contents,
-                hash,
-                data,
-                wire,
-            };
-            self.apply(key, read)
+        let (data, usable) = self.parse(key, &text);
+        let taken = usable.and_then(|usable| {
+            let (read, held_back) = usable.read(text.hash, data.clone());
+            Ok((self.apply(key, read)?, held_back))
         });
         if taken.is_err() {
             self.state.refuse(key, data);
         }
         self.forget();
-        let referred = taken?;
+        let (referred, held_back) = taken?;
         tracing::info!(file = %source.path.display(), "taken: new {}", kind.what());
         for key in referred {
             self.reload(&key);
         }
-        Ok(())
+        Ok(held_back)
     }
 
     /// Take a file apart; what it names is watched from before it is read.
     fn parse(&mut self, key: &Key, text: &Text) -> (Vec<DataFile>, Parsed) {
         loop {
-            let parsed = contents::parse(key.0, &key.1.path, text, self.converter);
+            let file = (key.0, &*key.1.path);
+            let parsed = contents::parse(file, text, self.converter, self.state.start());
             let mut news = false;
             for file in &parsed.0 {
                 news |= self.watch(&file.source);

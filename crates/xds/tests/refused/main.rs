@@ -6,6 +6,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod balancing;
 mod contradictions;
 mod fields;
 mod sources;

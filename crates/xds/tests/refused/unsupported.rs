@@ -58,8 +58,30 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
             NOT_YET,
         ),
         case(
-            ("  - name: app\n", "  - name: app\n    lb_policy: MAGLEV\n"),
-            (CLUSTER, ".lb_policy"),
+            (
+                "  - name: app\n",
+                "  - name: app\n    common_lb_config: { locality_weighted_lb_config: {} }\n",
+            ),
+            (CLUSTER, ".common_lb_config.locality_weighted_lb_config"),
+            NOT_YET,
+        ),
+        case(
+            (
+                "  - name: app\n",
+                "  - name: app\n    load_balancing_policy: { policies: [ { typed_extension_config: { name: a, typed_config: { \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.wrr_locality.v3.WrrLocality } } } ] }\n",
+            ),
+            (
+                CLUSTER,
+                ".load_balancing_policy.policies[0].typed_extension_config.typed_config",
+            ),
+            NOT_YET,
+        ),
+        case(
+            (
+                "  - name: app\n",
+                "  - name: app\n    lb_policy: LEAST_REQUEST\n    least_request_lb_config: { slow_start_config: {} }\n",
+            ),
+            (CLUSTER, ".least_request_lb_config.slow_start_config"),
             NOT_YET,
         ),
         case(

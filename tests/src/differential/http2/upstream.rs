@@ -23,6 +23,12 @@ use crate::differential::wire::{Board, Noted, bytes_of, lock};
 pub struct Answer {
     /// `:status`, 200 where it is missing.
     status: Option<u16>,
+    /// A `100` comes before the body of the request is read.
+    #[serde(default)]
+    go_on: bool,
+    /// The answer is given before the body of the request is read.
+    #[serde(default)]
+    early: bool,
     /// Lines of `name: value` of a `103` that comes before.
     #[serde(default)]
     hints: Vec<String>,
@@ -114,6 +120,18 @@ async fn passes<T>(millis: u64, other: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(time, other).await.ok()
 }
 
+/// Notes the body of a request.
+async fn take_body(body: &mut RecvStream, note: &impl Fn(String)) -> Result<()> {
+    let (bytes, trailers) = super::receive(body).await?;
+    if !bytes.is_empty() {
+        note(format!("body {}", shown(&bytes)));
+    }
+    let mut lines = Vec::new();
+    say("trailer", &trailers.unwrap_or_default(), &mut lines);
+    lines.into_iter().for_each(note);
+    Ok(())
+}
+
 async fn answer_one(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -133,14 +151,12 @@ async fn answer_one(
         return Ok(());
     }
     let is_tunnel = head.method == http::Method::CONNECT;
-    if !is_tunnel {
-        let (bytes, trailers) = super::receive(&mut body).await?;
-        if !bytes.is_empty() {
-            note(format!("body {}", shown(&bytes)));
-        }
-        let mut lines = Vec::new();
-        say("trailer", &trailers.unwrap_or_default(), &mut lines);
-        lines.into_iter().for_each(note);
+    if answer.go_on {
+        let go_on = Response::builder().status(100).body(())?;
+        respond.send_informational(go_on)?;
+    }
+    if !is_tunnel && !answer.early {
+        take_body(&mut body, note).await?;
     }
     let gone = poll_fn(|cx| respond.poll_reset(cx));
     if let Some(reason) = passes(answer.pause, gone).await {
@@ -157,9 +173,13 @@ async fn answer_one(
         .body(())?;
     *response.headers_mut() = headers(&answer.headers)?;
     let grants = is_tunnel && response.status().is_success();
-    let mut stream = respond.send_response(response, false)?;
     let last = !grants && answer.trailers.is_empty();
     let whole = last && answer.more.is_empty();
+    let bare = whole && !answer.early && answer.rest == 0 && answer.body.is_empty();
+    let mut stream = respond.send_response(response, bare)?;
+    if bare {
+        return Ok(());
+    }
     stream.send_data(bytes_of(&answer.body).into(), whole)?;
     let gone = poll_fn(|cx| stream.poll_reset(cx));
     if let Some(reason) = passes(answer.rest, gone).await {
@@ -172,6 +192,9 @@ async fn answer_one(
     if !grants {
         if !last {
             stream.send_trailers(headers(&answer.trailers)?)?;
+        }
+        if !is_tunnel && answer.early {
+            take_body(&mut body, note).await?;
         }
         return Ok(());
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use shunt_proxy::model::{
-    BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight, Codec,
-    DownstreamLimits, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert, HeadOptions,
-    HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager, HttpFilter,
-    LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name, NetworkFilter,
-    PathMatch, PerTry, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
-    RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch, TcpCluster, TcpProxy,
-    Timeouts, TrafficDirection, TransportProtocol, UpstreamProtocol, VirtualHost, WeightedClusters,
+    Balanced, BindConfig, CircuitBreakers, ClientCertDetails, Cluster, ClusterKind, ClusterWeight,
+    Codec, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
+    HeadOptions, HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager,
+    HttpFilter, LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name,
+    NetworkFilter, PathMatch, PerTry, Resources, Route, RouteAction, RouteConfiguration,
+    RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle,
+    StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
+    UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,6 +31,7 @@ pub(super) fn resources(listen: SocketAddr, upstreams: &[SocketAddr]) -> Result<
         idle_timeout: Some(HOUR),
         max_duration: None,
         max_connect_attempts: 1,
+        hash_source: false,
         access_log: Vec::new(),
     };
     let listener = Listener {
@@ -79,6 +81,7 @@ fn cluster(name: &str, upstreams: &[SocketAddr]) -> Cluster {
         address: *address,
         healthy: true,
         tls: None,
+        balanced: Balanced::default(),
     };
     Cluster {
         name: Name::from(name),
@@ -201,6 +204,7 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Vec::new(),
+            hash_policy: vec![],
         }),
     }
 }

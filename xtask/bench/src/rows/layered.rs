@@ -253,8 +253,9 @@ async fn balanced(
         .context("too many requests")?;
     let failed = |failure| anyhow!("{failure:?}");
     let pool = cluster
-        .pick(worker, connection.destination)
-        .map_err(failed)?;
+        .pick(worker, connection.destination, None)
+        .map_err(failed)?
+        .pool;
     let mut upstream = pool.checkout(worker, Want::Any).await.map_err(failed)?;
     if let Some(begun) = &mut begun {
         begun.sent(&cluster);

@@ -221,7 +221,9 @@ pub(in crate::http) fn admit(
         let host = host.filter(|to| headers::is_authority(to) && !to.as_bytes().contains(&b'@'));
         let host = host.ok_or_else(|| bad_request("http1.invalid_url"))?;
         request.headers_mut().insert(HOST, host);
-        return Ok(Some(Ask::Tunnel));
+        let upgrade = headers::requested_upgrade(request.headers()) == Upgrade::Other;
+        let beside = request.headers().get(UPGRADE).filter(|_| upgrade).cloned();
+        return Ok(Some(Ask::Tunnel { beside }));
     }
     let mut ask = None;
     // RFC 9110 §7.8: what a client of HTTP/1.0 asks for is not heard.

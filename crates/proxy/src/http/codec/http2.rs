@@ -20,7 +20,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream, server};
-use http::header::{CONNECTION, COOKIE, DATE, EXPECT, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, EXPECT, HOST, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -238,11 +238,9 @@ impl AcceptedStream {
         let (head, stream) = request.into_parts();
         let is_connect = head.method == Method::CONNECT;
         let expects = head.headers.get(EXPECT).is_some_and(headers::is_continue);
-        if expects && !is_connect && !stream.is_end_stream() {
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            // Fails only where the stream is gone.
-            let _gone = respond.send_informational(go_on);
+        let answered = !connection.chain.heads.proxy_continue;
+        if answered && expects && !is_connect && !stream.is_end_stream() {
+            go_on(&mut respond);
         }
         // What a CONNECT sends is no body, but what goes through the tunnel.
         let (source, sent) = if is_connect {
@@ -264,10 +262,13 @@ impl AcceptedStream {
         let answer = poll_fn(|cx| {
             worker.clock.tick();
             tracked.register(cx.waker());
-            match handled.as_mut().poll(cx) {
-                Poll::Ready(answer) => Poll::Ready(Ok(answer)),
-                Poll::Pending => respond.poll_reset(cx).map(Err),
+            if let Poll::Ready(answer) = handled.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answer));
             }
+            if tracked.take_wanted() {
+                go_on(&mut respond);
+            }
+            respond.poll_reset(cx).map(Err)
         });
         let answer = match answer.await {
             Ok(answer) => answer,
@@ -301,6 +302,14 @@ impl AcceptedStream {
             was_reset();
         }
     }
+}
+
+/// Let the client send the body that it holds back.
+fn go_on(respond: &mut SendResponse<Bytes>) {
+    let mut head = Response::new(());
+    *head.status_mut() = StatusCode::CONTINUE;
+    // Fails only where the stream is gone.
+    let _gone = respond.send_informational(head);
 }
 
 /// Refuse what must not be forwarded, and bring the rest into one form: origin form, exactly one
@@ -337,8 +346,14 @@ pub(in crate::http) fn admit(
     *request.version_mut() = Version::HTTP_11;
     let mut ask = None;
     if *request.method() == Method::CONNECT {
+        if request.headers().contains_key(CONTENT_LENGTH) {
+            // RFC 9110 §9.3.6: it has no content. The codec would end the tunnel at that length.
+            return Err(Failure::BadRequest {
+                details: "http2.connect_with_content_length",
+            });
+        }
         let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
-            return Ok(Some(Ask::Tunnel));
+            return Ok(Some(Ask::Tunnel { beside: None }));
         };
         // RFC 8441 §5: the same as an upgrade of HTTP/1.1.
         let protocol = HeaderValue::from_str(protocol.as_str());

@@ -3,11 +3,13 @@
 //! A loop over attempts. One attempt fails without a trace where the upstream had closed the pooled
 //! connection that it was given: the request comes back unsent, or is one that may be sent twice.
 
+mod affinity;
 mod timer;
 
 use crate::addr::Destination;
 use crate::cluster::breaker::{Permit, Resource};
-use crate::cluster::manager::WorkerCluster;
+use crate::cluster::load::InFlight;
+use crate::cluster::manager::{Picked, WorkerCluster};
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
@@ -15,19 +17,22 @@ use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
 use crate::http::cut::Cut;
 use crate::http::go_on::Held;
+use crate::http::grpc;
 use crate::http::headers;
 use crate::http::replay;
-use crate::http::resting::Resting;
+use crate::http::resting::Limits;
 use crate::http::source::Source;
+use crate::http::switch::Ask;
 use crate::http::tunnel::Granted;
 use crate::observe::outcome::Outcome;
-use crate::route::{Deadline, Forward, GRPC_TIMEOUT, grpc_timeout_of};
+use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
 use crate::upstream::pooled::Want;
 use crate::upstream::switch::{self, Asked};
 use crate::worker::Worker;
-use http::header::EXPECT;
-use http::{Request, Response, StatusCode};
+use affinity::Affinity;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{Request, Response, StatusCode, Version};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -74,10 +79,11 @@ impl Router<'_> {
             });
         };
         outcome.upstream_cluster = outcome.name(&cluster.config.name);
+        let affinity = Affinity::of(forward, &cluster, connection, request);
 
         // Expectations, where the upstream decides them
         if connection.chain.heads.proxy_continue && request.headers().contains_key(EXPECT) {
-            expect(request, cluster.config.may_speak_http2(outcome.protocol));
+            expect(request);
         }
 
         // Attempts, within the route's timeout
@@ -98,6 +104,7 @@ impl Router<'_> {
             });
             let target = UpstreamTarget {
                 cluster: &cluster,
+                hash: affinity.hash,
                 destination,
                 scheme,
                 asked,
@@ -164,6 +171,7 @@ impl Router<'_> {
         cluster.count_status(worker, response.status());
         worker.stats.record(cluster.config.series.rq_time, elapsed);
         let (mut head, incoming) = response.into_parts();
+        affinity.tell(&mut head.headers);
         if let Lease::Switched(upstream) = lease {
             if let Some(ask) = ask {
                 ask.grant(&mut head);
@@ -175,22 +183,28 @@ impl Router<'_> {
             };
             return Ok(Answer::Switched(head, granted));
         }
+        if outcome.protocol == Some(Version::HTTP_2)
+            && matches!(ask, Some(Ask::Protocol(_)))
+            && head.status.is_success()
+        {
+            // RFC 8441 §5: there it would say that the protocol was switched to.
+            return Err(Failure::UpstreamProtocol);
+        }
         headers::strip_hop_by_hop(&mut head.headers);
+        if head.status == StatusCode::NO_CONTENT {
+            // RFC 9110 §8.6: it has no length, not even that of nothing.
+            head.headers.remove(CONTENT_LENGTH);
+        }
         // Time that passed before the request had come is not the upstream's.
         let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.complete.get());
         if !self.suppress_envoy_headers && request_complete {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
-        let (deadline, cut) = timer.of_response();
         let download = Download {
             incoming,
             lease: Some(lease),
-            deadline,
-            cut,
-            idle: over
-                .attempt_idle
-                .map(|limit| Box::new(Resting::at_most(limit))),
+            limits: Limits::of(timer.of_response(), over.attempt_idle),
             active,
         };
         Ok(Answer::Upstream(head, download))
@@ -200,27 +214,23 @@ impl Router<'_> {
         let Some(timeout) = over.expected() else {
             return;
         };
-        let millis = headers::millis(timeout);
-        let map = request.headers_mut();
+        let told = request.headers_mut();
         if !self.suppress_envoy_headers {
-            map.insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, millis.into());
+            let millis = headers::millis(timeout).into();
+            told.insert(headers::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, millis);
         }
-        if is_grpc && self.forward.announces_to_grpc() {
-            map.insert(GRPC_TIMEOUT, grpc_timeout_of(millis));
+        if is_grpc && self.forward.hears_grpc_timeout() {
+            told.insert(grpc::GRPC_TIMEOUT, grpc::timeout(timeout));
         }
     }
 }
 
-/// Hold a body that its client holds back, until the upstream wants it. Over HTTP/2 upstream it is
-/// wanted at once.
-fn expect(request: &mut Request<RequestBody>, by_http2: bool) {
+/// Hold a body that its client holds back, until the upstream wants it.
+fn expect(request: &mut Request<RequestBody>) {
     let expects = request.headers().get(EXPECT);
-    if !expects.is_some_and(headers::is_continue) {
-        return;
-    }
-    if by_http2 {
-        request.headers_mut().remove(EXPECT);
-    } else if matches!(request.body(), RequestBody::Incoming { .. }) {
+    if expects.is_some_and(headers::is_continue)
+        && matches!(request.body(), RequestBody::Incoming { .. })
+    {
         let (held, wanted) = Held::until_wanted(request);
         request.body_mut().hold(held, wanted);
     }
@@ -235,6 +245,8 @@ struct Exchanged {
 /// Where a request goes, and how.
 struct UpstreamTarget<'a> {
     cluster: &'a Rc<WorkerCluster>,
+    /// What its endpoint is chosen by, where the cluster looks at it.
+    hash: Option<u64>,
     destination: Destination,
     scheme: &'static str,
     /// What it asks for besides an answer.
@@ -255,7 +267,8 @@ async fn attempts(
     let mut want = Want::Any;
     loop {
         // Endpoint
-        let pool = cluster.pick(worker, target.destination)?;
+        let Picked { pool, in_flight } = cluster.pick(worker, target.destination, target.hash)?;
+        active.in_flight = in_flight;
         outcome.upstream_host = Some(pool.upstream.0);
         let speaks_http2 = pool.speaks_http2(worker, outcome.protocol).await?;
         if let Some(asked) = target.asked {
@@ -316,7 +329,7 @@ async fn attempts(
             // Nobody asked to switch protocols; and a body that we cannot pass on as it is framed.
             Ok(response)
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    || !headers::is_framed_soundly(response.headers()) =>
+                    || !headers::is_framed_soundly(response.status(), response.headers()) =>
             {
                 return Err(Failure::UpstreamProtocol);
             }
@@ -352,6 +365,8 @@ pub struct ActiveRequest {
     worker: Rc<Worker>,
     cluster: Rc<WorkerCluster>,
     _permit: Permit,
+    /// At which endpoint.
+    in_flight: Option<InFlight>,
     counted: bool,
 }
 
@@ -367,6 +382,7 @@ impl ActiveRequest {
             worker: Rc::clone(worker),
             cluster: Rc::clone(cluster),
             _permit: permit,
+            in_flight: None,
             counted: false,
         })
     }

@@ -2,7 +2,7 @@
 
 use super::{BOUNDED, FOR_OTHERS, NO_DNS, NO_RETRIES, STATIC_NAMES};
 use crate::coverage::Coverage;
-use crate::coverage::Verdict::{Implemented, Inert, Only, Partly};
+use crate::coverage::Verdict::{Implemented, Inert, Partly};
 
 /// What of clusters is not refused.
 pub(super) const CLUSTERS: &[Coverage] = &[
@@ -13,7 +13,11 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("type", Partly("`STATIC`, `EDS`, `ORIGINAL_DST`")),
             (
                 "lb_policy",
-                Partly("`ROUND_ROBIN`; `CLUSTER_PROVIDED` for `ORIGINAL_DST`"),
+                Partly("`CLUSTER_PROVIDED` for `ORIGINAL_DST`, any other for other types"),
+            ),
+            (
+                "load_balancing_policy",
+                Partly("the first of its policies must be one that is served"),
             ),
             ("connect_timeout", Implemented),
             ("load_assignment", Implemented),
@@ -22,6 +26,9 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("upstream_bind_config", Implemented),
             ("original_dst_lb_config", Implemented),
             ("round_robin_lb_config", Implemented),
+            ("least_request_lb_config", Implemented),
+            ("ring_hash_lb_config", Implemented),
+            ("maglev_lb_config", Implemented),
             ("common_lb_config", Implemented),
             (
                 "typed_extension_protocol_options",
@@ -88,10 +95,17 @@ pub(super) const CLUSTERS: &[Coverage] = &[
     },
     Coverage {
         message: "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        fields: &[(
-            "healthy_panic_threshold",
-            Partly("0: an unhealthy endpoint is never used"),
-        )],
+        fields: &[
+            (
+                "healthy_panic_threshold",
+                Partly("0: an unhealthy endpoint is never used"),
+            ),
+            ("consistent_hashing_lb_config", Implemented),
+            (
+                "locality_weighted_lb_config",
+                Partly("with `RING_HASH` and `MAGLEV`"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.config.cluster.v3.UpstreamConnectionOptions",
@@ -166,13 +180,21 @@ pub(super) const CLUSTERS: &[Coverage] = &[
             ("lb_endpoints", Implemented),
             (
                 "locality",
-                Inert("all endpoints of a cluster are balanced alike"),
+                Partly("with locality-weighted balancing; else endpoints are balanced alike"),
             ),
             (
                 "load_balancing_weight",
-                Inert("Envoy reads it with locality-weighted balancing only"),
+                Partly("with locality-weighted balancing, as in Envoy"),
             ),
             ("proximity", Inert("Envoy does not read it")),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.core.v3.Locality",
+        fields: &[
+            ("region", Implemented),
+            ("zone", Implemented),
+            ("sub_zone", Implemented),
         ],
     },
     Coverage {
@@ -180,10 +202,13 @@ pub(super) const CLUSTERS: &[Coverage] = &[
         fields: &[
             ("endpoint", Implemented),
             ("health_status", Implemented),
-            ("load_balancing_weight", Only("1")),
+            ("load_balancing_weight", Implemented),
             (
                 "metadata",
-                Inert("but for `envoy.transport_socket_match`, which is implemented"),
+                Inert(
+                    "but for `envoy.transport_socket_match` and `hash_key` of `envoy.lb`, which \
+                     are implemented",
+                ),
             ),
         ],
     },
@@ -191,10 +216,7 @@ pub(super) const CLUSTERS: &[Coverage] = &[
         message: "envoy.config.endpoint.v3.Endpoint",
         fields: &[
             ("address", Implemented),
-            (
-                "hostname",
-                Inert("only health checks and `auto_host_rewrite` use it"),
-            ),
+            ("hostname", Partly("with `use_hostname_for_hashing`")),
             ("health_check_config", Inert("there are no health checks")),
             ("observability_name", STATIC_NAMES),
         ],

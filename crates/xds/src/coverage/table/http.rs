@@ -52,10 +52,7 @@ pub(super) const HTTP: &[Coverage] = &[
             ("always_set_request_id_in_response", Implemented),
             (
                 "proxy_100_continue",
-                Partly(
-                    "between HTTP/1.1 on both sides; elsewhere Shunt says 100 itself. An upstream \
-                     that says nothing is sent the body after a second",
-                ),
+                Partly("an upstream that says nothing is sent the body after a second"),
             ),
             ("request_timeout", Implemented),
             (

@@ -48,7 +48,14 @@ pub(super) const PROCESS: &[Coverage] = &[
     },
     Coverage {
         message: "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
-        fields: &[("listeners", Implemented), ("clusters", Implemented)],
+        fields: &[
+            ("listeners", Implemented),
+            ("clusters", Implemented),
+            (
+                "secrets",
+                Partly("`tls_certificate`, `validation_context`; their files are read once"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.config.bootstrap.v3.Admin",

@@ -102,8 +102,51 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("max_grpc_timeout", Implemented),
             ("retry_policy", Implemented),
             ("upgrade_configs", Implemented),
+            (
+                "hash_policy",
+                Partly("it counts with `RING_HASH` and `MAGLEV`, as in Envoy"),
+            ),
             ("auto_host_rewrite", Only("false")),
         ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy",
+        fields: &[
+            ("header", Implemented),
+            ("cookie", Implemented),
+            ("connection_properties", Implemented),
+            ("query_parameter", Implemented),
+            ("terminal", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.Header",
+        fields: &[("header_name", Implemented), ("regex_rewrite", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.Cookie",
+        fields: &[
+            ("name", Implemented),
+            ("ttl", Implemented),
+            ("path", Implemented),
+            ("attributes", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.CookieAttribute",
+        fields: &[("name", Implemented), ("value", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.ConnectionProperties",
+        fields: &[("source_ip", Implemented)],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RouteAction.HashPolicy.QueryParameter",
+        fields: &[("name", Implemented)],
+    },
+    Coverage {
+        message: "envoy.type.matcher.v3.RegexMatchAndSubstitute",
+        fields: &[("pattern", Implemented), ("substitution", Implemented)],
     },
     Coverage {
         message: "envoy.config.route.v3.RouteAction.UpgradeConfig",

@@ -1,7 +1,7 @@
 //! The TCP proxy.
 
 use crate::coverage::Coverage;
-use crate::coverage::Verdict::{Implemented, Inert};
+use crate::coverage::Verdict::{Implemented, Partly};
 
 /// What of the TCP proxy is not refused.
 pub(super) const TCP_PROXY: &[Coverage] = &[
@@ -17,12 +17,13 @@ pub(super) const TCP_PROXY: &[Coverage] = &[
             ("max_connect_attempts", Implemented),
             (
                 "hash_policy",
-                Inert(
-                    "`ROUND_ROBIN` does not look at a hash, in Envoy neither; policies that do are \
-                     refused",
-                ),
+                Partly("`source_ip`; it counts with `RING_HASH` and `MAGLEV`, as in Envoy"),
             ),
         ],
+    },
+    Coverage {
+        message: "envoy.type.v3.HashPolicy",
+        fields: &[("source_ip", Implemented)],
     },
     Coverage {
         message: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster",

@@ -80,7 +80,13 @@ pub(super) const TLS: &[Coverage] = &[
     },
     Coverage {
         message: "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
-        fields: &[("name", Implemented), ("sds_config", Partly("a file"))],
+        fields: &[
+            ("name", Implemented),
+            (
+                "sds_config",
+                Partly("a file; without it the secret is one of `static_resources.secrets`"),
+            ),
+        ],
     },
     Coverage {
         message: "envoy.extensions.transport_sockets.tls.v3.Secret",

@@ -6,6 +6,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod statics;
+#[path = "../support/mod.rs"]
 mod support;
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -20,7 +22,9 @@ use support::{Files, Sidecar, eventually, free_port};
 
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 const REJECTED: &str = "envoy_sds_update_rejected";
+const SUCCESS: &str = "envoy_sds_update_success";
 const OWN: [(&str, &str); 1] = [("envoy_sds_secret", "own")];
+const ROOT: [(&str, &str); 1] = [("envoy_sds_secret", "root")];
 
 fn pem() -> (String, String) {
     let CertifiedKey { cert, signing_key } =
@@ -110,12 +114,13 @@ fn secrets(files: &Files, own: &str) -> String {
 "#,
         file("chain.pem"),
         file("key.pem"),
-        file("chain.pem")
+        file("ca.pem")
     )
 }
 
 fn put_pair(files: &Files) {
     let (chain, key) = pem();
+    files.put("ca.pem", &chain);
     files.put("chain.pem", &chain);
     files.put("key.pem", &key);
 }
@@ -216,13 +221,66 @@ fn a_pair_that_is_wrong_is_counted_and_what_was_taken_stays() {
 }
 
 #[test]
+fn a_secret_that_is_wrong_holds_back_itself_and_not_its_neighbours() {
+    let files = Files::new();
+    put_pair(&files);
+    files.put("sds.yaml", &secrets(&files, "own"));
+    let (sidecar, _at) = start(&files);
+    let before = current_tls(&sidecar);
+    let taken = sidecar.value(SUCCESS, &ROOT);
+    // A pair that is none, beside another authority that is one.
+    let (chain, _) = pem();
+    let wrong = |own: &str, chain: &str, key: &str| {
+        let line = |pem: &str| pem.replace('\r', "").replace('\n', "\\n");
+        format!(
+            r#"resources:
+- "@type": {TLS}.Secret
+  name: {own}
+  tls_certificate: {{ certificate_chain: {{ inline_string: "{1}" }}, private_key: {{ inline_string: "{2}" }} }}
+- "@type": {TLS}.Secret
+  name: root
+  validation_context: {{ trusted_ca: {{ inline_string: "{0}" }} }}
+"#,
+            line(&pem().0),
+            line(chain),
+            line(key),
+        )
+    };
+    files.put("sds.yaml", &wrong("own", &chain, &pem().1));
+    sidecar.wait(REJECTED, &OWN, 1);
+    sidecar.wait(SUCCESS, &ROOT, taken + 1);
+    assert_eq!(sidecar.value(REJECTED, &ROOT), 0);
+    eventually(
+        || "the neighbour is not taken".into(),
+        || both_are_new(&sidecar, &before),
+    );
+    // Nobody needs this one: it is counted for nobody, and `own` stays what it was.
+    let before = current_tls(&sidecar);
+    files.put("sds.yaml", &wrong("other", &chain, &pem().1));
+    sidecar.wait(SUCCESS, &ROOT, taken + 2);
+    assert_eq!(sidecar.value(REJECTED, &OWN), 1);
+    assert!(both_are_new(&sidecar, &before));
+    // The same file again, whole.
+    let before = current_tls(&sidecar);
+    let (chain, key) = pem();
+    files.put("sds.yaml", &wrong("own", &chain, &key));
+    eventually(
+        || "the pair that is right is not taken".into(),
+        || both_are_new(&sidecar, &before),
+    );
+    assert_eq!(sidecar.value(REJECTED, &OWN), 1);
+}
+
+#[test]
 fn a_pair_that_is_wrong_at_the_start_is_taken_when_it_is_right() {
     let files = Files::new();
     files.put("chain.pem", &pem().0);
     files.put("key.pem", &pem().1);
+    files.put("ca.pem", &pem().0);
     files.put("sds.yaml", &secrets(&files, "own"));
     let (sidecar, at) = start(&files);
     sidecar.wait(REJECTED, &OWN, 1);
+    assert_eq!(sidecar.value(REJECTED, &ROOT), 0, "it is held back alone");
     assert!(TcpStream::connect(at).is_err());
     put_pair(&files);
     eventually(
@@ -238,6 +296,7 @@ fn secrets_of_a_mounted_volume_are_read_again_when_its_link_is_swapped() {
         std::fs::create_dir(files.path(name)).unwrap();
         let (chain, key) = pem();
         files.write(&format!("{name}/chain.pem"), &chain);
+        files.write(&format!("{name}/ca.pem"), &chain);
         files.write(&format!("{name}/key.pem"), &key);
     };
     version("one");
@@ -247,7 +306,7 @@ fn secrets_of_a_mounted_volume_are_read_again_when_its_link_is_swapped() {
         std::fs::rename(files.path("next"), files.path("..data")).unwrap();
     };
     link("one");
-    for name in ["chain.pem", "key.pem"] {
+    for name in ["chain.pem", "key.pem", "ca.pem"] {
         std::os::unix::fs::symlink(format!("..data/{name}"), files.path(name)).unwrap();
     }
     files.put("sds.yaml", &secrets(&files, "own"));
