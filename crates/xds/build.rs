@@ -54,6 +54,22 @@ const ROOTS: &[(&str, &str)] = &[
         "envoy.service.discovery.v3.DiscoveryResponse",
     ),
     (
+        "envoy/extensions/retry/host/omit_canary_hosts/v3/omit_canary_hosts.proto",
+        "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
+    ),
+    (
+        "envoy/extensions/retry/host/omit_host_metadata/v3/omit_host_metadata_config.proto",
+        "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
+    ),
+    (
+        "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+        "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    ),
+    (
+        "envoy/extensions/retry/priority/previous_priorities/v3/previous_priorities_config.proto",
+        "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+    ),
+    (
         "envoy/extensions/http/header_formatters/preserve_case/v3/preserve_case.proto",
         "envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig",
     ),

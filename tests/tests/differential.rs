@@ -32,6 +32,11 @@ fn limits() -> Result<()> {
 }
 
 #[test]
+fn attempts() -> Result<()> {
+    compare("attempts")
+}
+
+#[test]
 fn captured() -> Result<()> {
     compare("captured")
 }
@@ -54,7 +59,15 @@ fn every_folder_is_a_test_and_there_are_more_than_two_hundred_scenarios() -> Res
     folders.sort();
     assert_eq!(
         folders,
-        ["captured", "heads", "http", "limits", "negotiated", "tcp"]
+        [
+            "attempts",
+            "captured",
+            "heads",
+            "http",
+            "limits",
+            "negotiated",
+            "tcp"
+        ]
     );
     let mut scenarios = 0;
     for folder in &folders {

@@ -59,6 +59,10 @@ pub enum Failure {
     UpstreamProtocol,
     /// Upstream, response: the route's timeout is over.
     ResponseTimeout,
+    /// Upstream, response head: the time of the attempt is over.
+    PerTryTimeout,
+    /// Upstream, response head: the attempt idled for too long.
+    PerTryIdleTimeout,
     /// Downstream, body: `request_timeout` is over.
     RequestTimeout,
     /// Either side: the time that a stream may take is over.
@@ -199,6 +203,18 @@ impl Failure {
                 StatusCode::GATEWAY_TIMEOUT,
                 Flags::UT,
                 "response_timeout",
+                "upstream request timeout",
+            ),
+            Self::PerTryTimeout => reply(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::UT,
+                "upstream_per_try_timeout",
+                "upstream request timeout",
+            ),
+            Self::PerTryIdleTimeout => reply(
+                StatusCode::GATEWAY_TIMEOUT,
+                Flags::UT,
+                "upstream_per_try_idle_timeout",
                 "upstream request timeout",
             ),
             Self::RequestTimeout => reply(

@@ -8,8 +8,8 @@
 
 use shunt_proxy::model::{
     AccessLogSink, ClusterKind, Codec, GrpcTimeouts, Http2Options, Keepalive, LbPolicy, Listener,
-    ListenerFilter, ListenerFilterKind, ListenerSocket, NetworkFilter, PathMatch, RouteAction,
-    RouteSource, RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection,
+    ListenerFilter, ListenerFilterKind, ListenerSocket, NetworkFilter, PathMatch, PerTry,
+    RouteAction, RouteSource, RouteTarget, RouteUpgrade, TcpCluster, Timeouts, TrafficDirection,
     UpstreamProtocol,
 };
 use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
@@ -409,5 +409,48 @@ fn the_timeouts_of_grpc_arrive_in_the_model() {
             panic!("{route}")
         };
         assert_eq!(forward.timeouts, expected, "{route}");
+    }
+}
+
+#[test]
+fn how_long_an_attempt_may_take_arrives_in_the_model() {
+    let of_host = PerTry {
+        timeout: Some(Duration::from_secs(3)),
+        idle: None,
+    };
+    let own = PerTry {
+        timeout: Some(Duration::from_secs(1)),
+        idle: Some(Duration::from_millis(500)),
+    };
+    for (route, expected) in [
+        ("timeout: 1s", of_host),
+        ("retry_policy: { num_retries: 2 }", PerTry::default()),
+        (
+            "retry_policy: { per_try_timeout: 0s, per_try_idle_timeout: 0s }",
+            PerTry::default(),
+        ),
+        (
+            "retry_policy: { per_try_timeout: 1s, per_try_idle_timeout: 0.5s, retriable_status_codes: [ 503 ] }",
+            own,
+        ),
+    ] {
+        // The template goes on with what ends a route and its virtual host.
+        let route = format!(
+            "{route} }} }} ], retry_policy: {{ per_try_timeout: 3s }} }}\n            \
+             - {{ name: other, domains: [a], routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: app"
+        );
+        let loaded = load_http("codec_type: AUTO", &route, "type: STATIC");
+        let NetworkFilter::Http(manager) = &listener(&loaded, "web").filter_chains[0].filter else {
+            panic!("HTTP")
+        };
+        let RouteSource::Inline(routes) = &manager.route_config else {
+            panic!("{route}")
+        };
+        let per_try = |host: usize| match &routes.virtual_hosts[host].routes[0].action {
+            RouteAction::Forward(forward) => forward.per_try,
+            RouteAction::DirectResponse(_) => panic!("{route}"),
+        };
+        assert_eq!(per_try(0), expected, "{route}");
+        assert_eq!(per_try(1), PerTry::default(), "of another host: {route}");
     }
 }

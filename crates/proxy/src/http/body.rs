@@ -2,9 +2,11 @@
 
 use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::codec::pump::Interrupted;
+use crate::http::cut::Cut;
 use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
 use crate::http::replay::ReplayBody;
+use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Upload, UploadFailure};
@@ -19,12 +21,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::time::Sleep;
 
 /// Any error of a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -194,10 +194,8 @@ pub struct Download {
     pub incoming: Source,
     /// The connection it comes from, given back when the exchange is complete.
     pub lease: Option<Lease>,
-    /// When the time of the route is over.
-    pub deadline: Option<Pin<Box<Sleep>>>,
-    /// And what of it that is.
-    pub cut: Cut,
+    /// How long it may take, where that is limited.
+    pub limits: Option<Box<Limits>>,
     /// Keeps the request counted.
     pub active: ActiveRequest,
 }
@@ -217,29 +215,6 @@ pub enum Lease {
     /// A connection or stream that has switched protocols.
     Switched(Box<Switched>),
 }
-
-/// Why a response ended in the middle; hyper closes the connection on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// The route's timeout is over.
-    Timeout,
-    /// The time that a stream may take is over.
-    Duration,
-    /// No byte moved for longer than `stream_idle_timeout`.
-    Idle,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Timeout => "the route's timeout is over",
-            Self::Duration => "max_stream_duration is over",
-            Self::Idle => "no byte moved for longer than stream_idle_timeout",
-        })
-    }
-}
-
-impl Error for Cut {}
 
 impl ResponseBody {
     /// The body of an answer, which ends the record.
@@ -269,10 +244,11 @@ impl ResponseBody {
 impl Download {
     /// Ready when a timeout is over.
     fn poll_cut(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Poll<Cut> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(self.cut);
+        if let Some(limits) = &mut self.limits {
+            let over = limits.poll_deadline(cx);
+            if over.is_ready() {
+                return over;
+            }
         }
         if tracked.kicked() == Some(Kick::Idle) {
             return Poll::Ready(Cut::Idle);
@@ -280,17 +256,26 @@ impl Download {
         Poll::Pending
     }
 
-    fn poll(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Polled {
-        if let Poll::Ready(cut) = self.poll_cut(tracked, cx) {
+    fn poll(&mut self, served: &InRequest, complete: bool, cx: &mut Context<'_>) -> Polled {
+        if let Poll::Ready(cut) = self.poll_cut(&served.tracked, cx) {
             return Poll::Ready(Some(Err(cut.into())));
         }
-        Pin::new(&mut self.incoming).poll_frame(cx)
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let Some(idle) = self.limits.as_mut().and_then(|l| l.idle.as_mut()) else {
+            return polled;
+        };
+        if polled.is_ready() {
+            idle.came();
+            return polled;
+        }
+        let over = idle.poll(cx, complete, served.worker().clock.now());
+        over.map(|()| Some(Err(Cut::Resting.into())))
     }
 
     /// The response is complete: the connection may serve another request, unless the request is
     /// still being sent on it.
     fn complete(&mut self, upload: Option<&Rc<Upload>>, worker: &Worker) {
-        self.deadline = None;
+        self.limits = None;
         if let Some(Lease::Http1 { connection, pool }) = self.lease.take()
             && upload.is_none_or(|upload| upload.complete.get())
         {
@@ -309,10 +294,15 @@ impl Kept {
             return;
         };
         let failed = upload.as_ref().and_then(|upload| upload.failed.get());
-        let (flag, details) = match (error.downcast_ref::<Cut>(), failed) {
+        let cut = error.downcast_ref::<Cut>();
+        if let Some(cut) = cut {
+            download.active.was_cut(*cut);
+        }
+        let (flag, details) = match (cut, failed) {
             (Some(Cut::Timeout), _) => (Flags::UT, "response_timeout"),
             (Some(Cut::Duration), _) => (Flags::empty(), "max_duration_timeout"),
             (Some(Cut::Idle), _) => (Flags::SI, "stream_idle_timeout"),
+            (Some(Cut::Resting), _) => (Flags::UT, "upstream_per_try_idle_timeout"),
             (None, Some(failed)) => {
                 let reply = failed.failure().reply();
                 (reply.flags, reply.details)
@@ -375,7 +365,8 @@ impl Body for ResponseBody {
             }
             Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
-        let polled = download.poll(&this.served.tracked, cx);
+        let complete = upload.is_none_or(|upload| upload.complete.get());
+        let polled = download.poll(&this.served, complete, cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

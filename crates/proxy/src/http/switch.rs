@@ -90,6 +90,7 @@ mod tests {
     fn route(upgrades: &[(&str, bool)]) -> Forward {
         Forward {
             target: Target::Cluster(ClusterId(0)),
+            per_try: crate::model::PerTry::default(),
             idle: crate::model::StreamIdle::Inherited,
             timeouts: Timeouts::Response {
                 timeout: None,

@@ -36,8 +36,8 @@ pub use network::{
 };
 pub use route::{
     ClusterWeight, DirectResponse, FullMatchRegex, GrpcTimeouts, HeaderMatch, HeaderMatcher,
-    PathMatch, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget,
-    RouteUpgrade, StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
+    PathMatch, PerTry, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    RouteTarget, RouteUpgrade, StreamIdle, StringMatch, Timeouts, VirtualHost, WeightedClusters,
 };
 pub use secret::{Secret, SecretRefs, Secrets};
 pub use socket::{ListenerSocket, TcpKeepalive};

@@ -171,6 +171,8 @@ pub struct RouteForward {
     pub target: RouteTarget,
     /// How long a request may take.
     pub timeouts: Timeouts,
+    /// How long its upstream may take.
+    pub per_try: PerTry,
     /// `idle_timeout`.
     pub idle: StreamIdle,
     /// `cluster_not_found_response_code`, default 503.
@@ -223,6 +225,16 @@ pub enum Timeouts {
         /// `grpc_timeout_header_max`: what it is instead where there is a `grpc-timeout`.
         grpc: Option<GrpcTimeouts>,
     },
+}
+
+/// `RetryPolicy`, as far as it limits one attempt; of those there is one. `None` = no limit (0 in
+/// the configuration).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerTry {
+    /// `per_try_timeout`: until the response begins.
+    pub timeout: Option<Duration>,
+    /// `per_try_idle_timeout`: without a byte of the response.
+    pub idle: Option<Duration>,
 }
 
 /// `grpc-timeout` of a request counts, up to a maximum.

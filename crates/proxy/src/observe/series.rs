@@ -227,7 +227,11 @@ series! {
         rq_pending_overflow: Counter counter "envoy_cluster_upstream_rq_pending_overflow"
             "Requests that max_requests or max_pending_requests did not allow",
         rq_timeout: Counter counter "envoy_cluster_upstream_rq_timeout"
-            "Requests that were not answered within the route's timeout",
+            "Requests that were not answered in whole within the route's timeout",
+        rq_per_try_timeout: Counter counter "envoy_cluster_upstream_rq_per_try_timeout"
+            "Requests whose answer did not begin within per_try_timeout",
+        rq_per_try_idle_timeout: Counter counter "envoy_cluster_upstream_rq_per_try_idle_timeout"
+            "Requests of whose answer nothing came for longer than per_try_idle_timeout",
         rq_replayed: Counter counter "shunt_cluster_upstream_rq_replayed_total"
             "Requests sent once more because their upstream had closed a connection that rested, or had not looked at them",
         rq_time: Histogram histogram "envoy_cluster_upstream_rq_time"

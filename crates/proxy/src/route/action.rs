@@ -2,7 +2,7 @@
 
 use crate::ids::ClusterId;
 use crate::model::{
-    DirectResponse, HashPolicy, Name, RouteAction, RouteForward, RouteTarget, RouteUpgrade,
+    DirectResponse, HashPolicy, Name, PerTry, RouteAction, RouteForward, RouteTarget, RouteUpgrade,
     StreamIdle, TcpCluster, Timeouts, WeightedClusters,
 };
 use http::StatusCode;
@@ -23,6 +23,8 @@ pub struct Forward {
     pub target: Target,
     /// How long a request may take.
     pub timeouts: Timeouts,
+    /// How long its upstream may take.
+    pub per_try: PerTry,
     /// How long a request may go without a byte.
     pub idle: StreamIdle,
     /// What is answered where the chosen cluster does not exist.
@@ -72,6 +74,7 @@ impl Forward {
                 RouteTarget::Weighted(clusters) => Target::weighted(clusters, intern),
             },
             timeouts: forward.timeouts,
+            per_try: forward.per_try,
             idle: forward.idle,
             cluster_not_found: forward.cluster_not_found,
             upgrades: forward.upgrades.clone().into(),

@@ -12,6 +12,18 @@ pub struct Deadline {
     pub response: Option<Duration>,
     /// So long after its head has come.
     pub stream: Option<Duration>,
+    /// So long after the whole request has come and was given to an upstream, unless the response
+    /// has begun.
+    pub attempt: Option<Duration>,
+    /// From then on: so long after the last byte of the response.
+    pub attempt_idle: Option<Duration>,
+}
+
+impl Deadline {
+    /// How long an upstream may expect to have.
+    pub fn expected(&self) -> Option<Duration> {
+        self.attempt.or(self.response)
+    }
 }
 
 impl Forward {
@@ -28,7 +40,7 @@ impl Forward {
         is_grpc: bool,
         inherited: Option<Duration>,
     ) -> Deadline {
-        match self.timeouts {
+        let (response, stream) = match self.timeouts {
             Timeouts::Response { timeout, grpc } => {
                 let timeout = match grpc {
                     Some(GrpcTimeouts { max }) if is_grpc => {
@@ -38,20 +50,21 @@ impl Forward {
                     }
                     _ => timeout,
                 };
-                Deadline {
-                    response: timeout,
-                    stream: inherited,
-                }
+                (timeout, inherited)
             }
             Timeouts::Stream { duration, grpc } => {
                 let asked = grpc.and_then(|GrpcTimeouts { max }| {
                     grpc_timeout(headers).and_then(|asked| at_most(Some(asked), max))
                 });
-                Deadline {
-                    response: None,
-                    stream: asked.or(duration),
-                }
+                (None, asked.or(duration))
             }
+        };
+        let is_shorter = |attempt: &Duration| response.is_none_or(|whole| *attempt < whole);
+        Deadline {
+            response,
+            stream,
+            attempt: self.per_try.timeout.filter(is_shorter),
+            attempt_idle: self.per_try.idle,
         }
     }
 }
@@ -86,25 +99,30 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::ids::ClusterId;
-    use crate::model::StreamIdle;
+    use crate::model::{PerTry, StreamIdle};
     use crate::route::Target;
     use http::StatusCode;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Deadline {
-        let forward = Forward {
+    fn forward(timeouts: Timeouts, per_try: PerTry) -> Forward {
+        Forward {
             target: Target::Cluster(ClusterId(0)),
             timeouts,
+            per_try,
             idle: StreamIdle::Inherited,
             cluster_not_found: StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Box::default(),
             hash_policy: Box::default(),
-        };
+        }
+    }
+
+    fn deadline(timeouts: Timeouts, asked: Option<&str>, is_grpc: bool) -> Deadline {
         let mut headers = HeaderMap::new();
         if let Some(asked) = asked {
             headers.insert("grpc-timeout", asked.parse().unwrap());
         }
+        let forward = forward(timeouts, PerTry::default());
         forward.deadline(&headers, is_grpc, Some(60 * SECOND))
     }
 
@@ -119,8 +137,8 @@ mod tests {
             grpc: None,
         };
         let inherited = Deadline {
-            response: None,
             stream: Some(60 * SECOND),
+            ..Deadline::default()
         };
         let after = |time| Deadline {
             response: Some(time),
@@ -143,8 +161,8 @@ mod tests {
         let max = |max| Some(GrpcTimeouts { max });
         let none = Deadline::default();
         let after = |time| Deadline {
-            response: None,
             stream: Some(time),
+            ..none
         };
         let own = Some(5 * SECOND);
         assert_eq!(deadline(stream(None, None), Some("2S"), true), none);
@@ -161,6 +179,36 @@ mod tests {
             after(SECOND)
         );
         assert_eq!(deadline(stream(None, max(Some(SECOND))), None, true), none);
+    }
+
+    #[test]
+    fn an_attempt_is_limited_where_its_route_is_not_limited_more() {
+        let per_try = |timeout| PerTry {
+            timeout,
+            idle: Some(SECOND),
+        };
+        let within = |timeout| Timeouts::Response {
+            timeout,
+            grpc: None,
+        };
+        let for_ever = Timeouts::Stream {
+            duration: Some(SECOND),
+            grpc: None,
+        };
+        for (timeouts, attempt, expected) in [
+            (within(Some(3 * SECOND)), Some(2 * SECOND), Some(2 * SECOND)),
+            (within(Some(2 * SECOND)), Some(2 * SECOND), None),
+            (within(Some(SECOND)), Some(2 * SECOND), None),
+            (within(None), Some(2 * SECOND), Some(2 * SECOND)),
+            (for_ever, Some(2 * SECOND), Some(2 * SECOND)),
+            (within(Some(SECOND)), None, None),
+        ] {
+            let deadline = forward(timeouts, per_try(attempt));
+            let deadline = deadline.deadline(&HeaderMap::new(), false, None);
+            assert_eq!(deadline.attempt, expected, "{timeouts:?} {attempt:?}");
+            assert_eq!(deadline.attempt_idle, Some(SECOND));
+            assert_eq!(deadline.expected(), expected.or(deadline.response));
+        }
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use super::{Action, CompiledRoute, RequestHead, RouteTable, Target};
 use crate::ids::ClusterId;
-use crate::model::Timeouts;
 use crate::model::{
     ClusterWeight, DirectResponse, FullMatchRegex, HeaderMatch, HeaderMatcher, Name, PathMatch,
     Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch, RouteTarget, StringMatch,
     TcpCluster, VirtualHost, WeightedClusters,
 };
+use crate::model::{PerTry, Timeouts};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -350,10 +350,15 @@ fn a_route_keeps_what_its_action_says() {
         timeout: Some(Duration::from_secs(3)),
         grpc: None,
     };
+    let per_try = PerTry {
+        timeout: Some(Duration::from_secs(2)),
+        idle: Some(Duration::from_secs(1)),
+    };
     let forward = Route {
         action: RouteAction::Forward(RouteForward {
             target: RouteTarget::Cluster("c7".into()),
             timeouts,
+            per_try,
             idle: crate::model::StreamIdle::Inherited,
             cluster_not_found: StatusCode::INTERNAL_SERVER_ERROR,
             upgrades: vec![],
@@ -382,7 +387,7 @@ fn a_route_keeps_what_its_action_says() {
         forward.target.clusters().collect::<Vec<_>>(),
         [ClusterId(7)]
     );
-    assert_eq!(forward.timeouts, timeouts);
+    assert_eq!((forward.timeouts, forward.per_try), (timeouts, per_try));
     assert_eq!(forward.cluster_not_found, StatusCode::INTERNAL_SERVER_ERROR);
 
     let Some(Action::DirectResponse(direct)) = get(&table, "a", "/direct").map(|r| &r.action)

@@ -19,7 +19,7 @@ use shunt_proxy::model::{
     ClusterKind, Codec, DEFAULT_TEXT_FORMAT, DownstreamLimits, Endpoint, FilterChain,
     FilterChainMatch, ForwardClientCert, HeadOptions, HeaderCase, Http2Options,
     HttpConnectionManager, HttpFilter, IpRange, LbPolicy, Listener, ListenerSocket, NetworkFilter,
-    PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
+    PathMatch, PerTry, Resources, Route, RouteAction, RouteConfiguration, RouteForward, RouteMatch,
     RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, TcpCluster, TcpProxy, Timeouts,
     TrafficDirection, UpstreamProtocol, VirtualHost,
 };
@@ -328,6 +328,7 @@ pub fn route(prefix: &str, cluster: &str) -> Route {
                 timeout: None,
                 grpc: None,
             },
+            per_try: PerTry::default(),
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
             upgrades: vec![],

@@ -8,7 +8,7 @@ use ::http::StatusCode;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
 use shunt_proxy::model::{
-    ClusterWeight, DirectResponse, GrpcTimeouts, Name, Route, RouteAction, RouteForward,
+    ClusterWeight, DirectResponse, GrpcTimeouts, Name, PerTry, Route, RouteAction, RouteForward,
     RouteTarget, RouteUpgrade, StreamIdle, Timeouts, WeightedClusters,
 };
 use std::time::Duration;
@@ -16,11 +16,14 @@ use std::time::Duration;
 /// Envoy's default of a route's `timeout`.
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a route configuration says about its routes.
+/// What a route configuration and a virtual host say about their routes.
+#[derive(Clone, Copy)]
 pub(super) struct Scope {
     pub(super) validate_clusters: bool,
     /// Of a direct response, in bytes.
     pub(super) max_body: u32,
+    /// Of routes that have no `retry_policy`.
+    pub(super) per_try: PerTry,
 }
 
 impl Reader {
@@ -64,6 +67,11 @@ impl Reader {
             ClusterNotFoundResponseCode::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let timeouts = self.timeouts(&action, path);
+        let at = path.field("retry_policy");
+        let per_try = match &action.retry_policy {
+            Some(policy) => self.per_try(policy, &at),
+            None => scope.per_try,
+        };
         let at = path.field("upgrade_configs");
         let upgrades = self.route_upgrades(action.upgrade_configs, &at);
         let hash_policy = self.hash_policies(action.hash_policy, &path.field("hash_policy"));
@@ -88,6 +96,7 @@ impl Reader {
         Some(RouteForward {
             target: target?,
             timeouts,
+            per_try,
             idle,
             cluster_not_found,
             upgrades,
@@ -148,6 +157,18 @@ impl Reader {
         Timeouts::Stream {
             duration: duration.and_then(some),
             grpc: max.map(|max| GrpcTimeouts { max: some(max) }),
+        }
+    }
+
+    /// How long an attempt may take.
+    pub(super) fn per_try(&mut self, policy: &pb::RetryPolicy, path: &Path<'_>) -> PerTry {
+        let mut limit = |limit, field| {
+            let limit = self.duration(limit, &path.field(field));
+            limit.filter(|limit| !limit.is_zero())
+        };
+        PerTry {
+            timeout: limit(policy.per_try_timeout, "per_try_timeout"),
+            idle: limit(policy.per_try_idle_timeout, "per_try_idle_timeout"),
         }
     }
 

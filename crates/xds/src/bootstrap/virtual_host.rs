@@ -4,7 +4,7 @@ use super::reader::{Reader, doubles};
 use super::route::Scope;
 use crate::path::Path;
 use envoy_types::pb::envoy::config::route::v3 as pb;
-use shunt_proxy::model::{RouteConfiguration, VirtualHost};
+use shunt_proxy::model::{PerTry, RouteConfiguration, VirtualHost};
 use std::collections::HashMap;
 
 /// Envoy's default of `max_direct_response_body_size_bytes`.
@@ -24,6 +24,7 @@ impl Reader {
             max_body: config
                 .max_direct_response_body_size_bytes
                 .map_or(MAX_DIRECT_RESPONSE_BODY, |v| v.value),
+            per_try: PerTry::default(),
         };
         let at = path.field("virtual_hosts");
         let hosts = self.each(config.virtual_hosts, &at, |reader, host, path| {
@@ -53,8 +54,12 @@ impl Reader {
         for (i, domain) in host.domains.iter().enumerate() {
             self.domain(domain, &at.index(i));
         }
+        let mut scope = *scope;
+        if let Some(policy) = &host.retry_policy {
+            scope.per_try = self.per_try(policy, &path.field("retry_policy"));
+        }
         let routes = self.each(host.routes, &path.field("routes"), |reader, route, path| {
-            reader.route(route, scope, path)
+            reader.route(route, &scope, path)
         });
         Some(VirtualHost {
             name: name?.as_ref().to_owned(),

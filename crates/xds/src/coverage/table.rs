@@ -14,6 +14,7 @@ use super::Coverage;
 use super::Verdict::{self, Inert};
 
 const NO_TRACING: Verdict = Inert("nothing is traced yet");
+const NO_RETRIES: Verdict = Inert("nothing is retried without `retry_on`, which is refused");
 const NO_DNS: Verdict =
     Inert("only clusters that are resolved by DNS use it, and those are refused");
 const FOR_OTHERS: Verdict = Inert("only filters and tools that Shunt does not have read it");

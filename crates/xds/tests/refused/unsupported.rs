@@ -232,9 +232,9 @@ fn what_envoy_knows_and_shunt_does_not_do_is_refused_with_its_path() {
         case(
             (
                 "{ cluster: app }",
-                "{ cluster: app, retry_policy: { num_retries: 2 } }",
+                "{ cluster: app, retry_policy: { retry_on: 5xx, num_retries: 2 } }",
             ),
-            (ROUTE, ".route.retry_policy"),
+            (ROUTE, ".route.retry_policy.retry_on"),
             NOT_YET,
         ),
         case(

@@ -1,7 +1,9 @@
 //! An upstream of HTTP/2: answers the requests of one connection and notes what each was.
 
+use std::future::poll_fn;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -36,6 +38,15 @@ pub struct Answer {
     /// The body. To a CONNECT: the first bytes of the tunnel.
     #[serde(default)]
     body: String,
+    /// Milliseconds before the answer.
+    #[serde(default)]
+    pause: u64,
+    /// Milliseconds after the body, before the rest of it.
+    #[serde(default)]
+    rest: u64,
+    /// The rest of the body.
+    #[serde(default)]
+    more: String,
     /// Lines of `name: value` behind the body.
     #[serde(default)]
     trailers: Vec<String>,
@@ -100,6 +111,15 @@ async fn accept(
     Ok(())
 }
 
+/// Lets milliseconds pass, unless something else happens first.
+async fn passes<T>(millis: u64, other: impl Future<Output = T>) -> Option<T> {
+    if millis == 0 {
+        return None;
+    }
+    let time = Duration::from_millis(millis);
+    tokio::time::timeout(time, other).await.ok()
+}
+
 /// Notes the body of a request.
 async fn take_body(body: &mut RecvStream, note: &impl Fn(String)) -> Result<()> {
     let (bytes, trailers) = super::receive(body).await?;
@@ -138,6 +158,11 @@ async fn answer_one(
     if !is_tunnel && !answer.early {
         take_body(&mut body, note).await?;
     }
+    let gone = poll_fn(|cx| respond.poll_reset(cx));
+    if let Some(reason) = passes(answer.pause, gone).await {
+        note(format!("reset {:?}", reason?));
+        return Ok(());
+    }
     if !answer.hints.is_empty() {
         let mut hints = Response::builder().status(103).body(())?;
         *hints.headers_mut() = headers(&answer.hints)?;
@@ -149,12 +174,21 @@ async fn answer_one(
     *response.headers_mut() = headers(&answer.headers)?;
     let grants = is_tunnel && response.status().is_success();
     let last = !grants && answer.trailers.is_empty();
-    let bare = last && !answer.early && answer.body.is_empty();
+    let whole = last && answer.more.is_empty();
+    let bare = whole && !answer.early && answer.rest == 0 && answer.body.is_empty();
     let mut stream = respond.send_response(response, bare)?;
     if bare {
         return Ok(());
     }
-    stream.send_data(bytes_of(&answer.body).into(), last)?;
+    stream.send_data(bytes_of(&answer.body).into(), whole)?;
+    let gone = poll_fn(|cx| stream.poll_reset(cx));
+    if let Some(reason) = passes(answer.rest, gone).await {
+        note(format!("reset {:?}", reason?));
+        return Ok(());
+    }
+    if !answer.more.is_empty() {
+        stream.send_data(bytes_of(&answer.more).into(), last)?;
+    }
     if !grants {
         if !last {
             stream.send_trailers(headers(&answer.trailers)?)?;

@@ -11,10 +11,10 @@ use shunt_proxy::model::{
     Codec, DownstreamLimits, Endpoint, FilterChain, FilterChainMatch, ForwardClientCert,
     HeadOptions, HeaderCase, HeaderMatch, HeaderMatcher, Http2Options, HttpConnectionManager,
     HttpFilter, LbPolicy, Listener, ListenerFilter, ListenerFilterKind, ListenerSocket, Name,
-    NetworkFilter, PathMatch, Resources, Route, RouteAction, RouteConfiguration, RouteForward,
-    RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle, StringMatch,
-    TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol, UpstreamProtocol,
-    VirtualHost, WeightedClusters,
+    NetworkFilter, PathMatch, PerTry, Resources, Route, RouteAction, RouteConfiguration,
+    RouteForward, RouteMatch, RouteSource, RouteTarget, Secrets, ServerHeader, StreamIdle,
+    StringMatch, TcpCluster, TcpProxy, Timeouts, TrafficDirection, TransportProtocol,
+    UpstreamProtocol, VirtualHost, WeightedClusters,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -200,6 +200,7 @@ fn forward(prefix: &str, header: Option<HeaderMatcher>, target: RouteTarget) -> 
                 timeout: None,
                 grpc: None,
             },
+            per_try: PerTry::default(),
             idle: StreamIdle::Inherited,
             cluster_not_found: http::StatusCode::SERVICE_UNAVAILABLE,
             upgrades: Vec::new(),

@@ -15,10 +15,12 @@ use crate::error::Failure;
 use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody};
 use crate::http::connection_manager::Stream;
+use crate::http::cut::Cut;
 use crate::http::go_on::Held;
 use crate::http::grpc;
 use crate::http::headers;
 use crate::http::replay;
+use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::Granted;
@@ -31,11 +33,12 @@ use crate::worker::Worker;
 use affinity::Affinity;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{Request, Response, StatusCode, Version};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use timer::{Over, Timer};
+use timer::{Over, Progress, Timer};
 
 /// The router filter for one request.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +93,7 @@ impl Router<'_> {
         served.idle_as(forward.idle, &connection.chain.drain);
         let started = worker.clock.now();
         let mut timer = Timer::new(started, over, limits.request_timeout);
+        let given = Cell::new(false);
         let exchanged = {
             let destination = connection.destination;
             let scheme = connection.scheme();
@@ -104,6 +108,7 @@ impl Router<'_> {
                 destination,
                 scheme,
                 asked,
+                given: &given,
             };
             let mut attempts = pin!(attempts(worker, &target, request, outcome));
             poll_fn(|cx| {
@@ -116,13 +121,27 @@ impl Router<'_> {
                     let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
-                let over = timer.poll(cx, worker.clock.now(), request_complete);
+                let progress = Progress {
+                    complete: request_complete,
+                    given: given.get() && request_complete,
+                };
+                let over = timer.poll(cx, worker.clock.now(), progress);
                 Poll::Ready(Err(match std::task::ready!(over) {
                     Over::Request => Failure::RequestTimeout,
                     Over::Stream => Failure::MaxDuration { request_complete },
                     Over::Response => {
                         worker.stats.inc(cluster.config.series.rq_timeout);
                         Failure::ResponseTimeout
+                    }
+                    Over::Attempt => {
+                        worker.stats.inc(cluster.config.series.rq_per_try_timeout);
+                        Failure::PerTryTimeout
+                    }
+                    Over::AttemptIdle => {
+                        worker
+                            .stats
+                            .inc(cluster.config.series.rq_per_try_idle_timeout);
+                        Failure::PerTryIdleTimeout
                     }
                 }))
             })
@@ -182,19 +201,17 @@ impl Router<'_> {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());
         }
-        let (deadline, cut) = timer.of_response();
         let download = Download {
             incoming,
             lease: Some(lease),
-            deadline,
-            cut,
+            limits: Limits::of(timer.of_response(), over.attempt_idle),
             active,
         };
         Ok(Answer::Upstream(head, download))
     }
 
     fn announce_timeout(&self, request: &mut Request<RequestBody>, over: Deadline, is_grpc: bool) {
-        let Some(timeout) = over.response else {
+        let Some(timeout) = over.expected() else {
             return;
         };
         let told = request.headers_mut();
@@ -234,6 +251,8 @@ struct UpstreamTarget<'a> {
     scheme: &'static str,
     /// What it asks for besides an answer.
     asked: Option<Asked<'a>>,
+    /// Set when it is given to a connection.
+    given: &'a Cell<bool>,
 }
 
 /// Try until an upstream has answered or a request was lost.
@@ -263,7 +282,7 @@ async fn attempts(
                 target.scheme,
                 |local| {
                     outcome.upstream_local = Some(local);
-                    active.sent();
+                    active.sent(target.given);
                 },
             ));
             let (response, lease) = switched.await?;
@@ -278,7 +297,7 @@ async fn attempts(
             // Boxed: an exchange of HTTP/1 does not hold the memory of it.
             let exchanged = exchange(worker, &pool, taken, target.scheme, |local| {
                 outcome.upstream_local = Some(local);
-                active.sent();
+                active.sent(target.given);
             });
             let (response, lease) = Box::pin(exchanged).await?;
             return Ok(Exchanged {
@@ -290,7 +309,7 @@ async fn attempts(
         // Connection
         let mut connection = pool.checkout(worker, want).await?;
         outcome.upstream_local = Some(connection.local);
-        active.sent();
+        active.sent(target.given);
         // Request and response head
         headers::announce_body(request);
         let (taken, kept) = match connection.has_rested() && want == Want::Any {
@@ -367,10 +386,23 @@ impl ActiveRequest {
     }
 
     /// The request is given to a connection; one that was given back counts once.
-    fn sent(&mut self) {
+    fn sent(&mut self, given: &Cell<bool>) {
+        given.set(true);
         if !std::mem::replace(&mut self.counted, true) {
             self.worker.stats.inc(self.cluster.config.series.rq_total);
         }
+    }
+}
+
+impl ActiveRequest {
+    /// Its response was not let go on.
+    pub(in crate::http) fn was_cut(&self, cut: Cut) {
+        let series = &self.cluster.config.series;
+        self.worker.stats.inc(match cut {
+            Cut::Timeout => series.rq_timeout,
+            Cut::Resting => series.rq_per_try_idle_timeout,
+            Cut::Duration | Cut::Idle => return,
+        });
     }
 }
 

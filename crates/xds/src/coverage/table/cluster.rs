@@ -1,10 +1,8 @@
 //! Clusters and endpoints.
 
-use super::{BOUNDED, FOR_OTHERS, NO_DNS, STATIC_NAMES};
+use super::{BOUNDED, FOR_OTHERS, NO_DNS, NO_RETRIES, STATIC_NAMES};
 use crate::coverage::Coverage;
-use crate::coverage::Verdict::{self, Implemented, Inert, Partly};
-
-const NO_RETRIES: Verdict = Inert("nothing is retried yet: `retry_policy` is refused");
+use crate::coverage::Verdict::{Implemented, Inert, Partly};
 
 /// What of clusters is not refused.
 pub(super) const CLUSTERS: &[Coverage] = &[

@@ -1,6 +1,6 @@
 //! Routes and virtual hosts.
 
-use super::{FOR_OTHERS, NO_TRACING, STATIC_NAMES};
+use super::{FOR_OTHERS, NO_RETRIES, NO_TRACING, STATIC_NAMES};
 use crate::coverage::Coverage;
 use crate::coverage::Verdict::{Implemented, Inert, Only, Partly};
 
@@ -26,6 +26,7 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("name", Implemented),
             ("domains", Implemented),
             ("routes", Implemented),
+            ("retry_policy", Implemented),
             ("metadata", FOR_OTHERS),
         ],
     },
@@ -99,6 +100,7 @@ pub(super) const ROUTES: &[Coverage] = &[
             ("cluster_not_found_response_code", Implemented),
             ("max_stream_duration", Implemented),
             ("max_grpc_timeout", Implemented),
+            ("retry_policy", Implemented),
             ("upgrade_configs", Implemented),
             (
                 "hash_policy",
@@ -159,6 +161,32 @@ pub(super) const ROUTES: &[Coverage] = &[
         fields: &[
             ("max_stream_duration", Implemented),
             ("grpc_timeout_header_max", Implemented),
+        ],
+    },
+    Coverage {
+        message: "envoy.config.route.v3.RetryPolicy",
+        fields: &[
+            (
+                "per_try_timeout",
+                Partly("of the one attempt that there is, since `retry_on` is refused"),
+            ),
+            (
+                "per_try_idle_timeout",
+                Partly(
+                    "as `per_try_timeout`; time in which the client takes none of the response does not count",
+                ),
+            ),
+            ("num_retries", NO_RETRIES),
+            ("retry_priority", NO_RETRIES),
+            ("retry_host_predicate", NO_RETRIES),
+            ("retry_options_predicates", NO_RETRIES),
+            ("host_selection_retry_max_attempts", NO_RETRIES),
+            ("retriable_status_codes", NO_RETRIES),
+            ("retry_back_off", NO_RETRIES),
+            ("rate_limited_retry_back_off", NO_RETRIES),
+            ("retriable_headers", NO_RETRIES),
+            ("retriable_request_headers", NO_RETRIES),
+            ("refresh_cluster_on_retry", NO_RETRIES),
         ],
     },
     Coverage {

@@ -1,6 +1,6 @@
 //! The one timer of a request, for whichever of its limits comes first.
 
-use crate::http::body::Cut;
+use crate::http::cut::Cut;
 use crate::route::Deadline;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,8 +15,21 @@ pub(super) enum Over {
     Request,
     /// The response has not.
     Response,
+    /// It has not begun in the time of one attempt.
+    Attempt,
+    /// Nothing of it has come in the time in which an attempt may idle.
+    AttemptIdle,
     /// Both together took too long.
     Stream,
+}
+
+/// How far a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Progress {
+    /// The whole request has come.
+    pub(super) complete: bool,
+    /// The same, and it was given to a connection.
+    pub(super) given: bool,
 }
 
 /// The limits of one request. Without any it makes no timer.
@@ -27,7 +40,11 @@ pub(super) struct Timer {
     deadline: Deadline,
     /// How long the request may take to come in.
     request: Option<Duration>,
-    complete: bool,
+    progress: Progress,
+    /// When the whole request had come.
+    complete_at: Option<Instant>,
+    /// When it had been given to a connection as well.
+    given_at: Option<Instant>,
     armed: Option<(Over, Pin<Box<Sleep>>)>,
 }
 
@@ -42,24 +59,33 @@ impl Timer {
             started: Instant::from_std(now),
             deadline,
             request,
-            complete: false,
+            progress: Progress::default(),
+            complete_at: None,
+            given_at: None,
             armed: None,
         }
     }
 
-    /// Ready when one of the limits is over. `complete`: the whole request has come.
+    /// Ready when one of the limits is over.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         now: std::time::Instant,
-        complete: bool,
+        progress: Progress,
     ) -> Poll<Over> {
-        if complete != self.complete {
-            self.complete = true;
-            self.request = None;
-            self.arm(self.deadline.response.map(|response| now + response));
+        if progress != self.progress {
+            self.progress = progress;
+            let now = Instant::from_std(now);
+            if progress.complete {
+                self.request = None;
+                self.complete_at.get_or_insert(now);
+            }
+            if progress.given {
+                self.given_at.get_or_insert(now);
+            }
+            self.arm();
         } else if self.armed.is_none() {
-            self.arm(None);
+            self.arm();
         }
         match &mut self.armed {
             Some((over, sleep)) => sleep.as_mut().poll(cx).map(|()| *over),
@@ -68,29 +94,45 @@ impl Timer {
     }
 
     /// Wait for what comes first.
-    fn arm(&mut self, response: Option<std::time::Instant>) {
-        let after = |limit: Option<Duration>| limit.and_then(|l| self.started.checked_add(l));
+    fn arm(&mut self) {
+        let after = |since: Option<Instant>, limit: Option<Duration>| {
+            since.zip(limit).and_then(|(since, l)| since.checked_add(l))
+        };
+        let (begun, complete, given) = (Some(self.started), self.complete_at, self.given_at);
         let limits = [
-            (Over::Request, after(self.request)),
-            (Over::Response, response.map(Instant::from_std)),
-            (Over::Stream, after(self.deadline.stream)),
+            (Over::Request, after(begun, self.request)),
+            (Over::Response, after(complete, self.deadline.response)),
+            (Over::Attempt, after(given, self.deadline.attempt)),
+            (Over::AttemptIdle, after(given, self.deadline.attempt_idle)),
+            (Over::Stream, after(begun, self.deadline.stream)),
         ];
         let limits = limits.into_iter();
         let first = limits
             .filter_map(|(over, at)| at.map(|at| (over, at)))
             .min_by_key(|(_, at)| *at);
-        self.armed = first.map(|(over, at)| (over, Box::pin(sleep_until(at))));
+        self.armed = match (self.armed.take(), first) {
+            // The same as before.
+            (Some((over, sleep)), Some((first, at))) if over == first && sleep.deadline() == at => {
+                Some((over, sleep))
+            }
+            (_, first) => first.map(|(over, at)| (over, Box::pin(sleep_until(at)))),
+        };
+    }
+
+    /// Of what was before the response began nothing is left.
+    fn begin_response(&mut self) {
+        self.request = None;
+        self.deadline.attempt = None;
+        self.deadline.attempt_idle = None;
     }
 
     /// What is left of it once the response has begun: nothing limits the request any more.
     pub(super) fn of_response(mut self) -> (Option<Pin<Box<Sleep>>>, Cut) {
-        if matches!(self.armed, Some((Over::Request, _)) | None) {
-            self.request = None;
-            self.arm(None);
-        }
+        self.begin_response();
+        self.arm();
         match self.armed {
             Some((Over::Stream, sleep)) => (Some(sleep), Cut::Duration),
-            Some((Over::Request | Over::Response, sleep)) => (Some(sleep), Cut::Timeout),
+            Some((_, sleep)) => (Some(sleep), Cut::Timeout),
             None => (None, Cut::Timeout),
         }
     }
@@ -98,10 +140,9 @@ impl Timer {
     /// What is left of it once bytes go both ways: the answer, which the route's timeout is for,
     /// has come.
     pub(super) fn of_tunnel(mut self) -> Option<Pin<Box<Sleep>>> {
-        if !matches!(self.armed, Some((Over::Stream, _))) {
-            self.request = None;
-            self.arm(None);
-        }
+        self.begin_response();
+        self.deadline.response = None;
+        self.arm();
         self.armed.map(|(_, sleep)| sleep)
     }
 }
@@ -112,29 +153,50 @@ mod tests {
     use std::future::poll_fn;
 
     const MS: Duration = Duration::from_millis(1);
+    const COMING: Progress = Progress {
+        complete: false,
+        given: false,
+    };
+    const COMPLETE: Progress = Progress {
+        complete: true,
+        given: false,
+    };
+    const GIVEN: Progress = Progress {
+        complete: true,
+        given: true,
+    };
 
     fn timer(response: Option<u32>, stream: Option<u32>, request: Option<u32>) -> Timer {
-        let ms = |limit: Option<u32>| limit.map(|ms| ms * MS);
         let deadline = Deadline {
             response: ms(response),
             stream: ms(stream),
+            ..Deadline::default()
         };
         Timer::new(Instant::now().into_std(), deadline, ms(request))
     }
 
-    async fn first(timer: &mut Timer, complete: bool) -> Over {
-        poll_fn(|cx| timer.poll(cx, Instant::now().into_std(), complete)).await
+    fn ms(limit: Option<u32>) -> Option<Duration> {
+        limit.map(|ms| ms * MS)
+    }
+
+    async fn first(timer: &mut Timer, progress: Progress) -> Over {
+        poll_fn(|cx| timer.poll(cx, Instant::now().into_std(), progress)).await
+    }
+
+    async fn is_pending(timer: &mut Timer, progress: Progress, time: Duration) -> bool {
+        let waiting = first(timer, progress);
+        tokio::time::timeout(time, waiting).await.is_err()
     }
 
     #[tokio::test]
     async fn the_limit_that_comes_first_ends_a_request() {
-        let over = first(&mut timer(Some(10), Some(50), Some(30)), false).await;
+        let over = first(&mut timer(Some(10), Some(50), Some(30)), COMING).await;
         assert_eq!(over, Over::Request);
-        let over = first(&mut timer(Some(10), Some(20), Some(30)), false).await;
+        let over = first(&mut timer(Some(10), Some(20), Some(30)), COMING).await;
         assert_eq!(over, Over::Stream);
-        let over = first(&mut timer(Some(10), Some(20), Some(30)), true).await;
+        let over = first(&mut timer(Some(10), Some(20), Some(30)), COMPLETE).await;
         assert_eq!(over, Over::Response);
-        let over = first(&mut timer(Some(30), Some(20), Some(10)), true).await;
+        let over = first(&mut timer(Some(30), Some(20), Some(10)), COMPLETE).await;
         assert_eq!(over, Over::Stream);
     }
 
@@ -142,27 +204,45 @@ mod tests {
     async fn the_response_is_timed_from_the_end_of_the_request() {
         let mut timer = timer(Some(100), None, None);
         let began = Instant::now();
-        let waiting = first(&mut timer, false);
-        assert!(tokio::time::timeout(20 * MS, waiting).await.is_err());
-        assert_eq!(first(&mut timer, true).await, Over::Response);
+        assert!(is_pending(&mut timer, COMING, 20 * MS).await);
+        assert_eq!(first(&mut timer, COMPLETE).await, Over::Response);
         assert!(began.elapsed() >= 120 * MS, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_attempt_is_timed_from_when_its_connection_has_the_whole_request() {
+        for (attempt, idle, over) in [
+            (Some(100), None, Over::Attempt),
+            (None, Some(100), Over::AttemptIdle),
+            (Some(100), Some(200), Over::Attempt),
+            (Some(200), Some(100), Over::AttemptIdle),
+        ] {
+            let deadline = Deadline {
+                response: ms(Some(500)),
+                attempt: ms(attempt),
+                attempt_idle: ms(idle),
+                ..Deadline::default()
+            };
+            let mut timer = Timer::new(Instant::now().into_std(), deadline, None);
+            let began = Instant::now();
+            assert!(is_pending(&mut timer, COMING, 20 * MS).await);
+            assert!(is_pending(&mut timer, COMPLETE, 20 * MS).await);
+            assert_eq!(first(&mut timer, GIVEN).await, over);
+            assert!(began.elapsed() >= 140 * MS, "{:?}", began.elapsed());
+            // Nothing of an attempt limits a response that has begun.
+            let (left, cut) = timer.of_response();
+            let left = left.unwrap().deadline() - began;
+            assert!(left >= 500 * MS && cut == Cut::Timeout, "{left:?}");
+        }
     }
 
     #[tokio::test]
     async fn without_limits_there_is_no_timer_and_a_response_is_free_of_that_of_its_request() {
         let mut none = timer(None, None, None);
-        assert!(
-            tokio::time::timeout(MS, first(&mut none, true))
-                .await
-                .is_err()
-        );
+        assert!(is_pending(&mut none, GIVEN, MS).await);
         assert!(none.armed.is_none());
         let mut early = timer(Some(10), None, Some(20));
-        assert!(
-            tokio::time::timeout(MS, first(&mut early, false))
-                .await
-                .is_err()
-        );
+        assert!(is_pending(&mut early, COMING, MS).await);
         assert!(early.of_response().0.is_none());
         let (left, cut) = timer(None, Some(5), None).of_response();
         assert!(left.is_some() && cut == Cut::Duration);
