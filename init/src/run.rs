@@ -307,10 +307,7 @@ fn applied_messages(applied: &Applied) -> Vec<Message> {
         Some(_) => "IPv4 and IPv6",
         None => "IPv4; IPv6 passes uncaptured",
     };
-    let content = format!(
-        "{rules} rules ({families}), {}",
-        applied.plan.ruleset.mark()
-    );
+    let content = format!("{rules} rules ({families}), {}", applied.mark);
     let table = backend::place(applied.backend);
     let mut messages = vec![Message::info(match &applied.change {
         Change::Unchanged => format!("{table}: unchanged, {content}"),

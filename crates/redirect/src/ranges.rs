@@ -48,6 +48,12 @@ impl<T: Scalar> Ranges<T> {
         self.0.is_empty()
     }
 
+    /// Whether each interval is one value.
+    #[must_use]
+    pub fn are_singles(&self) -> bool {
+        self.0.iter().all(|(first, last)| first == last)
+    }
+
     /// Whether `value` lies in one of the intervals.
     #[must_use]
     pub fn contains(&self, value: T) -> bool {

@@ -9,7 +9,7 @@ use shunt_abi::name::chain;
 use shunt_abi::{SCHEMA_VERSION, TableMark};
 
 use crate::capture::{CgroupPath, InterfaceName, Port, Ports};
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, Scalar};
 
 /// The content of the table `inet shunt`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -292,8 +292,29 @@ impl Ruleset {
     pub fn mark(&self) -> TableMark {
         TableMark {
             schema: SCHEMA_VERSION,
-            policy: Some(fnv1a(crate::nft::render::body(self).as_bytes())),
+            policy: Some(self.policy()),
         }
+    }
+
+    /// A stable name for what they say, not a proof (the rules themselves are compared).
+    fn policy(&self) -> u64 {
+        let mut hash = Fnv1a::default();
+        for set in &self.sets {
+            hash.text(&set.name);
+            match &set.elements {
+                Elements::Ports(ports) => hash.intervals(ports, u16::to_be_bytes),
+                Elements::V4(blocks) => hash.intervals(blocks, u32::to_be_bytes),
+                Elements::V6(blocks) => hash.intervals(blocks, u128::to_be_bytes),
+                Elements::Uids(ids) | Elements::Gids(ids) => hash.intervals(ids, u32::to_be_bytes),
+            }
+        }
+        for chain in &self.chains {
+            hash.text(chain.hook.chain());
+            for rule in &chain.rules {
+                hash.text(&crate::nft::render::rule(rule));
+            }
+        }
+        hash.0
     }
 
     /// The chain on this hook.
@@ -315,9 +336,36 @@ impl Ruleset {
     }
 }
 
-/// FNV-1a, 64 bit: a stable name for a policy, not a proof (the rules themselves are compared).
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// FNV-1a, 64 bit.
+struct Fnv1a(u64);
+
+impl Default for Fnv1a {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv1a {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    }
+
+    /// A text, and where it ends.
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+        self.bytes(&[0]);
+    }
+
+    fn intervals<T: Scalar, const N: usize>(
+        &mut self,
+        intervals: &Ranges<T>,
+        bytes: fn(T) -> [u8; N],
+    ) {
+        for (first, last) in intervals.iter() {
+            self.bytes(&bytes(first));
+            self.bytes(&bytes(last));
+        }
+    }
 }

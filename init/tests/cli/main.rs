@@ -10,5 +10,6 @@
 mod failing;
 mod looking;
 mod policy;
+mod starting;
 mod support;
 mod writing;

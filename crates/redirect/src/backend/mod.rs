@@ -1,12 +1,14 @@
 //! The verbs: apply a policy to this network namespace, remove it again.
 //!
 //! Apply goes down the whole way: pod facts -> plan -> compare with the kernel -> one transaction
-//! (a table, for iptables) -> read back. What is already there is left alone, to the generation id;
-//! what differs in any rule is replaced whole. What another backend wrote earlier goes once the
+//! (a table, for iptables, and what is there then is read back). What is already there is left
+//! alone, to the generation id; what differs in any rule is replaced whole. What another backend wrote earlier goes once the
 //! new rules are there, so that no connection passes in between.
 
 mod choice;
 mod turn;
+
+use shunt_abi::TableMark;
 
 use crate::capture::CaptureConfig;
 use crate::error::{ApplyError, Cause, KernelError, RemoveError};
@@ -24,8 +26,10 @@ pub use turn::Turn;
 /// What [`apply`] found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// What the kernel now holds, read back.
+    /// What the kernel now holds.
     pub plan: Plan,
+    /// The mark of its rules.
+    pub mark: TableMark,
     /// What it was planned for.
     pub pod: PodFacts,
     /// What carries it out.
@@ -132,12 +136,7 @@ fn with_nft(config: &CaptureConfig) -> Result<Applied, ApplyError> {
     if let Table::Refused(conflict) = snapshot.table {
         return Err(conflict.into());
     }
-    carry_out(config, Backend::Nft, |plan, written| {
-        let mut generation = None;
-        let done = write(&mut nft, snapshot, &plan.ruleset, &mut generation);
-        *written = generation.is_some();
-        done
-    })
+    carry_out(config, &mut Writer::Nft(nft, snapshot))
 }
 
 fn with_iptables(config: &CaptureConfig, tools: Tools) -> Result<Applied, ApplyError> {
@@ -146,14 +145,69 @@ fn with_iptables(config: &CaptureConfig, tools: Tools) -> Result<Applied, ApplyE
     {
         return Err(conflict.into());
     }
-    carry_out(config, Backend::Iptables(tools.flavour), |plan, written| {
-        let done = iptables::apply(&tools, plan);
-        *written = matches!(
-            done,
-            Err(IptablesError::NotAsWritten { .. } | IptablesError::NotRolledBack { .. })
-        );
-        Ok(done?)
-    })
+    carry_out(config, &mut Writer::Iptables(tools))
+}
+
+/// What brings the rules to the kernel.
+enum Writer {
+    /// And what was last seen in the kernel.
+    Nft(Nft, Snapshot),
+    Iptables(Tools),
+}
+
+impl Writer {
+    fn backend(&self) -> Backend {
+        match self {
+            Self::Nft(..) => Backend::Nft,
+            Self::Iptables(tools) => Backend::Iptables(tools.flavour),
+        }
+    }
+
+    /// `written`: whether rules are there though it fails.
+    fn write(
+        &mut self,
+        plan: &Plan,
+        mark: TableMark,
+        written: &mut bool,
+    ) -> Result<Change, ApplyError> {
+        match self {
+            Self::Nft(nft, snapshot) => {
+                let mut generation = None;
+                let done = write(nft, snapshot, &plan.ruleset, mark, &mut generation);
+                *written = generation.is_some();
+                done
+            }
+            Self::Iptables(tools) => {
+                let done = iptables::apply(tools, plan);
+                *written = matches!(
+                    done,
+                    Err(IptablesError::NotAsWritten { .. } | IptablesError::NotRolledBack { .. })
+                );
+                Ok(done?)
+            }
+        }
+    }
+
+    /// Removes what other backends have written. Says which had, and why that is not known of legacy
+    /// tables.
+    fn remove_earlier(&mut self) -> Result<(Vec<Backend>, Option<String>), ApplyError> {
+        let mut replaced = Vec::new();
+        let cleared = match self {
+            Self::Nft(nft, _) => iptables::clear(None, Some(nft)),
+            Self::Iptables(tools) => {
+                if remove_table()? {
+                    replaced.push(Backend::Nft);
+                }
+                iptables::clear(Some(tools.flavour), None)
+            }
+        };
+        let Cleared {
+            flavours,
+            unchecked,
+        } = cleared?;
+        replaced.extend(flavours.into_iter().map(Backend::Iptables));
+        Ok((replaced, unchecked))
+    }
 }
 
 /// Our table in nf_tables; absent where the kernel has none.
@@ -165,25 +219,21 @@ fn table() -> Result<Table, KernelError> {
     }
 }
 
-/// The way that all backends have in common. `write` brings the rules to the kernel, and says
-/// whether some are there though it fails.
-fn carry_out(
-    config: &CaptureConfig,
-    backend: Backend,
-    write: impl FnOnce(&Plan, &mut bool) -> Result<Change, ApplyError>,
-) -> Result<Applied, ApplyError> {
+/// The way that all backends have in common.
+fn carry_out(config: &CaptureConfig, writer: &mut Writer) -> Result<Applied, ApplyError> {
     userns::check(config)?;
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;
     let plan = plan(config, &pod);
+    let mark = plan.ruleset.mark();
 
     let mut before = Before::default();
     let mut written = false;
     let done = before
         .prepare(&mut route, &plan, &pod)
         .map_err(ApplyError::from)
-        .and_then(|()| write(&plan, &mut written));
+        .and_then(|()| writer.write(&plan, mark, &mut written));
     let change = match done {
         Ok(change) => change,
         Err(error) => {
@@ -194,14 +244,15 @@ fn carry_out(
             return Err(error);
         }
     };
-    let (replaced, unchecked) =
-        remove_earlier(backend).map_err(|error| ApplyError::Earlier(Box::new(error)))?;
+    let (replaced, unchecked) = writer
+        .remove_earlier()
+        .map_err(|error| ApplyError::Earlier(Box::new(error)))?;
     let routing_removed = route.remove_policy_routing(plan.routing.as_ref())?;
     if !plan.ipv6 {
         route.remove_own_inbound_source()?;
     }
     Ok(Applied {
-        backend,
+        backend: writer.backend(),
         fallback: None,
         change,
         ipv6: before.ipv6,
@@ -210,27 +261,9 @@ fn carry_out(
         replaced,
         unchecked,
         plan,
+        mark,
         pod,
     })
-}
-
-/// Removes what backends other than this one have written. Says which had, and why that is not
-/// known of legacy tables.
-fn remove_earlier(backend: Backend) -> Result<(Vec<Backend>, Option<String>), ApplyError> {
-    let mut replaced = Vec::new();
-    if backend != Backend::Nft && remove_table()? {
-        replaced.push(Backend::Nft);
-    }
-    let keep = match backend {
-        Backend::Nft => None,
-        Backend::Iptables(flavour) => Some(flavour),
-    };
-    let Cleared {
-        flavours,
-        unchecked,
-    } = iptables::clear(keep)?;
-    replaced.extend(flavours.into_iter().map(Backend::Iptables));
-    Ok((replaced, unchecked))
 }
 
 /// What precedes the rules, so that none of them ever waits for it.
@@ -265,18 +298,22 @@ impl Before {
     }
 }
 
-/// Bring the kernel's table to this rule set, where it differs. `written` becomes the generation
-/// that our own transaction made, and nobody else's.
+/// Bring the kernel's table to this rule set of this mark, where it differs. `written` becomes the
+/// generation that our own transaction made, and nobody else's.
+///
+/// What the kernel acknowledges is there as a whole, until somebody changes it; so of the table
+/// only its mark is read back, which is all that a kernel may pass over without a word.
 fn write(
     nft: &mut Nft,
-    mut snapshot: Snapshot,
+    snapshot: &mut Snapshot,
     ruleset: &Ruleset,
+    mark: TableMark,
     written: &mut Option<u32>,
 ) -> Result<Change, ApplyError> {
     let mut change = Change::Unchanged;
     for _ in 0..ATTEMPTS {
         let difference = match &snapshot.table {
-            Table::Ours(ours) => ours.difference(ruleset),
+            Table::Ours(ours) => ours.difference(ruleset, mark),
             _ => Some(String::new()),
         };
         let Some(difference) = difference else {
@@ -285,19 +322,22 @@ fn write(
         if *written == Some(snapshot.generation) {
             return Err(KernelError::NotAsWritten { difference }.into());
         }
-        if nft.replace(&snapshot, ruleset)? {
+        if nft.replace(snapshot, ruleset, mark)? {
             *written = Some(snapshot.generation.wrapping_add(1));
             change = match snapshot.table {
                 Table::Absent => Change::Created,
                 _ => Change::Replaced { difference },
             };
+            if nft.is_marked(mark)? {
+                return Ok(change);
+            }
         }
-        snapshot = nft.read()?;
+        *snapshot = nft.read()?;
         if let Table::Refused(conflict) = &snapshot.table {
             if *written != Some(snapshot.generation) {
                 return Err(conflict.clone().into());
             }
-            nft.delete(&snapshot)?;
+            nft.delete(snapshot)?;
             *written = None;
             return Err(KernelError::NoComments.into());
         }
@@ -321,7 +361,7 @@ pub fn remove() -> Result<Removed, RemoveError> {
     let Cleared {
         flavours,
         unchecked,
-    } = iptables::clear(None)?;
+    } = iptables::clear(None, None)?;
     // Last, so that no rule ever misses it; a run that dies here is continued by the next.
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;

@@ -155,7 +155,7 @@ fn take_back(
     initial: &[State],
 ) -> Result<(), IptablesError> {
     // All at once, so that nothing is left wherever this run ends.
-    if flavour == Flavour::Nft && initial.iter().all(State::is_empty) && clear_nft().is_ok() {
+    if flavour == Flavour::Nft && initial.iter().all(State::is_empty) && clear_nft(None).is_ok() {
         return Ok(());
     }
     for (half, initial) in halves.iter().zip(initial).rev() {
@@ -196,10 +196,10 @@ pub(crate) struct Cleared {
 }
 
 /// Takes away what is ours in iptables' tables, of both flavours but the one to be kept. No
-/// program is run unless there are legacy tables.
-pub(crate) fn clear(keep: Option<Flavour>) -> Result<Cleared, ClearError> {
+/// program is run unless there are legacy tables. `nft`: a connection, if there is one.
+pub(crate) fn clear(keep: Option<Flavour>, nft: Option<&mut Nft>) -> Result<Cleared, ClearError> {
     let mut cleared = Cleared::default();
-    if keep != Some(Flavour::Nft) && clear_nft()? {
+    if keep != Some(Flavour::Nft) && clear_nft(nft)? {
         cleared.flavours.push(Flavour::Nft);
     }
     if keep != Some(Flavour::Legacy) {
@@ -241,8 +241,12 @@ impl From<IptablesError> for ClearError {
     }
 }
 
-fn clear_nft() -> Result<bool, ClearError> {
-    match Nft::open().and_then(|mut nft| nft.clear_iptables()) {
+fn clear_nft(nft: Option<&mut Nft>) -> Result<bool, ClearError> {
+    let cleared = match nft {
+        Some(nft) => nft.clear_iptables(),
+        None => Nft::open().and_then(|mut nft| nft.clear_iptables()),
+    };
+    match cleared {
         Ok(cleared) => Ok(cleared),
         // No nf_tables, nothing in it.
         Err(error) if error.cause() == Cause::KernelLacks => Ok(false),

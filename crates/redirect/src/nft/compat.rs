@@ -4,7 +4,6 @@
 //! Of foreign rules only one thing is read: the chain that they jump to. No other expression in
 //! them is looked at, so none is unknown.
 
-use nix::errno::Errno;
 use shunt_abi::name::iptables;
 
 use super::Nft;
@@ -51,6 +50,8 @@ const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTRO
 /// The tables that Shunt writes to.
 const TABLES: [&str; 3] = ["raw", "mangle", "nat"];
 const FAMILIES: [u8; 2] = [NFPROTO_IPV4, NFPROTO_IPV6];
+/// `NFPROTO_UNSPEC`.
+const ANY_FAMILY: u8 = 0;
 /// How often it is tried while others change the rules.
 const ATTEMPTS: u32 = 32;
 
@@ -75,6 +76,9 @@ impl Nft {
     /// we write to that are then empty, as one is that a killed run had emptied already. Says
     /// whether there were any chains.
     pub(crate) fn clear_iptables(&mut self) -> Result<bool, KernelError> {
+        if !self.has_iptables_chains()? {
+            return Ok(false);
+        }
         for _ in 0..ATTEMPTS {
             let before = generation(&mut self.0)?;
             let Some(tables) = Tables::read(&mut self.0)? else {
@@ -336,20 +340,14 @@ fn list<T>(
     kind: u16,
     read: fn(u8, Attributes<'_>) -> Result<T, Malformed>,
 ) -> Result<Option<Vec<T>>, KernelError> {
+    let messages = get_in(socket, ANY_FAMILY, what, kind, flag::DUMP, |_attributes| {})?;
+    let Some(messages) = messages else {
+        return Ok(None);
+    };
     let mut found = Vec::new();
-    for family in FAMILIES {
-        let messages = match get_in(socket, family, what, kind, flag::DUMP, |_attributes| {}) {
-            // A kernel without this family has nothing in it.
-            Err(KernelError::Refused {
-                errno: Errno::EAFNOSUPPORT | Errno::ENOENT,
-                ..
-            }) => continue,
-            other => other?,
-        };
-        let Some(messages) = messages else {
-            return Ok(None);
-        };
-        for (_, body) in messages {
+    for (_, body) in messages {
+        let family = body.first().copied().unwrap_or(ANY_FAMILY);
+        if FAMILIES.contains(&family) {
             found.push(read(family, attributes(&body)).map_err(malformed(what))?);
         }
     }

@@ -9,7 +9,7 @@ use shunt_abi::mark::CAPTURED;
 use super::attr::{Attribute, Attributes, Malformed};
 use super::encode::{Shape, chain_type, hook_number, shape};
 use super::expr::{Code, Expr, data_value};
-use super::key::{Element, from_elements};
+use super::key::{Element, from_elements, from_singles};
 use super::uapi::{
     LIST_ELEM, POLICY_ACCEPT, chain as chain_abi, expr as abi, rule as rule_abi, set as set_abi,
 };
@@ -282,17 +282,27 @@ fn set_element(element: Attribute<'_>) -> Result<Element, Malformed> {
 
 /// The content of a set of Shunt's kinds.
 pub(crate) fn content(set: &ListedSet, elements: &[Element]) -> Result<Elements, Malformed> {
-    let content = match set.shape.key_type {
-        set_abi::TYPE_SERVICE => Elements::Ports(from_elements(elements)?),
-        set_abi::TYPE_IPV4 => Elements::V4(from_elements(elements)?),
-        set_abi::TYPE_IPV6 => Elements::V6(from_elements(elements)?),
-        set_abi::TYPE_UID => Elements::Uids(from_elements(elements)?),
-        set_abi::TYPE_GID => Elements::Gids(from_elements(elements)?),
+    let Shape {
+        flags,
+        key_type,
+        key_len,
+    } = set.shape;
+    let content = match (key_type, flags) {
+        (set_abi::TYPE_IPV4, 0) => Elements::V4(from_singles(elements)?),
+        (set_abi::TYPE_IPV6, 0) => Elements::V6(from_singles(elements)?),
+        (_, flags) if flags != set_abi::FLAG_INTERVAL => {
+            return Err(Malformed("a set with other flags"));
+        }
+        (set_abi::TYPE_SERVICE, _) => Elements::Ports(from_elements(elements)?),
+        (set_abi::TYPE_IPV4, _) => Elements::V4(from_elements(elements)?),
+        (set_abi::TYPE_IPV6, _) => Elements::V6(from_elements(elements)?),
+        (set_abi::TYPE_UID, _) => Elements::Uids(from_elements(elements)?),
+        (set_abi::TYPE_GID, _) => Elements::Gids(from_elements(elements)?),
         _ => return Err(Malformed("a set of another type")),
     };
-    if shape(&content) == set.shape {
+    if shape(&content).key_len == key_len {
         Ok(content)
     } else {
-        Err(Malformed("a set with other flags"))
+        Err(Malformed("a set with keys of another size"))
     }
 }

@@ -53,13 +53,33 @@ pub(crate) fn to_elements<T: Key>(ranges: &Ranges<T>) -> Vec<Element> {
     elements
 }
 
+/// The elements of a set without intervals.
+pub(crate) fn to_singles<T: Key>(ranges: &Ranges<T>) -> Vec<Element> {
+    let firsts = ranges.iter().map(|(first, _)| Element {
+        key: first.to_bytes(),
+        end: false,
+    });
+    firsts.collect()
+}
+
+/// The intervals that the elements of a set without intervals make.
+pub(crate) fn from_singles<T: Key>(elements: &[Element]) -> Result<Ranges<T>, Malformed> {
+    let keys = elements.iter().map(|element| {
+        let key = T::from_bytes(&element.key).ok_or(OTHER_SIZE)?;
+        Ok((key, key))
+    });
+    keys.collect()
+}
+
+const OTHER_SIZE: Malformed = Malformed("a set key of another size");
+
 /// The intervals of elements in any order. An end without a start is what `nft` puts below the
 /// first interval; it means nothing.
 pub(crate) fn from_elements<T: Key>(elements: &[Element]) -> Result<Ranges<T>, Malformed> {
     const NOT_INTERVALS: Malformed = Malformed("set elements that are not intervals");
     let mut keys = Vec::with_capacity(elements.len());
     for element in elements {
-        let key = T::from_bytes(&element.key).ok_or(Malformed("a set key of another size"))?;
+        let key = T::from_bytes(&element.key).ok_or(OTHER_SIZE)?;
         keys.push((key, !element.end));
     }
     // Where one interval ends and the next starts, the end comes first.

@@ -99,16 +99,22 @@ impl Nft {
         read::listing(&mut self.0)
     }
 
-    /// Makes our table hold exactly these rules. `false`: the rules changed since the snapshot, and
-    /// nothing was done.
+    /// Whether our table is there, with this mark.
+    pub(crate) fn is_marked(&mut self, mark: TableMark) -> Result<bool, KernelError> {
+        read::is_marked(&mut self.0, mark)
+    }
+
+    /// Makes our table hold exactly these rules, of this mark. `false`: the rules changed since the
+    /// snapshot, and nothing was done.
     pub(crate) fn replace(
         &mut self,
         snapshot: &Snapshot,
         ruleset: &Ruleset,
+        mark: TableMark,
     ) -> Result<bool, KernelError> {
         let mut batch = Batch::new(snapshot.generation);
         let replace = !matches!(snapshot.table, Table::Absent);
-        encode::table(&mut batch, ruleset, replace);
+        encode::table(&mut batch, ruleset, mark, replace);
         Ok(batch.commit(&mut self.0)? == Outcome::Committed)
     }
 
@@ -120,6 +126,7 @@ impl Nft {
         encode::table(
             &mut batch,
             ruleset,
+            ruleset.mark(),
             !matches!(snapshot.table, Table::Absent),
         );
         batch.rehearse(&mut self.0)

@@ -83,7 +83,7 @@ impl Nft {
         };
         request.message(&head, |_attributes| {});
         let mut found = Vec::new();
-        for numbered in self.0.exchange(&request.into_bytes())?.iter() {
+        for numbered in self.0.ask(&request.into_bytes())?.iter() {
             if let Reply::Message(_, body) = numbered.map_err(malformed(&what))?.reply {
                 let family = body.first().copied().unwrap_or_default();
                 found.push(read(family, attributes(body)).map_err(malformed(&what))?);

@@ -44,10 +44,10 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// How the table differs from what a plan would make of it; `None` if it does not.
-    pub(crate) fn difference(&self, plan: &Ruleset) -> Option<String> {
+    /// How the table differs from what a plan of this mark would make of it; `None` if it does not.
+    pub(crate) fn difference(&self, plan: &Ruleset, mark: TableMark) -> Option<String> {
         let content = match &self.content {
-            Ok(content) if content == plan && self.mark == plan.mark() => return None,
+            Ok(content) if content == plan && self.mark == mark => return None,
             Ok(content) => content,
             Err(what) => return Some(what.clone()),
         };
@@ -76,6 +76,10 @@ pub(crate) fn snapshot(socket: &mut NetlinkSocket) -> Result<Snapshot, KernelErr
     for _ in 0..ATTEMPTS {
         let generation = generation(socket)?;
         let table = table(socket);
+        // One message tells that. A transaction of this generation finds out whether it still holds.
+        if let Ok(Some(table @ (Table::Absent | Table::Refused(_)))) = table {
+            return Ok(Snapshot { generation, table });
+        }
         // What was read while the rules changed, errors included, means nothing.
         if self::generation(socket)? == generation
             && let Some(table) = table?
@@ -131,20 +135,17 @@ pub(super) fn generation(socket: &mut NetlinkSocket) -> Result<u32, KernelError>
         .map_err(malformed(what))
 }
 
+/// Whether our table is there, with this mark.
+pub(super) fn is_marked(socket: &mut NetlinkSocket, mark: TableMark) -> Result<bool, KernelError> {
+    let header = TableHeader::fetch(socket)?;
+    Ok(header.is_some_and(|header| header.mark() == Ok(mark)))
+}
+
 /// `None`: a list was interrupted by a change.
 fn table(socket: &mut NetlinkSocket) -> Result<Option<Table>, KernelError> {
-    let what = "read table inet shunt";
-    let replies = get(socket, what, msg::GETTABLE, 0, |attributes| {
-        attributes.string(table_abi::NAME, name::NFT_TABLE);
-    });
-    let replies = match replies {
-        Err(KernelError::Refused {
-            errno: Errno::ENOENT,
-            ..
-        }) => return Ok(Some(Table::Absent)),
-        other => other?,
+    let Some(header) = TableHeader::fetch(socket)? else {
+        return Ok(Some(Table::Absent));
     };
-    let header = TableHeader::read(&only(replies, msg::NEWTABLE)).map_err(malformed(what))?;
     let mark = match header.mark() {
         Ok(mark) => mark,
         Err(conflict) => return Ok(Some(Table::Refused(conflict))),
@@ -181,6 +182,23 @@ struct TableHeader {
 }
 
 impl TableHeader {
+    /// `None`: there is no such table.
+    fn fetch(socket: &mut NetlinkSocket) -> Result<Option<Self>, KernelError> {
+        let what = "read table inet shunt";
+        let replies = get(socket, what, msg::GETTABLE, 0, |attributes| {
+            attributes.string(table_abi::NAME, name::NFT_TABLE);
+        });
+        match replies {
+            Err(KernelError::Refused {
+                errno: Errno::ENOENT,
+                ..
+            }) => Ok(None),
+            replies => Self::read(&only(replies?, msg::NEWTABLE))
+                .map(Some)
+                .map_err(malformed(what)),
+        }
+    }
+
     fn read(body: &[u8]) -> Result<Self, Malformed> {
         let mut header = Self::default();
         for attribute in attributes(body) {

@@ -1,6 +1,7 @@
 //! Rules as the text that `nft list table inet shunt` prints, without the counters' values.
 //!
-//! People read it (`--dry-run`), `nft -f` loads it, goldens hold it, and its hash names a policy.
+//! People read it (`--dry-run`), `nft -f` loads it, and goldens hold it; the hash of a policy's mark
+//! takes its rules.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use shunt_abi::mark::CAPTURED;
 use shunt_abi::name;
 
-use super::encode::chain_type;
+use super::encode::{chain_type, hash_size};
 use crate::capture::InterfaceName;
 use crate::ranges::{Ranges, v6_text};
 use crate::ruleset::{
@@ -28,7 +29,7 @@ pub fn table(ruleset: &Ruleset) -> String {
 }
 
 /// Sets and chains.
-pub(crate) fn body(ruleset: &Ruleset) -> String {
+fn body(ruleset: &Ruleset) -> String {
     let mut text = String::new();
     let sets = ruleset.sets.iter().map(set);
     let chains = ruleset.chains.iter().map(chain);
@@ -49,9 +50,13 @@ fn set(set: &Set) -> String {
         Elements::Uids(_) => "uid",
         Elements::Gids(_) => "gid",
     };
+    let shape = match hash_size(&set.elements) {
+        Some(size) => format!("size {size}"),
+        None => "flags interval".to_owned(),
+    };
     let elements = elements(&set.elements).join(", ");
     format!(
-        "\tset {} {{\n\t\ttype {kind}\n\t\tflags interval\n\t\telements = {{ {elements} }}\n\t}}\n",
+        "\tset {} {{\n\t\ttype {kind}\n\t\t{shape}\n\t\telements = {{ {elements} }}\n\t}}\n",
         set.name
     )
 }

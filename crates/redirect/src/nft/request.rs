@@ -67,7 +67,7 @@ pub(super) fn get_in(
         resource: 0,
     };
     request.message(&head, body);
-    let replies = socket.exchange(&request.into_bytes())?;
+    let replies = socket.ask(&request.into_bytes())?;
     let mut messages = Vec::new();
     let mut complete = flags & flag::DUMP == 0;
     let mut interrupted = false;

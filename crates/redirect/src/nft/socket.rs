@@ -1,13 +1,14 @@
 //! A netlink socket whose every answer is already there when a request returns.
 //!
 //! The kernel handles netlink inside `sendmsg` and continues a dump inside `recvmsg`; so reading
-//! never waits, and a missing answer is an error instead of a hang.
+//! never waits, and a missing answer is an error instead of a hang. It gives the socket its address
+//! with the first request.
 
 use std::io;
 
 use netlink_sys::Socket;
 use nix::errno::Errno;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 
 use super::attr::{Attributes, Malformed};
 use super::uapi::{ERROR_TEXT, flag, msg};
@@ -24,6 +25,8 @@ const RECEIVE: usize = 64 << 10;
 pub(crate) struct NetlinkSocket {
     socket: Socket,
     sequence: u32,
+    /// Of one datagram.
+    buffer: Vec<u8>,
     /// What an errno of the socket itself means.
     class: Object,
 }
@@ -60,15 +63,14 @@ impl NetlinkSocket {
             class,
             source,
         };
-        let mut socket = Socket::new(protocol).map_err(wrap)?;
-        socket.bind_auto().map_err(wrap)?;
-        socket.set_non_blocking(true).map_err(wrap)?;
+        let socket = Socket::new(protocol).map_err(wrap)?;
         // Only for better messages: a kernel without them still answers.
         let _unexplained = socket.set_ext_ack(true);
         let _uncapped = socket.set_cap_ack(true);
         Ok(Self {
             socket,
             sequence: 1,
+            buffer: Vec::new(),
             class,
         })
     }
@@ -80,16 +82,19 @@ impl NetlinkSocket {
         first
     }
 
-    /// Sends one datagram and collects all answers.
-    pub(crate) fn exchange(&mut self, request: &[u8]) -> Result<Replies, KernelError> {
-        let class = self.class;
-        let wrap = |operation| {
-            move |source| KernelError::Socket {
-                operation,
-                class,
-                source,
-            }
-        };
+    /// Sends one request and collects its answer, to its end.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<Replies, KernelError> {
+        self.send(request)?;
+        self.receive(|datagram| ends_answer(datagram, request))
+    }
+
+    /// Sends one datagram of any number of requests and collects all answers.
+    pub(crate) fn exchange(&mut self, requests: &[u8]) -> Result<Replies, KernelError> {
+        self.send(requests)?;
+        self.receive(|_datagram| false)
+    }
+
+    fn send(&mut self, request: &[u8]) -> Result<(), KernelError> {
         if request.len() > SMALL_REQUEST {
             // Beyond the system's limit only with CAP_NET_ADMIN in the first user namespace. If it
             // does not suffice, the send says so.
@@ -98,28 +103,61 @@ impl NetlinkSocket {
                 let _unchanged = setsockopt(&self.socket, sockopt::SndBuf, &size);
             }
         }
-        let sent = self
-            .socket
-            .send(request, 0)
-            .map_err(wrap("cannot send to the kernel"))?;
+        let wrap = self.wrap("cannot send to the kernel");
+        let sent = self.socket.send(request, 0).map_err(wrap)?;
         if sent != request.len() {
-            return Err(wrap("cannot send to the kernel")(io::Error::other(
-                "the request was cut short",
-            )));
+            return Err(wrap(io::Error::other("the request was cut short")));
         }
+        Ok(())
+    }
+
+    /// Collects datagrams up to one that is the last, or all that there are.
+    fn receive(&mut self, is_last: impl Fn(&[u8]) -> bool) -> Result<Replies, KernelError> {
         let mut datagrams = Vec::new();
-        let mut buffer = Vec::with_capacity(RECEIVE);
         loop {
-            buffer.clear();
-            match self.socket.recv(&mut buffer, 0) {
-                Ok(_) => datagrams.push(buffer.clone()),
+            self.buffer.clear();
+            self.buffer.reserve(RECEIVE);
+            match self
+                .socket
+                .recv(&mut self.buffer, MsgFlags::MSG_DONTWAIT.bits())
+            {
+                Ok(_) => {
+                    datagrams.push(self.buffer.clone());
+                    if is_last(&self.buffer) {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(wrap("cannot receive from the kernel")(error)),
+                Err(error) => return Err(self.wrap("cannot receive from the kernel")(error)),
             }
         }
         Ok(Replies(datagrams))
     }
+
+    fn wrap(&self, operation: &'static str) -> impl Fn(io::Error) -> KernelError + Copy + use<> {
+        let class = self.class;
+        move |source| KernelError::Socket {
+            operation,
+            class,
+            source,
+        }
+    }
+}
+
+/// Whether a datagram ends the answer to a request: by an error, an acknowledgement or the end of a
+/// list, or by any message where neither of the latter two was asked for.
+fn ends_answer(datagram: &[u8], request: &[u8]) -> bool {
+    let Some((header, _)) = request.split_first_chunk::<HEADER>() else {
+        return false;
+    };
+    let flags = u16::from_ne_bytes([header[6], header[7]]);
+    let sequence = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+    let of_one_message = flags & (flag::ACK | flag::DUMP) == 0;
+    let mut answers = parse(datagram)
+        .flatten()
+        .filter(|answer| answer.sequence == sequence);
+    answers.any(|answer| of_one_message || !matches!(answer.reply, Reply::Message(..)))
 }
 
 impl Replies {
@@ -206,8 +244,46 @@ fn done(body: &[u8]) -> Result<Reply<'_>, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{ends_answer, parse};
     use proptest::prelude::*;
+
+    /// A message of a type, without or with flags, and its body.
+    fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn an_answer_ends_with_what_was_asked_for() {
+        const DATA: u16 = 0x0a15;
+        const ERROR: u16 = 2;
+        const DONE: u16 = 3;
+        let plain = message(0x0a10, 1, 7, &[]);
+        let acknowledged = message(0x0a10, 1 | 4, 7, &[]);
+        let list = message(0x0a10, 1 | 0x300, 7, &[]);
+        let ends = |kind, body: &[u8]| {
+            [&plain, &acknowledged, &list].map(|request| {
+                let other = message(kind, 0, 8, body);
+                assert!(!ends_answer(&other, request), "another's");
+                ends_answer(&message(kind, 0, 7, body), request)
+            })
+        };
+        assert_eq!(ends(DATA, &[1, 2, 3, 4]), [true, false, false]);
+        let code = |errno: i32| [errno.to_ne_bytes().to_vec(), vec![0; 16]].concat();
+        assert_eq!(ends(ERROR, &code(-2)), [true; 3]);
+        assert_eq!(ends(ERROR, &code(0)), [true; 3]);
+        assert_eq!(ends(DONE, &[0; 4]), [true; 3]);
+        // The end of a list may share a datagram with what it ends.
+        let both = [message(DATA, 2, 7, &[]), message(DONE, 2, 7, &[0; 4])].concat();
+        assert!(ends_answer(&both, &list));
+        assert!(!ends_answer(&both[..16], &list));
+    }
 
     proptest! {
         #[test]

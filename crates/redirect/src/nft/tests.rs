@@ -135,7 +135,7 @@ fn a_refused_message_is_named_and_nothing_of_its_batch_is_done() {
             matches: vec![Match::OwnerUid("no_such_set".to_owned())],
             verdict: Verdict::Return,
         });
-        let error = nft.replace(&before, &broken).unwrap_err();
+        let error = nft.replace(&before, &broken, broken.mark()).unwrap_err();
         let after = nft.read().unwrap();
         assert!(matches!(after.table, Table::Absent));
         assert_eq!(after.generation, before.generation);
@@ -155,9 +155,9 @@ fn a_batch_for_an_older_generation_does_nothing() {
         let mut nft = Nft::open().unwrap();
         let old = nft.read().unwrap();
         let empty = Ruleset::default();
-        assert!(nft.replace(&old, &empty).unwrap());
+        assert!(nft.replace(&old, &empty, empty.mark()).unwrap());
         let new = nft.read().unwrap();
-        assert!(!nft.replace(&old, &empty).unwrap());
+        assert!(!nft.replace(&old, &empty, empty.mark()).unwrap());
         assert!(!nft.delete(&old).unwrap());
         assert_eq!(nft.read().unwrap().generation, new.generation);
         assert!(nft.delete(&new).unwrap());

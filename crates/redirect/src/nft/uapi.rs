@@ -125,6 +125,8 @@ pub(crate) mod set {
     pub(crate) const FLAGS: u16 = 3;
     pub(crate) const KEY_TYPE: u16 = 4;
     pub(crate) const KEY_LEN: u16 = 5;
+    pub(crate) const DESCRIPTION: u16 = 9;
+    pub(crate) const DESCRIPTION_SIZE: u16 = 1;
     pub(crate) const ID: u16 = 10;
     pub(crate) const FLAG_INTERVAL: u32 = 4;
     /// Key types exist only for `nft` to print by; the numbers are its.

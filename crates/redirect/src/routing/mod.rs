@@ -260,7 +260,7 @@ impl Route {
         message.finalize();
         let mut request = vec![0; message.buffer_len()];
         message.serialize(&mut request);
-        let replies = self.0.exchange(&request)?;
+        let replies = self.0.ask(&request)?;
         let mut bodies = Vec::new();
         let mut complete = false;
         for numbered in replies.iter() {

@@ -16,7 +16,7 @@ use shunt_abi::{lo, policy_route};
 
 use super::Route;
 use crate::error::{KernelError, Object};
-use crate::nft::attr::Malformed;
+use crate::nft::attr::{Attributes, Malformed};
 use crate::plan::PolicyRouting;
 use crate::ruleset::Family;
 
@@ -173,8 +173,8 @@ impl Route {
         let message = RouteNetlinkMessage::GetRule(RuleMessage::default());
         let bodies = self.request_about(Object::Route, operation, message, NLM_F_DUMP)?;
         let mut rules = Vec::new();
-        for body in bodies {
-            rules.extend(own_rule(&parsed(operation, &body)?));
+        for body in bodies.iter().filter(|body| may_be_own_rule(body)) {
+            rules.extend(own_rule(&parsed(operation, body)?));
         }
         Ok(rules)
     }
@@ -191,8 +191,8 @@ impl Route {
         let message = RouteNetlinkMessage::GetRoute(RouteMessage::default());
         let bodies = self.request_about(Object::Route, operation, message, NLM_F_DUMP)?;
         let mut routes = Vec::new();
-        for body in bodies {
-            routes.extend(own_route(&parsed(operation, &body)?));
+        for body in bodies.iter().filter(|body| may_be_own_route(body)) {
+            routes.extend(own_route(&parsed(operation, body)?));
         }
         Ok(routes)
     }
@@ -333,6 +333,26 @@ impl Half {
         )
     }
 }
+
+/// Whether a rule is worth to be read whole: a node may have thousands that are not ours.
+fn may_be_own_rule(body: &[u8]) -> bool {
+    let ours = [policy_route::PROTOCOL];
+    Attributes::new(body.get(RULE_HEADER..).unwrap_or_default())
+        .map_while(Result::ok)
+        .any(|attribute| attribute.kind == RULE_PROTOCOL && attribute.value == ours)
+}
+
+/// The same of a route: its protocol stands in its header.
+fn may_be_own_route(body: &[u8]) -> bool {
+    body.get(ROUTE_PROTOCOL) == Some(&policy_route::PROTOCOL)
+}
+
+/// Bytes of `fib_rule_hdr`.
+const RULE_HEADER: usize = 12;
+/// `FRA_PROTOCOL`.
+const RULE_PROTOCOL: u16 = 21;
+/// Offset of `rtm_protocol` in `rtmsg`.
+const ROUTE_PROTOCOL: usize = 5;
 
 fn own_rule(message: &RuleMessage) -> Option<Half> {
     let family = family_of(message.header.family)?;

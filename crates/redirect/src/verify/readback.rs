@@ -17,7 +17,7 @@ impl Readback {
     pub(super) fn read(nft: &mut Nft, plan: &Ruleset) -> Result<Self, KernelError> {
         let listing = nft.listing()?;
         let whole = match nft.read()?.table {
-            Table::Ours(ours) => ours.difference(plan),
+            Table::Ours(ours) => ours.difference(plan, plan.mark()),
             Table::Absent | Table::Refused(_) => None,
         };
         Ok(Self { listing, whole })

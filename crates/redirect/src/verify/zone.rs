@@ -87,7 +87,7 @@ fn ask(
         resource: 0,
     };
     request.message(&head, body);
-    socket.exchange(&request.into_bytes())
+    socket.ask(&request.into_bytes())
 }
 
 /// `AF_INET` or `AF_INET6`.
