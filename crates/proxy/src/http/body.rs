@@ -1,4 +1,4 @@
-//! Bodies as they pass through: counted, watched, never held.
+//! Bodies as they pass through: counted, watched, hardly held.
 
 use crate::connection::{InRequest, Kick, Tracked};
 use crate::http::codec::pump::Interrupted;
@@ -9,7 +9,7 @@ use crate::http::replay::ReplayBody;
 use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
-use crate::http::upload::{Upload, UploadFailure};
+use crate::http::upload::Upload;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
@@ -25,6 +25,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// Any error of a body.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -36,9 +37,7 @@ pub enum RequestBody {
     Empty,
     /// As it comes from downstream.
     Incoming {
-        /// What the codec reads.
-        incoming: Source,
-        /// How far it is.
+        /// What the codec reads, and how far it is.
         upload: Rc<Upload>,
         /// Until the upstream wants it.
         held: Option<Held>,
@@ -57,15 +56,21 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return (Self::Empty, None);
         }
-        let upload = Rc::new(Upload::default());
+        let upload = Rc::new(Upload::new(incoming, served.worker().clock.now()));
         let body = Self::Incoming {
-            incoming,
             upload: Rc::clone(&upload),
             held: None,
             tracked: Rc::clone(&served.tracked),
             worker: Rc::clone(served.worker()),
         };
         (body, Some(upload))
+    }
+
+    /// It will be sent once more: what took it before waits for it no longer.
+    pub(super) fn forget_upstream(&self) {
+        if let Self::Incoming { upload, .. } = self {
+            upload.forget_upstream();
+        }
     }
 
     /// By what an upstream that wants it says so, where it is held.
@@ -85,6 +90,13 @@ impl RequestBody {
     }
 }
 
+/// Note that something has come; the time.
+pub(super) fn touch(tracked: &Tracked, worker: &Worker) -> Instant {
+    let now = worker.clock.tick();
+    tracked.touch(now);
+    now
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -93,16 +105,15 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let (incoming, upload, held, tracked, worker) = match self.get_mut() {
+        let (upload, held, tracked, worker) = match self.get_mut() {
             Self::Empty => return Poll::Ready(None),
             Self::Kept(kept) => return Pin::new(kept).poll_frame(cx),
             Self::Incoming {
-                incoming,
                 upload,
                 held,
                 tracked,
                 worker,
-            } => (incoming, upload, held, tracked, worker),
+            } => (upload, held, tracked, worker),
         };
         if let Some(until) = held {
             if let Err(unwanted) = std::task::ready!(until.poll(cx)) {
@@ -111,24 +122,11 @@ impl Body for RequestBody {
             *held = None;
             tracked.want_body();
         }
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        if let Poll::Ready(frame) = &polled {
-            tracked.touch(worker.clock.tick());
-            let mut last = frame.is_none();
-            match frame {
-                Some(Ok(frame)) => {
-                    last |= frame.is_trailers();
-                    let data = frame.data_ref().map_or(0, Bytes::len);
-                    upload.bytes.set(upload.bytes.get() + data as u64);
-                }
-                Some(Err(error)) => upload.failed.set(Some(UploadFailure::of(error))),
-                None => {}
-            }
-            if last || incoming.is_end_stream() {
-                upload.complete.set(true);
-                // The route's timeout counts from here.
-                tracked.wake();
-            }
+        let was_received = upload.received.get();
+        let polled = upload.poll_taken(|| touch(tracked, worker), cx);
+        if upload.received.get() && !was_received {
+            // The route's timeout counts from here.
+            tracked.wake();
         }
         polled
     }
@@ -136,7 +134,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Incoming { incoming, .. } => incoming.is_end_stream(),
+            Self::Incoming { upload, .. } => upload.is_end_stream(),
             Self::Kept(kept) => kept.is_end_stream(),
         }
     }
@@ -144,7 +142,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Incoming { incoming, .. } => incoming.size_hint(),
+            Self::Incoming { upload, .. } => upload.size_hint(),
             Self::Kept(kept) => kept.size_hint(),
         }
     }

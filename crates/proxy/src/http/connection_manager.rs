@@ -352,7 +352,7 @@ impl Stream {
         let mut closing = false;
         match &self.upload {
             // What the client has yet to send will not be waited for.
-            Some(upload) if !upload.complete.get() => {
+            Some(upload) if !upload.received.get() => {
                 closing = true;
                 tracked.leave_unread();
             }

@@ -107,6 +107,7 @@ impl ReplayBody {
         match state.kept.take() {
             Some(kept) => {
                 state.again = kept;
+                state.body.forget_upstream();
                 true
             }
             None => false,

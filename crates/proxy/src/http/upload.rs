@@ -1,24 +1,194 @@
 //! How far the body of a request is on its way upstream.
 
 use crate::error::Failure;
-use crate::http::body::BodyError;
+use crate::http::body::{BodyError, Polled};
 use crate::http::go_on::Wanted;
-use std::cell::{Cell, OnceCell};
+use crate::http::source::Source;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// Most bytes that are read ahead of the upstream.
+const AHEAD: usize = 64 * 1024;
 
 /// How far a request body is; shared by the body, which the upstream connection polls, and the
 /// request, which the downstream connection polls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Upload {
-    /// Bytes handed to the upstream.
+    /// Bytes that have come.
     pub bytes: Cell<u64>,
-    /// All of it was handed over.
+    /// All of it has come.
+    pub received: Cell<bool>,
+    /// All of it was handed to the upstream.
     pub complete: Cell<bool>,
     /// It will never be complete.
     pub failed: Cell<Option<UploadFailure>>,
     /// It is held until the upstream wants it.
     pub held: OnceCell<Arc<Wanted>>,
+    reading: RefCell<Reading>,
+    /// The upstream waits for more of it.
+    is_awaited: Cell<bool>,
+    /// When the upstream took some of it last.
+    taken_at: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    incoming: Source,
+    /// What was read before the upstream took it.
+    ahead: VecDeque<Result<Frame<Bytes>, BodyError>>,
+    ahead_bytes: usize,
+    has_ended: bool,
+}
+
+/// What is known of the part of a body that its upstream has not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// The downstream has more to send.
+    Coming,
+    /// As much as is read ahead is there, and the upstream has taken nothing since.
+    Full(Instant),
+    /// All of it has come.
+    Received,
+}
+
+impl Upload {
+    /// Of a body of which nothing was read.
+    pub fn new(incoming: Source, now: Instant) -> Self {
+        Self {
+            bytes: Cell::default(),
+            received: Cell::default(),
+            complete: Cell::default(),
+            failed: Cell::default(),
+            held: OnceCell::new(),
+            reading: RefCell::new(Reading {
+                incoming,
+                ahead: VecDeque::new(),
+                ahead_bytes: 0,
+                has_ended: false,
+            }),
+            is_awaited: Cell::default(),
+            taken_at: Cell::new(now),
+        }
+    }
+
+    /// Read what has come from downstream.
+    fn read(&self, incoming: &mut Source, cx: &mut Context<'_>) -> Polled {
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let mut last = frame.is_none();
+        match &frame {
+            Some(Ok(frame)) => {
+                last |= frame.is_trailers();
+                let data = frame.data_ref().map_or(0, Bytes::len);
+                self.bytes.set(self.bytes.get() + data as u64);
+            }
+            Some(Err(error)) => self.failed.set(Some(UploadFailure::of(error))),
+            None => {}
+        }
+        if last || incoming.is_end_stream() {
+            self.received.set(true);
+        }
+        Poll::Ready(frame)
+    }
+
+    /// The next frame, for the upstream. `touch` notes that something has come, and returns the
+    /// time.
+    pub(super) fn poll_taken(
+        &self,
+        touch: impl FnOnce() -> Instant,
+        cx: &mut Context<'_>,
+    ) -> Polled {
+        let reading = &mut *self.reading.borrow_mut();
+        let frame = match reading.ahead.pop_front() {
+            Some(frame) => {
+                reading.ahead_bytes -= length(&frame);
+                Some(frame)
+            }
+            None if reading.has_ended => None,
+            None => {
+                let polled = self.read(&mut reading.incoming, cx);
+                self.is_awaited.set(polled.is_pending());
+                ready!(polled)
+            }
+        };
+        self.taken_at.set(touch());
+        let is_last = match &frame {
+            None => true,
+            Some(Ok(frame)) => frame.is_trailers(),
+            Some(Err(_)) => false,
+        };
+        if is_last || reading.is_end_stream() {
+            self.complete.set(true);
+        }
+        Poll::Ready(frame)
+    }
+
+    /// Read ahead what the upstream does not wait for, so that the end of the request is seen: the
+    /// time of its response counts from there. A body that is held is left alone.
+    pub(super) fn read_ahead(&self, touch: impl Fn() -> Instant, cx: &mut Context<'_>) -> Ahead {
+        let reading = &mut *self.reading.borrow_mut();
+        let may_read = self.held.get().is_none() && !self.is_awaited.get();
+        while may_read && !self.received.get() && !reading.has_ended {
+            if reading.ahead_bytes >= AHEAD {
+                return Ahead::Full(self.taken_at.get());
+            }
+            let Poll::Ready(frame) = self.read(&mut reading.incoming, cx) else {
+                break;
+            };
+            touch();
+            let Some(frame) = frame else {
+                reading.has_ended = true;
+                break;
+            };
+            reading.has_ended = frame.is_err();
+            reading.ahead_bytes += length(&frame);
+            reading.ahead.push_back(frame);
+        }
+        match self.received.get() {
+            true => Ahead::Received,
+            false => Ahead::Coming,
+        }
+    }
+
+    /// Nobody takes it until another upstream does.
+    pub(super) fn forget_upstream(&self) {
+        self.is_awaited.set(false);
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.reading.borrow().is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let reading = self.reading.borrow();
+        let rest = match reading.has_ended {
+            true => SizeHint::with_exact(0),
+            false => reading.incoming.size_hint(),
+        };
+        let ahead = reading.ahead_bytes as u64;
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest + ahead),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// How much data there is in a frame.
+fn length(frame: &Result<Frame<Bytes>, BodyError>) -> usize {
+    let data = frame.as_ref().ok().and_then(Frame::data_ref);
+    data.map_or(0, Bytes::len)
+}
+
+impl Reading {
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty() && (self.has_ended || self.incoming.is_end_stream())
+    }
 }
 
 /// Why a request body will never be complete.

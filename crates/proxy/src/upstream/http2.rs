@@ -244,7 +244,9 @@ impl Pool {
         loop {
             match self.http2.agreed.get().filter(|_| self.is_open()) {
                 Some(http2) => return Ok(http2),
-                None => _ = self.more(worker).await?,
+                None if self.more(worker).await? == News::Look || self.is_open() => {}
+                // It ended at once, and another would do the same.
+                None => return Err(Failure::ConnectionTermination),
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::cluster::manager::{Picked, WorkerCluster};
 use crate::connection::Kick;
 use crate::error::Failure;
 use crate::http::answer::Answer;
-use crate::http::body::{Download, Lease, RequestBody};
+use crate::http::body::{Download, Lease, RequestBody, touch};
 use crate::http::connection_manager::Stream;
 use crate::http::cut::Cut;
 use crate::http::go_on::Held;
@@ -24,6 +24,7 @@ use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::Granted;
+use crate::http::upload::Ahead;
 use crate::observe::outcome::Outcome;
 use crate::route::{Deadline, Forward};
 use crate::upstream::exchange::exchange;
@@ -115,14 +116,21 @@ impl Router<'_> {
                 if let Poll::Ready(exchanged) = attempts.as_mut().poll(cx) {
                     return Poll::Ready(exchanged);
                 }
-                let request_complete = upload.as_ref().is_none_or(|u| u.complete.get());
+                let ahead = match upload {
+                    Some(upload) if timer.is_of_use() && ask.is_none() => {
+                        upload.read_ahead(|| touch(&served.tracked, worker), cx)
+                    }
+                    Some(upload) if !upload.received.get() => Ahead::Coming,
+                    _ => Ahead::Received,
+                };
+                let request_complete = ahead == Ahead::Received;
                 if served.tracked.kicked() == Some(Kick::Idle) {
                     // One that asks for bytes both ways never comes to its end.
                     let request_complete = request_complete && ask.is_none();
                     return Poll::Ready(Err(Failure::StreamIdle { request_complete }));
                 }
                 let progress = Progress {
-                    complete: request_complete,
+                    ahead,
                     given: given.get() && request_complete,
                 };
                 let over = timer.poll(cx, worker.clock.now(), progress);
@@ -196,7 +204,7 @@ impl Router<'_> {
             head.headers.remove(CONTENT_LENGTH);
         }
         // Time that passed before the request had come is not the upstream's.
-        let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.complete.get());
+        let request_complete = ask.is_none() && upload.as_ref().is_none_or(|u| u.received.get());
         if !self.suppress_envoy_headers && request_complete {
             head.headers
                 .insert(headers::X_ENVOY_UPSTREAM_SERVICE_TIME, elapsed.into());

@@ -1,10 +1,11 @@
 //! The one timer of a request, for whichever of its limits comes first.
 
 use crate::http::cut::Cut;
+use crate::http::upload::Ahead;
 use crate::route::Deadline;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -24,11 +25,11 @@ pub(super) enum Over {
 }
 
 /// How far a request is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// The whole request has come.
-    pub(super) complete: bool,
-    /// The same, and it was given to a connection.
+    /// How much of the request has come.
+    pub(super) ahead: Ahead,
+    /// All of it, and it was given to a connection.
     pub(super) given: bool,
 }
 
@@ -45,7 +46,10 @@ pub(super) struct Timer {
     complete_at: Option<Instant>,
     /// When it had been given to a connection as well.
     given_at: Option<Instant>,
-    armed: Option<(Over, Pin<Box<Sleep>>)>,
+    /// When to see whether the upstream still takes what comes.
+    look_at: Option<Instant>,
+    /// What comes first; nothing is over where it is only to look.
+    armed: Option<(Option<Over>, Pin<Box<Sleep>>)>,
 }
 
 impl Timer {
@@ -59,38 +63,66 @@ impl Timer {
             started: Instant::from_std(now),
             deadline,
             request,
-            progress: Progress::default(),
+            progress: Progress {
+                ahead: Ahead::Coming,
+                given: false,
+            },
             complete_at: None,
             given_at: None,
+            look_at: None,
             armed: None,
         }
     }
 
-    /// Ready when one of the limits is over.
+    /// Whether anything is limited that begins with the end of the request, or ends with it.
+    pub(super) fn is_of_use(&self) -> bool {
+        let Deadline {
+            response,
+            attempt,
+            attempt_idle,
+            ..
+        } = self.deadline;
+        let limits = [response, attempt, attempt_idle, self.request];
+        limits.iter().any(Option::is_some)
+    }
+
+    /// Ready when one of the limits is over. `progress` is of now.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         now: std::time::Instant,
         progress: Progress,
     ) -> Poll<Over> {
-        if progress != self.progress {
+        let now = Instant::from_std(now);
+        if progress != self.progress || self.armed.is_none() {
             self.progress = progress;
-            let now = Instant::from_std(now);
-            if progress.complete {
+            if progress.ahead == Ahead::Received {
                 self.request = None;
                 self.complete_at.get_or_insert(now);
             }
             if progress.given {
                 self.given_at.get_or_insert(now);
             }
-            self.arm();
-        } else if self.armed.is_none() {
-            self.arm();
+            self.look_again(now);
         }
-        match &mut self.armed {
-            Some((over, sleep)) => sleep.as_mut().poll(cx).map(|()| *over),
-            None => Poll::Pending,
+        while let Some((over, sleep)) = &mut self.armed {
+            ready!(sleep.as_mut().poll(cx));
+            match *over {
+                Some(over) => return Poll::Ready(over),
+                None => self.look_again(Instant::now()),
+            }
         }
+        Poll::Pending
+    }
+
+    /// Look again once the time of a response has passed: what takes the body does not say so.
+    fn look_again(&mut self, now: Instant) {
+        let response = self.deadline.response;
+        self.look_at = match self.progress.ahead {
+            Ahead::Coming => response.and_then(|response| now.checked_add(response)),
+            Ahead::Full(_) | Ahead::Received => None,
+        };
+        self.arm();
     }
 
     /// Wait for what comes first.
@@ -98,13 +130,26 @@ impl Timer {
         let after = |since: Option<Instant>, limit: Option<Duration>| {
             since.zip(limit).and_then(|(since, l)| since.checked_add(l))
         };
-        let (begun, complete, given) = (Some(self.started), self.complete_at, self.given_at);
+        let (begun, given) = (Some(self.started), self.given_at);
+        let to_respond = match self.progress.ahead {
+            Ahead::Coming => None,
+            // Of an upstream that takes no more, a response is due as well.
+            Ahead::Full(since) => Some(Instant::from_std(since)),
+            Ahead::Received => self.complete_at,
+        };
         let limits = [
-            (Over::Request, after(begun, self.request)),
-            (Over::Response, after(complete, self.deadline.response)),
-            (Over::Attempt, after(given, self.deadline.attempt)),
-            (Over::AttemptIdle, after(given, self.deadline.attempt_idle)),
-            (Over::Stream, after(begun, self.deadline.stream)),
+            (Some(Over::Request), after(begun, self.request)),
+            (
+                Some(Over::Response),
+                after(to_respond, self.deadline.response),
+            ),
+            (Some(Over::Attempt), after(given, self.deadline.attempt)),
+            (
+                Some(Over::AttemptIdle),
+                after(given, self.deadline.attempt_idle),
+            ),
+            (Some(Over::Stream), after(begun, self.deadline.stream)),
+            (None, self.look_at),
         ];
         let limits = limits.into_iter();
         let first = limits
@@ -122,6 +167,10 @@ impl Timer {
     /// Of what was before the response began nothing is left.
     fn begin_response(&mut self) {
         self.request = None;
+        self.look_at = None;
+        if self.complete_at.is_none() {
+            self.progress.ahead = Ahead::Coming;
+        }
         self.deadline.attempt = None;
         self.deadline.attempt_idle = None;
     }
@@ -131,7 +180,7 @@ impl Timer {
         self.begin_response();
         self.arm();
         match self.armed {
-            Some((Over::Stream, sleep)) => (Some(sleep), Cut::Duration),
+            Some((Some(Over::Stream), sleep)) => (Some(sleep), Cut::Duration),
             Some((_, sleep)) => (Some(sleep), Cut::Timeout),
             None => (None, Cut::Timeout),
         }
@@ -154,15 +203,15 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
     const COMING: Progress = Progress {
-        complete: false,
+        ahead: Ahead::Coming,
         given: false,
     };
     const COMPLETE: Progress = Progress {
-        complete: true,
+        ahead: Ahead::Received,
         given: false,
     };
     const GIVEN: Progress = Progress {
-        complete: true,
+        ahead: Ahead::Received,
         given: true,
     };
 

@@ -1,0 +1,189 @@
+//! Request bodies that nobody takes yet: the time of their response passes all the same, and none
+//! of their bytes is lost.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod support;
+
+use shunt_proxy::model::{CircuitBreakers, Cluster, HttpConnectionManager, RouteAction, Timeouts};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::http2::{Raw, SETTINGS, by_http2_with, frame, pattern};
+use support::{Proxy, Upstream, inline, read_head};
+
+const SHORT: Duration = Duration::from_millis(200);
+const LONG: Duration = Duration::from_secs(30);
+
+fn respond_within(hcm: &mut HttpConnectionManager, limit: Duration) {
+    for route in &mut inline(hcm).virtual_hosts[0].routes {
+        if let RouteAction::Forward(forward) = &mut route.action {
+            forward.timeouts = Timeouts::Response {
+                timeout: Some(limit),
+                grpc: None,
+            };
+        }
+    }
+}
+
+fn one_connection(cluster: &mut Cluster) {
+    cluster.circuit_breakers = CircuitBreakers {
+        max_connections: 1,
+        ..cluster.circuit_breakers
+    };
+}
+
+/// An upstream that answers a request with the length of its body and passes the body on, each when
+/// it may.
+fn waiting() -> (Upstream, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
+    let (go, may_go) = mpsc::channel::<()>();
+    let (tell, told) = mpsc::channel();
+    let may_go = Arc::new(Mutex::new(may_go));
+    let upstream = Upstream::start(move |mut stream| {
+        loop {
+            let head = read_head(&mut stream);
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let Some(length) = length else { return };
+            let mut body = vec![0; length.parse().unwrap()];
+            if may_go.lock().unwrap().recv().is_err() {
+                return;
+            }
+            stream.read_exact(&mut body).unwrap();
+            tell.send(body).unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+        }
+    });
+    (upstream, go, told)
+}
+
+fn send(stream: &mut TcpStream, body: &[u8]) {
+    let length = body.len();
+    let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+}
+
+fn status(stream: &mut TcpStream) -> String {
+    let head = read_head(stream);
+    head.lines().next().unwrap_or_default().to_owned()
+}
+
+fn occupied(upstream: &Upstream, limit: Duration) -> (Proxy, TcpStream) {
+    let proxy = Proxy::http_with(&[upstream.address], |hcm, cluster| {
+        respond_within(hcm, limit);
+        one_connection(cluster);
+    });
+    let mut first = proxy.connect();
+    send(&mut first, b"first");
+    let active = "envoy_cluster_upstream_cx_active";
+    proxy.wait_value(active, &support::http2::OF_CLUSTER, 1);
+    (proxy, first)
+}
+
+#[test]
+fn a_request_that_waits_for_a_connection_is_timed_whatever_its_body() {
+    // Less than is read ahead, and more.
+    for length in [10, 1_000_000] {
+        let (upstream, go, told) = waiting();
+        let (proxy, _first) = occupied(&upstream, SHORT);
+        let mut second = proxy.connect();
+        let sending = {
+            let mut stream = second.try_clone().unwrap();
+            thread::spawn(move || {
+                let body = pattern(length);
+                let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}");
+                stream.write_all(head.as_bytes()).unwrap();
+                // Not all of a long one is taken.
+                let _cut = stream.write_all(&[b"\r\n\r\n", &body[..]].concat());
+            })
+        };
+        let began = Instant::now();
+        assert_eq!(status(&mut second), "HTTP/1.1 504 Gateway Timeout");
+        assert!(began.elapsed() >= SHORT / 2 && began.elapsed() < LONG);
+        drop(second);
+        sending.join().unwrap();
+        drop(go);
+        assert_eq!(told.try_iter().count(), 0);
+        let records = proxy.records(2);
+        let timed_out = |r: &String| r.contains(" 504 UT response_timeout ");
+        assert!(records.iter().all(timed_out), "{records:#?}");
+    }
+}
+
+#[test]
+fn what_was_read_ahead_comes_before_the_rest() {
+    for length in [10, 60_000, 70_000, 3_000_000] {
+        let (upstream, go, told) = waiting();
+        let (proxy, mut first) = occupied(&upstream, LONG);
+        let body = pattern(length);
+        let mut second = proxy.connect();
+        let sending = {
+            let (mut stream, body) = (second.try_clone().unwrap(), body.clone());
+            thread::spawn(move || send(&mut stream, &body))
+        };
+        let pending = "envoy_http_downstream_rq_active";
+        proxy.wait_value(pending, &support::http2::OF_MANAGER, 2);
+        go.send(()).unwrap();
+        assert_eq!(told.recv().unwrap(), b"first");
+        assert_eq!(status(&mut first), "HTTP/1.1 200 OK");
+        go.send(()).unwrap();
+        assert!(told.recv().unwrap() == body, "{length} bytes");
+        assert_eq!(status(&mut second), "HTTP/1.1 200 OK");
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn an_upstream_by_http2_that_has_no_room_for_a_body_is_timed() {
+    let upstream = Upstream::start(|mut stream| {
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).unwrap();
+        let mut raw = Raw { stream };
+        // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2): nothing.
+        raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]));
+        raw.send(&frame(SETTINGS, 1, 0, &[]));
+        raw.goodbye();
+    });
+    for length in [10, 30_000, 300_000] {
+        let proxy = by_http2_with(&[upstream.address], |hcm, _| respond_within(hcm, SHORT));
+        let mut client = proxy.connect();
+        let sending = {
+            let mut stream = client.try_clone().unwrap();
+            thread::spawn(move || {
+                let body = pattern(length);
+                let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {length}");
+                stream.write_all(head.as_bytes()).unwrap();
+                let _cut = stream.write_all(&[b"\r\n\r\n", &body[..]].concat());
+            })
+        };
+        assert_eq!(status(&mut client), "HTTP/1.1 504 Gateway Timeout");
+        drop(client);
+        sending.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_is_slow_to_send_is_not_timed_by_the_response() {
+    let (upstream, go, told) = waiting();
+    let proxy = Proxy::http_with(&[upstream.address], |hcm, _| respond_within(hcm, SHORT));
+    let mut client = proxy.connect();
+    let head = "POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 5\r\n\r\n";
+    client.write_all(head.as_bytes()).unwrap();
+    go.send(()).unwrap();
+    for byte in b"slow!" {
+        // The pace of the client, well below what a response may take in all.
+        thread::sleep(SHORT / 2);
+        client.write_all(&[*byte]).unwrap();
+    }
+    assert_eq!(told.recv().unwrap(), b"slow!");
+    assert_eq!(status(&mut client), "HTTP/1.1 200 OK");
+}
