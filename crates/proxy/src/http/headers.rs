@@ -81,17 +81,24 @@ pub fn is_framed_soundly(status: StatusCode, headers: &HeaderMap) -> bool {
         return announces_nothing(headers);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    // What is no number, or several, would be passed on as it is.
-    let is_number = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     match (codings.next(), codings.next()) {
-        (None, _) => lengths.next().is_none() && length.is_none_or(is_number),
+        (None, _) => has_one_length_at_most(headers),
         (Some(coding), None) => {
-            length.is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            !headers.contains_key(CONTENT_LENGTH)
+                && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
         }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a length, where there is one, is said once and is one number. It is passed on as it is,
+/// and the next reader might take another of several, or understand another sign.
+pub fn has_one_length_at_most(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }
 
 /// Whether a head says that no body comes, or does not say that one does.
@@ -389,6 +396,7 @@ mod tests {
             (&[("content-length", "1")][..], true),
             (&[("content-length", "1, 1")], false),
             (&[("content-length", "+1")], false),
+            (&[("content-length", "")], false),
             (&[("transfer-encoding", "Chunked")], true),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "identity")], false),
