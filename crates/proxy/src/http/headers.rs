@@ -40,7 +40,7 @@ pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-over
 
 /// What only a client inside may ask a proxy for, and none is (`internal_address_config`): Envoy,
 /// `cleanInternalHeaders`.
-const OF_INSIDE: [HeaderName; 15] = [
+const OF_INSIDE: [HeaderName; 16] = [
     X_ENVOY_INTERNAL,
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
     HeaderName::from_static("x-envoy-force-trace"),
@@ -56,6 +56,7 @@ const OF_INSIDE: [HeaderName; 15] = [
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-stream-duration-ms"),
 ];
 
 /// What a proxy inside tells the next, and none has told the first one.
@@ -475,6 +476,7 @@ mod tests {
     fn the_first_proxy_believes_a_client_nothing() {
         let mut map = headers(&[
             ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-upstream-stream-duration-ms", "1"),
             ("x-envoy-internal", "true"),
             ("x-envoy-external-address", "1.2.3.4"),
             ("x-own", "kept"),
