@@ -351,6 +351,15 @@ pub fn new_request_id(rng: &mut fastrand::Rng) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Whether a request comes without an id that goes on: one that is empty names nothing, and one that
+/// `connection` names ends here.
+pub fn lacks_request_id(headers: &HeaderMap) -> bool {
+    let is_named = |token: &str| token.eq_ignore_ascii_case(X_REQUEST_ID.as_str());
+    headers
+        .get(X_REQUEST_ID)
+        .is_none_or(|id| id.is_empty() || connection_tokens(headers).any(is_named))
+}
+
 /// A duration in whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -570,6 +579,22 @@ mod tests {
         assert_eq!(&text[14..15], "4");
         assert!("89ab".contains(&text[19..20]), "{text}");
         assert!(text.split('-').map(str::len).eq([8, 4, 4, 4, 12]));
+    }
+
+    #[test]
+    fn an_id_that_is_empty_or_ends_here_is_none() {
+        for (pairs, lacks) in [
+            (&[][..], true),
+            (&[("x-request-id", "")][..], true),
+            (&[("x-request-id", "a")], false),
+            (
+                &[("x-request-id", "a"), ("connection", "X-Request-Id")],
+                true,
+            ),
+            (&[("x-request-id", "a"), ("connection", "x-request")], false),
+        ] {
+            assert_eq!(lacks_request_id(&headers(pairs)), lacks, "{pairs:?}");
+        }
     }
 
     #[test]
