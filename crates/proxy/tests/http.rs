@@ -32,6 +32,31 @@ fn status(response: &str) -> &str {
 }
 
 #[test]
+fn no_client_takes_the_id_of_its_request_away() {
+    let (upstream, requests) = Upstream::http("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+    let proxy = Proxy::http(&[upstream.address]);
+    for (own, is_kept) in [
+        ("x-request-id: own\r\nconnection: keep-alive", true),
+        ("x-request-id: own\r\nconnection: X-Request-Id", false),
+        ("connection: x-request-id", false),
+        ("x-request-id:", false),
+    ] {
+        let request = format!("GET / HTTP/1.1\r\nhost: shop\r\n{own}\r\n\r\n");
+        exchange(&mut proxy.connect(), &request);
+        let seen = requests.recv().unwrap();
+        let ids: Vec<&str> = seen
+            .lines()
+            .filter_map(|line| line.strip_prefix("x-request-id: "))
+            .collect();
+        match ids[..] {
+            [id] if is_kept => assert_eq!(id, "own", "{own}"),
+            [id] => assert_eq!(id.len(), 36, "{own}: {seen}"),
+            _ => panic!("{own}: {seen}"),
+        }
+    }
+}
+
+#[test]
 fn a_request_and_its_answer_pass_with_headers_intact() {
     let (upstream, requests) = Upstream::http(
         "HTTP/1.1 201 Created\r\nx-app: yes\r\nset-cookie: a\r\nset-cookie: b\r\n\

@@ -292,6 +292,52 @@ fn what_names_no_host_or_no_path_or_asks_for_a_tunnel_is_refused() {
 }
 
 #[test]
+fn a_length_that_is_said_twice_never_reaches_an_upstream() {
+    let (upstream, requests) = Upstream::http(OK);
+    let proxy = Proxy::http(&[upstream.address]);
+    let length = ("content-length", "3");
+    let mut raw = Raw::connect(proxy.address, &[]);
+    for (stream, lengths) in [(1, vec![length, length]), (3, vec![length])] {
+        let fields = [&SHOP[..], &lengths].concat();
+        raw.send(&frame(HEADERS, END_HEADERS, stream, &block(&fields)));
+        raw.send(&frame(DATA, END_STREAM, stream, b"abc"));
+        raw.await_frame(HEADERS, stream);
+    }
+    let records = proxy.records(2);
+    assert!(
+        records[0].contains(" 400 DPE http2.invalid_content_length"),
+        "{records:?}"
+    );
+    assert!(records[1].contains(" 200 "), "{records:?}");
+    let seen = requests.recv().unwrap();
+    assert_eq!(seen.matches("content-length: 3\r\n").count(), 1, "{seen}");
+    assert!(requests.try_recv().is_err(), "only the second was sent on");
+}
+
+#[test]
+fn what_has_no_place_in_a_path_or_in_trailers_goes_nowhere() {
+    let (upstream, requests) = Upstream::http(OK);
+    let proxy = Proxy::http(&[upstream.address]);
+    let mut raw = Raw::connect(proxy.address, &[]);
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "shop"),
+        (":path", "/a?b#c"),
+    ];
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+    raw.send(&frame(DATA, 0, 1, b"abc"));
+    let trailers = block(&[(":path", "/other"), ("x-sum", "1")]);
+    raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &trailers));
+    raw.await_frame(HEADERS, 1);
+    let seen = requests.recv().unwrap();
+    assert!(seen.starts_with("POST /a?b HTTP/1.1\r\n"), "{seen}");
+    assert!(!seen.contains("other") && !seen.contains('#'), "{seen}");
+    let record = proxy.records(1).remove(0);
+    assert!(record.contains("\"POST /a?b HTTP/2\" 200 "), "{record}");
+}
+
+#[test]
 fn headers_of_a_connection_and_malformed_messages_end_their_stream_alone() {
     let (upstream, requests) = Upstream::http(OK);
     let proxy = Proxy::http(&[upstream.address]);

@@ -327,6 +327,55 @@ fn what_goes_wrong_upstream_is_told_in_envoys_words() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_passed_on_is_a_bad_gateway_and_costs_its_stream_alone() {
+    let upstream = upstream(|request: Request<RecvStream>, mut respond| async move {
+        let mut head = Response::new(());
+        let lengths = match request.uri().path() {
+            "/switch" => {
+                let mut switch = Response::new(());
+                *switch.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                respond.send_informational(switch).unwrap();
+                &["2"][..]
+            }
+            "/twice" => &["2", "2"],
+            "/sign" => &["+2"],
+            _ => &["2"],
+        };
+        for length in lengths {
+            head.headers_mut()
+                .append("content-length", length.parse().unwrap());
+        }
+        let is_head = request.method() == http::Method::HEAD;
+        if let Ok(mut stream) = respond.send_response(head, is_head)
+            && !is_head
+        {
+            let _reset = stream.send_data("hi".into(), true);
+        }
+    });
+    let proxy = by_http2(&[upstream.address]);
+    let wrong = ["/switch", "/twice", "/sign"];
+    block_on(async {
+        let client = client(proxy.address).await;
+        for method in [http::Method::GET, http::Method::HEAD] {
+            for path in wrong.iter().chain(&["/sound"]) {
+                let mut request = get(path);
+                *request.method_mut() = method.clone();
+                let answer = ask(&client, request).await.unwrap();
+                let expected = match *path {
+                    "/sound" => StatusCode::OK,
+                    _ => StatusCode::BAD_GATEWAY,
+                };
+                assert_eq!(answer.status, expected, "{method} {path}");
+            }
+        }
+    });
+    let records = proxy.records(8).join("");
+    let said = "502 UPE upstream_reset_before_response_started{protocol_error}";
+    assert_eq!(records.matches(said).count(), 6, "{records}");
+    assert_eq!(connections(&proxy), 1);
+}
+
+#[test]
 fn all_that_wait_for_a_connection_learn_that_there_is_none() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

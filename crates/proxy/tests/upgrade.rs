@@ -171,6 +171,40 @@ fn an_upstream_that_does_not_switch_is_heard_and_http_goes_on() {
 }
 
 #[test]
+fn who_must_upgrade_is_told_to_what() {
+    let upstream = Upstream::start(|mut stream| {
+        while read_message(&mut stream).is_some() {
+            let answer = "HTTP/1.1 426 Upgrade Required\r\nupgrade: other/2\r\n\
+                          connection: upgrade\r\ncontent-length: 2\r\n\r\nno";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    for (last, connection) in [(false, "upgrade"), (true, "close, upgrade")] {
+        let proxy = with(&upstream, |hcm, _| {
+            hcm.limits.max_requests_per_connection = last.then_some(1);
+        });
+        let mut client = proxy.connect();
+        client.write_all(ASK.as_bytes()).unwrap();
+        let answer = read_message(&mut client).unwrap();
+        for line in ["upgrade: other/2", &format!("connection: {connection}")] {
+            let line = format!("\r\n{line}\r\n");
+            assert_eq!(answer.matches(&line).count(), 1, "{line} in {answer}");
+        }
+        if last {
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "it said so");
+            continue;
+        }
+        // Who did not ask is told nothing of this hop.
+        client
+            .write_all(b"GET /next HTTP/1.1\r\nhost: shop\r\n\r\n")
+            .unwrap();
+        let answer = read_message(&mut client).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+        assert!(!answer.contains("\r\nupgrade:"), "{answer}");
+    }
+}
+
+#[test]
 fn only_what_is_configured_and_has_no_body_may_switch() {
     let (upstream, requests) = echoing();
     let other = ASK.replace("WebSocket", "tls/1.3");

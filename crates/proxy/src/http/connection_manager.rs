@@ -23,7 +23,7 @@ use crate::route::{Action, RequestHead};
 use crate::snapshot::HttpChain;
 use crate::transport::tls::TlsInfo;
 use crate::worker::Worker;
-use http::header::{EXPECT, HOST, SERVER};
+use http::header::{CONNECTION, EXPECT, HOST, SERVER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, Version, response};
 use std::borrow::Cow;
@@ -138,9 +138,7 @@ impl Stream {
         worker.stats.inc(chain.series.rq_total);
         worker.stats.gauge_add(chain.series.rq_active, 1);
         let forged = chain.use_remote_address && !chain.heads.keep_request_id;
-        if chain.generate_request_id
-            && (forged || !head.headers.contains_key(headers::X_REQUEST_ID))
-        {
+        if chain.generate_request_id && (forged || headers::lacks_request_id(&head.headers)) {
             let id = worker.with_rng(headers::new_request_id);
             head.headers.insert(headers::X_REQUEST_ID, id);
         }
@@ -278,11 +276,18 @@ impl Stream {
 
     /// What a request tells the upstream about its way.
     fn edit(&self, map: &mut HeaderMap) {
+        let chain = &self.connection.chain;
+        // What `connection` names is the client's, and this id is not.
+        let id = map.get(headers::X_REQUEST_ID);
+        let id = id.filter(|_| chain.generate_request_id && map.contains_key(CONNECTION));
+        let id = id.cloned();
         headers::strip_hop_by_hop(map);
+        if let Some(id) = id {
+            map.entry(headers::X_REQUEST_ID).or_insert(id);
+        }
         if let Some(ask) = &self.ask {
             ask.write(map);
         }
-        let chain = &self.connection.chain;
         // Answered here: the codec says 100 when the body is first asked for.
         if !chain.heads.proxy_continue && map.get(EXPECT).is_some_and(headers::is_continue) {
             map.remove(EXPECT);

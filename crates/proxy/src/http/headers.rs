@@ -40,7 +40,7 @@ pub const X_ENVOY_OVERLOADED: HeaderName = HeaderName::from_static("x-envoy-over
 
 /// What only a client inside may ask a proxy for, and none is (`internal_address_config`): Envoy,
 /// `cleanInternalHeaders`.
-const OF_INSIDE: [HeaderName; 15] = [
+const OF_INSIDE: [HeaderName; 16] = [
     X_ENVOY_INTERNAL,
     X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
     HeaderName::from_static("x-envoy-force-trace"),
@@ -56,6 +56,7 @@ const OF_INSIDE: [HeaderName; 15] = [
     HeaderName::from_static("x-envoy-upstream-rq-per-try-timeout-ms"),
     HeaderName::from_static("x-envoy-upstream-rq-timeout-alt-response"),
     HeaderName::from_static("x-envoy-upstream-rq-timeout-ms"),
+    HeaderName::from_static("x-envoy-upstream-stream-duration-ms"),
 ];
 
 /// What a proxy inside tells the next, and none has told the first one.
@@ -81,17 +82,24 @@ pub fn is_framed_soundly(status: StatusCode, headers: &HeaderMap) -> bool {
         return announces_nothing(headers);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    // What is no number, or several, would be passed on as it is.
-    let is_number = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
     match (codings.next(), codings.next()) {
-        (None, _) => lengths.next().is_none() && length.is_none_or(is_number),
+        (None, _) => has_one_length_at_most(headers),
         (Some(coding), None) => {
-            length.is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+            !headers.contains_key(CONTENT_LENGTH)
+                && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
         }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether a length, where there is one, is said once and is one number. It is passed on as it is,
+/// and the next reader might take another of several, or understand another sign.
+pub fn has_one_length_at_most(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }
 
 /// Whether a head says that no body comes, or does not say that one does.
@@ -343,6 +351,15 @@ pub fn new_request_id(rng: &mut fastrand::Rng) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Whether a request comes without an id that goes on: one that is empty names nothing, and one that
+/// `connection` names ends here.
+pub fn lacks_request_id(headers: &HeaderMap) -> bool {
+    let is_named = |token: &str| token.eq_ignore_ascii_case(X_REQUEST_ID.as_str());
+    headers
+        .get(X_REQUEST_ID)
+        .is_none_or(|id| id.is_empty() || connection_tokens(headers).any(is_named))
+}
+
 /// A duration in whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -389,6 +406,7 @@ mod tests {
             (&[("content-length", "1")][..], true),
             (&[("content-length", "1, 1")], false),
             (&[("content-length", "+1")], false),
+            (&[("content-length", "")], false),
             (&[("transfer-encoding", "Chunked")], true),
             (&[("transfer-encoding", "gzip, chunked")], false),
             (&[("transfer-encoding", "identity")], false),
@@ -467,6 +485,7 @@ mod tests {
     fn the_first_proxy_believes_a_client_nothing() {
         let mut map = headers(&[
             ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-upstream-stream-duration-ms", "1"),
             ("x-envoy-internal", "true"),
             ("x-envoy-external-address", "1.2.3.4"),
             ("x-own", "kept"),
@@ -560,6 +579,22 @@ mod tests {
         assert_eq!(&text[14..15], "4");
         assert!("89ab".contains(&text[19..20]), "{text}");
         assert!(text.split('-').map(str::len).eq([8, 4, 4, 4, 12]));
+    }
+
+    #[test]
+    fn an_id_that_is_empty_or_ends_here_is_none() {
+        for (pairs, lacks) in [
+            (&[][..], true),
+            (&[("x-request-id", "")][..], true),
+            (&[("x-request-id", "a")], false),
+            (
+                &[("x-request-id", "a"), ("connection", "X-Request-Id")],
+                true,
+            ),
+            (&[("x-request-id", "a"), ("connection", "x-request")], false),
+        ] {
+            assert_eq!(lacks_request_id(&headers(pairs)), lacks, "{pairs:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::http::headers;
 use crate::model::Name;
 use crate::route::Forward;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
-use http::{StatusCode, response};
+use http::{StatusCode, Version, response};
 
 /// What a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,15 @@ impl Ask {
             let protocol = named.unwrap_or_else(|| asked.clone());
             headers::ask_for_upgrade(&mut head.headers, protocol);
         }
+    }
+
+    /// What a head that does not grant it says of other protocols, which goes on to a client of
+    /// HTTP/1.1: without it a 426 would not say what is required (RFC 9110 §15.5.22).
+    pub fn offered(&self, head: &response::Parts, client: Option<Version>) -> Option<HeaderValue> {
+        let requires = head.status == StatusCode::UPGRADE_REQUIRED
+            && matches!(self, Self::Protocol(_))
+            && client == Some(Version::HTTP_11);
+        head.headers.get(UPGRADE).filter(|_| requires).cloned()
     }
 }
 

@@ -4,6 +4,7 @@ use crate::error::Failure;
 use crate::http::body::RequestBody;
 use crate::http::codec::pump::pump;
 use crate::http::go_on::Wanted;
+use crate::http::headers;
 use crate::http::replay::ReplayBody;
 use crate::http::source::{Received, Source};
 use crate::transport::watched::{Look, Mark, Watch};
@@ -11,8 +12,8 @@ use crate::upstream::http2::StreamPlace;
 use crate::upstream::pool::Pool;
 use crate::worker::Worker;
 use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::{Reason, SendStream};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Reason, RecvStream, SendStream};
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -21,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use tokio::task::AbortHandle;
 
 /// A stream in use: its place, and the request's body where it is still on its way.
@@ -76,12 +77,13 @@ pub async fn exchange(
         sent(place.local());
         let rested = Rested::before(&place, next.method());
         let error = match attempt(place, sender, next, body.clone(), wanted.as_deref()).await {
-            Ok(exchanged) => {
+            Ok(Some(exchanged)) => {
                 if let Some(body) = &body {
                     body.forget();
                 }
                 return Ok(exchanged);
             }
+            Ok(None) => return Err(Failure::UpstreamProtocol),
             Err(error) => error,
         };
         let was_stale = error.is_io() && rested.is_some_and(|rested| rested.may_send_again());
@@ -140,13 +142,14 @@ fn was_not_processed(error: &h2::Error) -> bool {
     error.is_remote() && (refused || error.is_go_away())
 }
 
+/// `None` where what was answered cannot be passed on.
 async fn attempt(
     place: StreamPlace,
     mut sender: SendRequest<Bytes>,
     head: Request<()>,
     body: Option<ReplayBody>,
     wanted: Option<&Wanted>,
-) -> Result<(Response<Source>, StreamLease), h2::Error> {
+) -> Result<Option<(Response<Source>, StreamLease)>, h2::Error> {
     let (mut response, stream) = sender.send_request(head, body.is_none())?;
     let mut upload = body.map(|body| Box::pin(send(body, stream)));
     let head = poll_fn(|cx| {
@@ -155,16 +158,11 @@ async fn attempt(
         {
             upload = None;
         }
-        if let Some(wanted) = wanted {
-            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-                if interim.status() == StatusCode::CONTINUE {
-                    wanted.is_wanted();
-                }
-            }
-        }
-        Pin::new(&mut response).poll(cx)
+        poll_head(&mut response, wanted, cx)
     });
-    let response = head.await?;
+    let Some(response) = head.await? else {
+        return Ok(None);
+    };
     let (head, stream) = response.into_parts();
     let source = Source::Http2(Received::new(stream, &head.headers));
     let lease = StreamLease {
@@ -172,7 +170,30 @@ async fn attempt(
         _upload: upload.map(|sending| Upload(tokio::task::spawn_local(sending).abort_handle())),
         _place: place,
     };
-    Ok((Response::from_parts(head, source), lease))
+    Ok(Some((Response::from_parts(head, source), lease)))
+}
+
+/// The head of a response, after those of interim ones. `None` where it cannot be passed on: its
+/// length is not one number, or it switches protocols, which HTTP/2 cannot (RFC 9113 §8.6).
+pub(super) fn poll_head(
+    response: &mut ResponseFuture,
+    wanted: Option<&Wanted>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Response<RecvStream>>, h2::Error>> {
+    while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+        match interim.status() {
+            StatusCode::CONTINUE => {
+                if let Some(wanted) = wanted {
+                    wanted.is_wanted();
+                }
+            }
+            StatusCode::SWITCHING_PROTOCOLS => return Poll::Ready(Ok(None)),
+            _ => {}
+        }
+    }
+    let response = std::task::ready!(Pin::new(response).poll(cx))?;
+    let is_sound = headers::has_one_length_at_most(response.headers());
+    Poll::Ready(Ok(is_sound.then_some(response)))
 }
 
 async fn send(mut body: ReplayBody, mut stream: SendStream<Bytes>) {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -180,8 +181,12 @@ async fn by_http2(
     let (place, mut sender) = pool.stream(worker).await?;
     sent(place.local());
     let failure = |error: h2::Error| exchange::failure(&error);
-    let (response, stream) = sender.send_request(request, false).map_err(failure)?;
-    let (mut head, body) = response.await.map_err(failure)?.into_parts();
+    let (mut response, stream) = sender.send_request(request, false).map_err(failure)?;
+    let response = poll_fn(|cx| exchange::poll_head(&mut response, None, cx)).await;
+    let response = response
+        .map_err(failure)?
+        .ok_or(Failure::UpstreamProtocol)?;
+    let (mut head, body) = response.into_parts();
     let is_granted = match ask {
         Ask::Protocol(_) => head.status == StatusCode::OK,
         Ask::Tunnel { .. } => head.status.is_success(),

@@ -278,7 +278,11 @@ pub(in crate::http) fn complete(head: &mut response::Parts, client: Version, clo
             .insert(ReasonPhrase::from_static(b"Unknown"));
     }
     if closing {
-        let close = HeaderValue::from_static("close");
+        let close = match head.headers.contains_key(UPGRADE) {
+            true => "close, upgrade",
+            false => "close",
+        };
+        let close = HeaderValue::from_static(close);
         head.headers.insert(CONNECTION, close);
     } else if client < Version::HTTP_11 {
         let keep = HeaderValue::from_static("keep-alive");

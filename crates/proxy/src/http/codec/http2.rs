@@ -342,6 +342,11 @@ pub(in crate::http) fn admit(
         }
         Some(_) => {}
     }
+    if !headers::has_one_length_at_most(headers) {
+        return Err(Failure::BadRequest {
+            details: "http2.invalid_content_length",
+        });
+    }
     join_cookies(headers);
     *request.version_mut() = Version::HTTP_11;
     let mut ask = None;

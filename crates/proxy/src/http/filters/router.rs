@@ -198,7 +198,13 @@ impl Router<'_> {
             // RFC 8441 §5: there it would say that the protocol was switched to.
             return Err(Failure::UpstreamProtocol);
         }
+        let offered = ask
+            .as_ref()
+            .and_then(|ask| ask.offered(&head, outcome.protocol));
         headers::strip_hop_by_hop(&mut head.headers);
+        if let Some(offered) = offered {
+            headers::ask_for_upgrade(&mut head.headers, offered);
+        }
         if head.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: it has no length, not even that of nothing.
             head.headers.remove(CONTENT_LENGTH);
