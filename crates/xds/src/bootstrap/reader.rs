@@ -280,7 +280,7 @@ impl Place {
 }
 
 /// Positions of elements that are equal to an earlier one, and that one's position.
-pub(super) fn doubles<K: Eq + Hash + Clone>(
+pub(crate) fn doubles<K: Eq + Hash + Clone>(
     keys: impl Iterator<Item = Option<K>>,
 ) -> Vec<(usize, usize, K)> {
     let mut seen = HashMap::new();

@@ -1,13 +1,13 @@
 //! The thread that takes changes of files to the proxy.
 
-use super::contents::{self, HeldBack, Kind, Text, Usable};
+use super::contents::{self, Kind, Text, Usable};
 use super::error::{FileError, Reason};
 use super::shown::FileResources;
 use super::state::{Key, Read, State};
 use super::watch::{Happened, Watcher};
 use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::FileSource;
-use crate::convert::Converter;
+use crate::convert::{Converter, HeldBack};
 use nix::sys::eventfd::EventFd;
 use shunt_proxy::control::Control;
 use shunt_proxy::model::Name;
