@@ -164,7 +164,9 @@ fn what_needs_a_secret_waits_for_it_and_is_not_served_without() {
     // Of two secrets one is not enough, and neither is one that cannot be read.
     put_pair(&files);
     files.put("sds.yaml", &secrets(&files, "other"));
-    sidecar.wait("envoy_sds_update_success", &OWN, 2);
+    sidecar.wait(REJECTED, &OWN, 2);
+    sidecar.wait(SUCCESS, &ROOT, 1);
+    assert_eq!(sidecar.value(SUCCESS, &OWN), 0);
     assert!(sidecar.names().is_empty());
     files.put("sds.yaml", &secrets(&files, "own"));
     eventually(
