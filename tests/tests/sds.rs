@@ -438,7 +438,7 @@ fn without_its_secret_nothing_is_accepted_and_nothing_is_sent() -> Result<()> {
     assert_eq!(stage.client.readiness()?, 503);
     for words in [
         " waits for the secret \"own\" in ",
-        "; add what is missing there",
+        "; add or correct it there",
     ] {
         at_server.stderr().wait_for(words)?;
     }

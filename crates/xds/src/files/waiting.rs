@@ -27,7 +27,7 @@ impl fmt::Display for Waiting {
             let (name, file) = (&part.name, part.source.path.display());
             write!(f, "{and} the {what} {name:?} in {file}")?;
         }
-        f.write_str("; add what is missing there, or correct its name where it is asked for")
+        f.write_str("; add or correct it there, or correct its name where it is asked for")
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
         assert_eq!(
             waiting.to_string(),
             "`web` waits for the secret \"own\" in /etc/sds.yaml and for the route configuration \
-             \"all\" in /etc/rds.yaml; add what is missing there, or correct its name where it is \
+             \"all\" in /etc/rds.yaml; add or correct it there, or correct its name where it is \
              asked for"
         );
     }
