@@ -436,6 +436,12 @@ fn without_its_secret_nothing_is_accepted_and_nothing_is_sent() -> Result<()> {
     eventually("the server runs", || stage.server.readiness().is_ok())?;
     assert_eq!(stage.server.readiness()?, 503);
     assert_eq!(stage.client.readiness()?, 503);
+    for words in [
+        " waits for the secret \"own\" in ",
+        "; add or correct it there",
+    ] {
+        at_server.stderr().wait_for(words)?;
+    }
     ensure!(stage.app().connect(stage.server.v4(8443)).is_err());
     // The client is ready first: it must find nobody, rather than somebody in plaintext.
     let trusted = stage.trusted();

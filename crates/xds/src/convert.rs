@@ -11,10 +11,12 @@ mod pool;
 mod redact;
 mod render;
 mod scalar;
+mod secrets;
 mod text;
 mod transcode;
 
 pub use child::{CHILD_NAME, convert_main, is_convert_child};
+pub(crate) use secrets::HeldBack;
 pub(crate) use text::Format;
 
 pub(crate) use pool::descriptors;
@@ -24,7 +26,9 @@ use crate::files::Shown;
 use crate::path::Path;
 use bytes::Bytes;
 use prost::Message as _;
+use prost_reflect::DescriptorPool;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The message that a bootstrap file holds.
 pub(crate) const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
@@ -62,6 +66,8 @@ pub enum Converter {
 pub(crate) enum Task {
     /// The text of a file to protobuf bytes.
     ToWire(Format, Document),
+    /// The text of a file of secrets to what `secrets` packs.
+    Secrets(Format),
     /// What `render` packed to the JSON of `/config_dump`.
     ToJson,
 }
@@ -75,6 +81,16 @@ impl Converter {
         document: Document,
     ) -> Result<Bytes, ConvertError> {
         self.run(Task::ToWire(format, document), text.as_bytes())
+    }
+
+    /// The same of a file of secrets, and what of it cannot be used. In the bytes that is a secret
+    /// with its name and nothing else.
+    pub(crate) fn secrets_to_wire(
+        self,
+        text: &str,
+        format: Format,
+    ) -> Result<(Bytes, Vec<HeldBack>), ConvertError> {
+        secrets::unpack(self.run(Task::Secrets(format), text.as_bytes())?)
     }
 
     /// The protobuf bytes of a `Bootstrap`, and resources of files, to JSON.
@@ -100,19 +116,29 @@ impl Converter {
 fn perform(task: Task, input: &[u8]) -> Result<Bytes, ConvertError> {
     let pool = descriptors();
     match task {
-        Task::ToWire(format, document) => {
-            let text = std::str::from_utf8(input).map_err(|e| {
-                ConvertError::Broken(format!("the converter was given no text: {e}"))
-            })?;
-            let tree = text::parse(text, format)?;
-            let mut report = Report::default();
-            let message = transcode::message(&pool, document.message(), &tree, &mut report);
-            if let Some(message) = &message {
-                crate::coverage::check(message, &Path::ROOT, &mut report);
-            }
-            let wire = message.map_or_else(Bytes::new, |m| m.encode_to_vec().into());
-            report.finish(wire).map_err(ConvertError::Invalid)
+        Task::ToWire(format, document) => to_wire(&pool, document, &parse(input, format)?),
+        Task::Secrets(format) => {
+            let mut tree = parse(input, format)?;
+            let held_back = secrets::set_aside(&pool, &mut tree);
+            let wire = to_wire(&pool, Document::Resources, &tree)?;
+            secrets::pack(&held_back, &wire)
         }
         Task::ToJson => render::config_dump(&pool, input).map(Bytes::from),
     }
+}
+
+fn parse(input: &[u8], format: Format) -> Result<Value, ConvertError> {
+    let text = std::str::from_utf8(input)
+        .map_err(|e| ConvertError::Broken(format!("the converter was given no text: {e}")))?;
+    Ok(text::parse(text, format)?)
+}
+
+fn to_wire(pool: &DescriptorPool, document: Document, tree: &Value) -> Result<Bytes, ConvertError> {
+    let mut report = Report::default();
+    let message = transcode::message(pool, document.message(), tree, &Path::ROOT, &mut report);
+    if let Some(message) = &message {
+        crate::coverage::check(message, &Path::ROOT, &mut report);
+    }
+    let wire = message.map_or_else(Bytes::new, |m| m.encode_to_vec().into());
+    report.finish(wire).map_err(ConvertError::Invalid)
 }

@@ -10,6 +10,7 @@ mod error;
 mod shown;
 mod state;
 mod updates;
+mod waiting;
 mod watch;
 
 pub use error::FileError;

@@ -101,6 +101,13 @@ impl RingHash {
         };
         let minimum_size = within(minimum, 1024, "minimum_ring_size")?;
         let maximum_size = within(maximum, Self::MAXIMUM, "maximum_ring_size")?;
+        if minimum_size > maximum_size && minimum.is_none() {
+            return Err(Invalid::new(format!(
+                "maximum_ring_size {maximum_size} is less than minimum_ring_size, which is \
+                 {minimum_size} where it is left out; set minimum_ring_size to at most \
+                 {maximum_size}, or raise maximum_ring_size"
+            )));
+        }
         if minimum_size > maximum_size {
             return Err(Invalid::new(format!(
                 "minimum_ring_size {minimum_size} is more than maximum_ring_size {maximum_size}; \

@@ -81,11 +81,15 @@ impl Reader {
 
     /// The secrets of a bootstrap. Their files are read once, as in Envoy.
     pub(super) fn static_secrets(&mut self, secrets: Vec<pb::Secret>, path: &Path<'_>) {
+        let named: Vec<Name> = secrets.iter().map(|s| s.name.as_str().into()).collect();
         let secrets = self.each(secrets, path, Self::secret);
         self.unique("secret", &secrets, |(name, _)| name, path);
         self.data.clear();
         let secrets = secrets.into_iter().flatten();
         self.secrets = Arc::new(secrets.map(|(name, s)| (name, Arc::new(s))).collect());
+        self.wrong_secrets = named;
+        let usable = &self.secrets;
+        self.wrong_secrets.retain(|name| !usable.contains_key(name));
     }
 
     /// Where a secret is, and its name there.
@@ -102,6 +106,10 @@ impl Reader {
             return Some(SecretName::OfFile(name));
         }
         let name = name?;
+        if self.wrong_secrets.contains(&name) {
+            // It is there, and was reported.
+            return None;
+        }
         if !self.secrets.contains_key(&name) {
             let message = format!(
                 "there is no secret {name:?} in static_resources.secrets; add it, or say by \

@@ -28,6 +28,8 @@ pub(crate) struct Reader {
     pub(crate) data: Vec<DataFile>,
     /// `static_resources.secrets`: those that a transport socket names without a source.
     pub(super) secrets: Arc<Secrets>,
+    /// Names of those among them that are wrong in themselves.
+    pub(super) wrong_secrets: Vec<Name>,
 }
 
 /// A bootstrap whose fields are all covered.
@@ -82,6 +84,7 @@ impl Reader {
             wants: Vec::new(),
             data: Vec::new(),
             secrets: Arc::default(),
+            wrong_secrets: Vec::new(),
         }
     }
 
@@ -277,7 +280,7 @@ impl Place {
 }
 
 /// Positions of elements that are equal to an earlier one, and that one's position.
-pub(super) fn doubles<K: Eq + Hash + Clone>(
+pub(crate) fn doubles<K: Eq + Hash + Clone>(
     keys: impl Iterator<Item = Option<K>>,
 ) -> Vec<(usize, usize, K)> {
     let mut seen = HashMap::new();

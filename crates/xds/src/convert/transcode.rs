@@ -15,18 +15,20 @@ use prost_reflect::{
 use serde_json::Value as Json;
 use std::collections::HashMap;
 
-const ANY: &str = "google.protobuf.Any";
+/// What stands for a message of any type.
+pub(super) const ANY: &str = "google.protobuf.Any";
 
-/// The message of this name that a tree describes. Where a part of it does not fit, that part is
+/// The message of this name that a tree describes, which stands at `path`. Where a part of it does not fit, that part is
 /// left out and reported; `None` where nothing can be made of it.
 pub(super) fn message(
     pool: &DescriptorPool,
     name: &str,
     json: &Json,
+    path: &Path<'_>,
     report: &mut Report,
 ) -> Option<DynamicMessage> {
     let descriptor = pool.get_message_by_name(name)?;
-    Transcoder { pool, report }.message(&descriptor, json, &Path::ROOT)
+    Transcoder { pool, report }.message(&descriptor, json, path)
 }
 
 struct Transcoder<'a> {

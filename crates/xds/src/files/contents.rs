@@ -4,10 +4,10 @@ use super::error::{FileError, Reason};
 use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::{ClusterDraft, ListenerDraft, Start};
 use crate::bootstrap::file;
-use crate::bootstrap::reader::Reader;
+use crate::bootstrap::reader::{Reader, doubles};
 use crate::bootstrap::transports::Transports;
-use crate::convert::{Converter, Document};
-use crate::error::{ConvertError, Problems};
+use crate::convert::{Converter, Document, HeldBack};
+use crate::error::ConvertError;
 use crate::path::Path;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -131,12 +131,6 @@ pub(super) struct Usable {
     pub(super) held_back: Vec<HeldBack>,
 }
 
-/// A secret that cannot be used, in a file with others that can.
-pub(super) struct HeldBack {
-    pub(super) name: String,
-    pub(super) problems: Problems,
-}
-
 /// Take the text of a file apart. Files of certificates and keys that it names come along, also
 /// where it is not taken.
 pub(super) fn parse(
@@ -167,23 +161,32 @@ fn convert(
         file: path.to_path_buf(),
         reason,
     };
-    let wire = converter
-        .to_wire(&text.text, file::format(path), Document::Resources)
-        .map_err(|error| {
-            failed(match error {
-                ConvertError::Syntax(error) => Reason::Syntax(error),
-                ConvertError::Invalid(problems) => Reason::Invalid(problems),
-                ConvertError::Broken(why) => Reason::Convert(why),
-            })
-        })?;
+    let format = file::format(path);
+    let converted = match kind {
+        Kind::Secrets => converter.secrets_to_wire(&text.text, format),
+        _ => converter
+            .to_wire(&text.text, format, Document::Resources)
+            .map(|wire| (wire, Vec::new())),
+    };
+    let (wire, held_back) = converted.map_err(|error| {
+        failed(match error {
+            ConvertError::Syntax(error) => Reason::Syntax(error),
+            ConvertError::Invalid(problems) => Reason::Invalid(problems),
+            ConvertError::Broken(why) => Reason::Convert(why),
+        })
+    })?;
     let response = DiscoveryResponse::decode(wire)
         .map_err(|e| failed(Reason::Convert(format!("the bytes cannot be decoded: {e}"))))?;
-    let usable = reader.apart(|reader| contents(kind, response, reader));
+    let usable = reader.apart(|reader| contents(kind, response, held_back, reader));
     usable.map_err(|problems| failed(Reason::Invalid(problems)))
 }
 
-fn contents(kind: Kind, response: DiscoveryResponse, reader: &mut Reader) -> Usable {
-    let mut held_back = Vec::new();
+fn contents(
+    kind: Kind,
+    response: DiscoveryResponse,
+    mut held_back: Vec<HeldBack>,
+    reader: &mut Reader,
+) -> Usable {
     let mut wire = Wire::new();
     let root = Path::ROOT;
     let stated = response.type_url.rsplit('/').next().unwrap_or_default();
@@ -228,25 +231,8 @@ fn contents(kind: Kind, response: DiscoveryResponse, reader: &mut Reader) -> Usa
         }
         Kind::Secrets => {
             let all: Vec<Secret> = decode(reader, kind, all, &path, &mut wire);
-            let names: Vec<_> = all.iter().map(|secret| Some(secret.name.clone())).collect();
-            reader.unique("secret", &names, |name| name, &path);
-            let mut secrets = HashMap::new();
-            for (i, secret) in all.into_iter().enumerate() {
-                let (name, at) = (secret.name.clone(), path.index(i));
-                if name.is_empty() {
-                    // Nobody could be told which it is.
-                    reader.secret(secret, &at);
-                    continue;
-                }
-                match reader.apart(|reader| reader.secret(secret, &at)) {
-                    Ok(Some((_, secret))) => drop(secrets.insert(name, Arc::new(secret))),
-                    Ok(None) => {}
-                    Err(problems) => {
-                        wire.remove(&name);
-                        held_back.push(HeldBack { name, problems });
-                    }
-                }
-            }
+            let secrets = secrets(reader, all, &path, &mut held_back);
+            wire.retain(|name, _| secrets.contains_key(name));
             Contents::Secrets(secrets)
         }
     };
@@ -255,6 +241,45 @@ fn contents(kind: Kind, response: DiscoveryResponse, reader: &mut Reader) -> Usa
         wire,
         held_back,
     }
+}
+
+/// Secrets that can be used; what cannot is held back, with its reasons.
+fn secrets(
+    reader: &mut Reader,
+    all: Vec<Secret>,
+    path: &Path<'_>,
+    held_back: &mut Vec<HeldBack>,
+) -> HashMap<String, Arc<model::Secret>> {
+    let names = all.iter().map(|secret| Some(secret.name.clone()));
+    for (first, second, name) in doubles(names.map(|name| name.filter(|n| !n.is_empty()))) {
+        let report = |reader: &mut Reader| {
+            let message = format!("the secret at position {first} has this name too; keep one");
+            reader
+                .report
+                .invalid(&path.index(second).field("name"), message);
+        };
+        if let Err(problems) = reader.apart(report) {
+            held_back.push(HeldBack { name, problems });
+        }
+    }
+    let mut usable = HashMap::new();
+    for (i, secret) in all.into_iter().enumerate() {
+        let (name, at) = (secret.name.clone(), path.index(i));
+        if name.is_empty() {
+            // Nobody could be told which it is.
+            reader.secret(secret, &at);
+            continue;
+        }
+        if held_back.iter().any(|held| held.name == name) {
+            continue;
+        }
+        match reader.apart(|reader| reader.secret(secret, &at)) {
+            Ok(Some((_, secret))) => drop(usable.insert(name, Arc::new(secret))),
+            Ok(None) => {}
+            Err(problems) => held_back.push(HeldBack { name, problems }),
+        }
+    }
+    usable
 }
 
 /// A resource that has a name.

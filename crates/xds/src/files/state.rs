@@ -5,10 +5,12 @@
 
 use super::contents::{Contents, Kind, Wire};
 use super::shown::Shown;
+use super::waiting::Waiting;
 use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::{ClusterDraft, FileSource, ListenerDraft, Start, Want};
 use crate::bootstrap::reader::Reader;
 use crate::path::Path;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use shunt_proxy::model::{Cluster, ClusterKind, Name, Resources, RouteConfiguration, Secret};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -60,8 +62,8 @@ pub(crate) struct State {
 pub(crate) struct Served {
     pub(crate) resources: Resources,
     listeners: Vec<ListenerDraft>,
-    /// Names of listeners and clusters that wait for a part of them.
-    pub(super) warming: (Vec<Name>, Vec<Name>),
+    /// Listeners and clusters that wait for a part of them.
+    pub(super) warming: (Vec<Waiting>, Vec<Waiting>),
 }
 
 impl State {
@@ -155,8 +157,8 @@ impl State {
     pub(super) fn shown(&self) -> Vec<Shown> {
         let (listeners, clusters) = &self.served.warming;
         let waits = |kind: Kind, name: &str| match kind {
-            Kind::Listeners => listeners.iter().any(|waiting| **waiting == *name),
-            Kind::Clusters => clusters.iter().any(|waiting| **waiting == *name),
+            Kind::Listeners => listeners.iter().any(|waiting| *waiting.name == *name),
+            Kind::Clusters => clusters.iter().any(|waiting| *waiting.name == *name),
             _ => false,
         };
         let files = self.files.iter().flat_map(|((kind, _), file)| {
@@ -269,7 +271,7 @@ impl State {
             match self.cluster(draft) {
                 Some(cluster) => next.resources.clusters.push(cluster),
                 None => {
-                    next.warming.1.push(Arc::clone(name));
+                    next.warming.1.push(self.waiting(name, draft.wants()));
                     let before = before.get(&**name).copied();
                     next.resources.clusters.extend(before.map(Arc::clone));
                 }
@@ -286,11 +288,7 @@ impl State {
         let Some((want, transports)) = &draft.endpoints else {
             return Some(Arc::clone(&draft.model));
         };
-        let file = self.files.get(&(Kind::Endpoints, want.source.clone()))?;
-        let Contents::Endpoints(assignments) = &*file.contents else {
-            return None;
-        };
-        let assignment = assignments.get(&want.name)?;
+        let assignment = self.assignment(want)?;
         // They were checked when they were read.
         let mut reader = Reader::of_files();
         let assignment = Some((**assignment).clone());
@@ -324,7 +322,7 @@ impl State {
             if warm {
                 next.listeners.push(draft.clone());
             } else {
-                next.warming.0.push(Arc::clone(name));
+                next.warming.0.push(self.waiting(name, &draft.wants));
                 let before = before.get(&**name).copied();
                 next.listeners.extend(before.cloned());
             }
@@ -336,7 +334,38 @@ impl State {
 
     /// Whether a part has come.
     fn has(&self, want: &Want) -> bool {
-        self.routes(want).is_some() || self.secret(want).is_some()
+        self.routes(want).is_some()
+            || self.secret(want).is_some()
+            || self.assignment(want).is_some()
+    }
+
+    fn waiting<'a>(&self, name: &Name, wants: impl IntoIterator<Item = &'a Want>) -> Waiting {
+        let missing = wants.into_iter().filter(|want| !self.has(want));
+        Waiting {
+            name: Arc::clone(name),
+            parts: missing.cloned().collect(),
+        }
+    }
+
+    /// Names of secrets that are asked for and were never in their file in a form that can be used.
+    pub(super) fn missing_secrets(&self, key: &Key) -> BTreeSet<&str> {
+        let wanted = match key.0 {
+            Kind::Secrets => self.fed_by(key),
+            _ => BTreeSet::new(),
+        };
+        let file = self.files.get(key).map(|file| &*file.contents);
+        let is_missing = |name: &&str| match file {
+            Some(Contents::Secrets(secrets)) => !secrets.contains_key(*name),
+            _ => true,
+        };
+        wanted.into_iter().filter(is_missing).collect()
+    }
+
+    fn assignment(&self, want: &Want) -> Option<&Arc<ClusterLoadAssignment>> {
+        match &*self.files.get(&(want.kind, want.source.clone()))?.contents {
+            Contents::Endpoints(assignments) => assignments.get(&want.name),
+            _ => None,
+        }
     }
 
     fn routes(&self, want: &Want) -> Option<&Arc<RouteConfiguration>> {

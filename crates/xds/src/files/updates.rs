@@ -1,16 +1,16 @@
 //! The thread that takes changes of files to the proxy.
 
-use super::contents::{self, HeldBack, Kind, Text, Usable};
+use super::contents::{self, Kind, Text, Usable};
 use super::error::{FileError, Reason};
 use super::shown::FileResources;
 use super::state::{Key, Read, State};
+use super::waiting::Waiting;
 use super::watch::{Happened, Watcher};
 use crate::bootstrap::certificates::DataFile;
 use crate::bootstrap::draft::FileSource;
-use crate::convert::Converter;
+use crate::convert::{Converter, HeldBack};
 use nix::sys::eventfd::EventFd;
 use shunt_proxy::control::Control;
-use shunt_proxy::model::Name;
 use shunt_proxy::observe::series::{
     CdsSeries, EdsSeries, LdsSeries, ManagerSeries, RdsSeries, SdsSeries, UpdateSeries,
 };
@@ -165,7 +165,7 @@ struct Worker {
     registry: Registry,
     warm: Option<Warm>,
     /// Warming listeners and clusters, as the log and the gauges tell.
-    told: (Vec<Name>, Vec<Name>),
+    told: (Vec<Waiting>, Vec<Waiting>),
     shown: FileResources,
 }
 
@@ -229,11 +229,13 @@ impl Worker {
             .map(ToString::to_string)
             .collect();
         let outcome = self.take(key);
+        let missing = self.state.missing_secrets(key);
         for name in names {
             let counter: fn(&UpdateSeries) -> Counter = match &outcome {
                 Ok(held_back) if held_back.iter().any(|held| held.name == name) => {
                     |series| series.rejected
                 }
+                Ok(_) if missing.contains(&*name) => |series| series.rejected,
                 Ok(_) => |series| series.success,
                 Err(error) if error.is_rejection() => |series| series.rejected,
                 Err(_) => |series| series.failure,
@@ -344,13 +346,13 @@ impl Worker {
         }
     }
 
-    fn show(&self, what: &str, gauge: Gauge, before: &[Name], now: &[Name]) {
-        for name in now.iter().filter(|name| !before.contains(name)) {
-            tracing::warn!("the {what} `{name}` waits for what its file does not hold yet");
+    fn show(&self, what: &str, gauge: Gauge, before: &[Waiting], now: &[Waiting]) {
+        for waiting in now.iter().filter(|waiting| !before.contains(waiting)) {
+            tracing::warn!("the {what} {waiting}");
         }
         // Beyond all workers: the counters of other threads.
         let stats = self.registry.worker(usize::MAX);
-        let count = |names: &[Name]| i64::try_from(names.len()).unwrap_or(i64::MAX);
+        let count = |all: &[Waiting]| i64::try_from(all.len()).unwrap_or(i64::MAX);
         stats.gauge_add(gauge, count(now) - count(before));
     }
 }

@@ -34,6 +34,11 @@ fn what_of_balancing_cannot_be_is_told_with_its_path() {
             "minimum_ring_size 9 is more than maximum_ring_size 8",
         ),
         wrong(
+            "  - name: app\n    lb_policy: RING_HASH\n    ring_hash_lb_config: { maximum_ring_size: 10 }\n",
+            ".ring_hash_lb_config",
+            "maximum_ring_size 10 is less than minimum_ring_size, which is 1024 where it is left out; set minimum_ring_size to at most 10",
+        ),
+        wrong(
             "  - name: app\n    lb_policy: RING_HASH\n    ring_hash_lb_config: { maximum_ring_size: 8388609 }\n",
             ".ring_hash_lb_config",
             "maximum_ring_size is 8388609; it is 1 to 8388608",

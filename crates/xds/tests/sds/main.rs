@@ -164,7 +164,9 @@ fn what_needs_a_secret_waits_for_it_and_is_not_served_without() {
     // Of two secrets one is not enough, and neither is one that cannot be read.
     put_pair(&files);
     files.put("sds.yaml", &secrets(&files, "other"));
-    sidecar.wait("envoy_sds_update_success", &OWN, 2);
+    sidecar.wait(REJECTED, &OWN, 2);
+    sidecar.wait(SUCCESS, &ROOT, 1);
+    assert_eq!(sidecar.value(SUCCESS, &OWN), 0);
     assert!(sidecar.names().is_empty());
     files.put("sds.yaml", &secrets(&files, "own"));
     eventually(
@@ -226,8 +228,9 @@ fn a_secret_that_is_wrong_holds_back_itself_and_not_its_neighbours() {
     put_pair(&files);
     files.put("sds.yaml", &secrets(&files, "own"));
     let (sidecar, _at) = start(&files);
+    let taken = 1;
+    sidecar.wait(SUCCESS, &ROOT, taken);
     let before = current_tls(&sidecar);
-    let taken = sidecar.value(SUCCESS, &ROOT);
     // A pair that is none, beside another authority that is one.
     let (chain, _) = pem();
     let wrong = |own: &str, chain: &str, key: &str| {
@@ -269,6 +272,54 @@ fn a_secret_that_is_wrong_holds_back_itself_and_not_its_neighbours() {
         || both_are_new(&sidecar, &before),
     );
     assert_eq!(sidecar.value(REJECTED, &OWN), 1);
+}
+
+#[test]
+fn a_secret_that_is_not_served_or_named_twice_holds_back_itself_alone() {
+    let files = Files::new();
+    put_pair(&files);
+    files.put("sds.yaml", &secrets(&files, "own"));
+    let (sidecar, _at) = start(&files);
+    let mut taken = 1;
+    sidecar.wait(SUCCESS, &ROOT, taken);
+    let secret = |rest: &str| format!("- {{ \"@type\": {TLS}.Secret, {rest} }}\n");
+    let root = || {
+        let ca = pem().0.replace('\r', "").replace('\n', "\\n");
+        secret(&format!(
+            "name: root, validation_context: {{ trusted_ca: {{ inline_string: \"{ca}\" }} }}"
+        ))
+    };
+    let whole = secrets(&files, "own");
+    let own = whole.trim_start_matches("resources:\n");
+    let own = own.split("- \"@type\"").nth(1).unwrap();
+    let mut rejected = 0;
+    for wrong in [
+        secret("name: own, session_ticket_keys: { keys: [ { inline_string: x } ] }"),
+        secret("name: own, generic_secret: { secret: { inline_string: x } }"),
+        secret("name: own, tls_certificat: {}"),
+        secret("name: own, validation_context: { trusted_ca: 7 }"),
+        format!("- \"@type\"{own}").repeat(2),
+    ] {
+        let before = current_tls(&sidecar);
+        // The wrong one first: its neighbour keeps its position.
+        files.put("sds.yaml", &format!("resources:\n{wrong}{}", root()));
+        (rejected, taken) = (rejected + 1, taken + 1);
+        sidecar.wait(REJECTED, &OWN, rejected);
+        sidecar.wait(SUCCESS, &ROOT, taken);
+        eventually(
+            || format!("beside {wrong} the neighbour is not taken"),
+            || both_are_new(&sidecar, &before),
+        );
+    }
+    // The pair that was taken before stays, and is shown.
+    let dump = sidecar.dump();
+    let shown = |name: &str| dump.contains(&format!("\"name\": \"{name}\""));
+    assert!(shown("own") && shown("root"), "{dump}");
+    // What has no name is of all.
+    let nameless = secret("tls_certificat: {}");
+    files.put("sds.yaml", &format!("resources:\n{nameless}{}", root()));
+    sidecar.wait(REJECTED, &OWN, rejected + 1);
+    assert_eq!(sidecar.value(REJECTED, &ROOT), 1);
 }
 
 #[test]

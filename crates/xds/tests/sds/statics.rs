@@ -3,7 +3,7 @@
 use crate::support::{Files, Sidecar, eventually, free_port};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use shunt_proxy::model::{DownstreamTls, SecretRefs, UpstreamTls};
-use shunt_xds::{Converter, LoadError, Loaded, load_bootstrap, to_json};
+use shunt_xds::{Converter, LoadError, Loaded, Problem, load_bootstrap, to_json};
 use std::sync::Arc;
 
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
@@ -154,7 +154,7 @@ fn what_is_wrong_with_a_secret_of_a_bootstrap_is_told_with_its_path() {
             "own",
             "root",
             "static_resources.secrets[0].tls_certificate".to_owned(),
-            "",
+            "private_key is not the key of the first certificate of certificate_chain",
         ),
         (
             &twice,
@@ -173,6 +173,9 @@ fn what_is_wrong_with_a_secret_of_a_bootstrap_is_told_with_its_path() {
             .iter()
             .any(|p| p.path == path && p.message.contains(words));
         assert!(told, "{path}: {problems}");
+        let of_absent = |p: &Problem| p.message.contains("there is no secret");
+        let absent = list.iter().filter(|p| of_absent(p)).count();
+        assert_eq!(absent, usize::from(own == "absent"), "{path}: {problems}");
     }
 }
 

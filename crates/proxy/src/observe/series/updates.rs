@@ -68,7 +68,7 @@ series! {
         failure: Counter counter "envoy_sds_update_failure"
             "Times that it could not be read or was neither YAML nor JSON",
         rejected: Counter counter "envoy_sds_update_rejected"
-            "Times that it held what cannot be used; the secrets before stay",
+            "Times that it held what cannot be used, the secrets before stay; or has never held this one",
     }
 }
 

@@ -51,7 +51,13 @@ fn certified_key(identity: &crate::model::Identity) -> Result<Arc<CertifiedKey>,
     let (chain, key) = (identity.chain.clone(), identity.key.clone_key());
     CertifiedKey::from_der(chain, key, &provider)
         .map(Arc::new)
-        .map_err(|error| Invalid::new(format!("the certificate cannot be used: {error}")))
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch) => Invalid::new(
+                "private_key is not the key of the first certificate of certificate_chain; take \
+                 both from one issuance, the certificate of the proxy itself first",
+            ),
+            other => Invalid::new(format!("the certificate cannot be used: {other}")),
+        })
 }
 
 /// Why a handshake failed.
