@@ -45,6 +45,10 @@ struct Reading {
     ahead: VecDeque<Result<Frame<Bytes>, BodyError>>,
     ahead_bytes: usize,
     has_ended: bool,
+    /// What of it is left for the upstream, where it came with a length.
+    left: Option<u64>,
+    /// The upstream has begun to take it.
+    has_begun: bool,
 }
 
 /// What is known of the part of a body that its upstream has not taken.
@@ -68,6 +72,8 @@ impl Upload {
             failed: Cell::default(),
             held: OnceCell::new(),
             reading: RefCell::new(Reading {
+                left: incoming.size_hint().exact(),
+                has_begun: false,
                 incoming,
                 ahead: VecDeque::new(),
                 ahead_bytes: 0,
@@ -118,6 +124,10 @@ impl Upload {
             }
         };
         self.taken_at.set(touch());
+        reading.has_begun = true;
+        if let (Some(left), Some(frame)) = (&mut reading.left, &frame) {
+            *left = left.saturating_sub(length(frame) as u64);
+        }
         let is_last = match &frame {
             None => true,
             Some(Ok(frame)) => frame.is_trailers(),
@@ -161,21 +171,16 @@ impl Upload {
         self.is_awaited.set(false);
     }
 
+    /// What was read ahead changes nothing in how a body is framed: one that came without a length
+    /// goes on without one, even where its end is known.
     pub(super) fn is_end_stream(&self) -> bool {
-        self.reading.borrow().is_end_stream()
+        let reading = self.reading.borrow();
+        reading.is_end_stream() && (reading.has_begun || reading.left.is_some())
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        let reading = self.reading.borrow();
-        let rest = match reading.has_ended {
-            true => SizeHint::with_exact(0),
-            false => reading.incoming.size_hint(),
-        };
-        let ahead = reading.ahead_bytes as u64;
-        match rest.exact() {
-            Some(rest) => SizeHint::with_exact(rest + ahead),
-            None => SizeHint::default(),
-        }
+        let left = self.reading.borrow().left;
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
