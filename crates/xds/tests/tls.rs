@@ -284,7 +284,7 @@ fn what_is_wrong_or_not_implemented_is_refused_with_its_path() {
             "other.pem",
             CHAIN,
             CONTEXT,
-            "the certificate cannot be used",
+            "private_key is not the key of the first certificate",
         ),
         (
             "key.pem",
