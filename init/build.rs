@@ -1,4 +1,5 @@
-//! Gives the program the commit it was built from, and where it is static the addresses it runs at.
+//! Gives a program the commit it was built from, and a static `shunt-init` the addresses it runs at.
+//! The build script of `shunt-agent` as well.
 
 use std::process::Command;
 
@@ -20,8 +21,9 @@ fn main() {
     {
         println!("cargo:rerun-if-changed={}", log.trim());
     }
-    println!("cargo:rerun-if-changed=build.rs");
-    fixed_addresses();
+    if std::env::var("CARGO_PKG_NAME").is_ok_and(|name| name == "shunt-init") {
+        fixed_addresses();
+    }
 }
 
 /// A static program that may lie anywhere puts thousands of its own addresses right whenever it
