@@ -130,10 +130,11 @@ impl Upload {
         }
         let is_last = match &frame {
             None => true,
-            Some(Ok(frame)) => frame.is_trailers(),
+            Some(Ok(frame)) => frame.is_trailers() || reading.is_end_stream(),
+            // It broke off, however much of it was read ahead.
             Some(Err(_)) => false,
         };
-        if is_last || reading.is_end_stream() {
+        if is_last {
             self.complete.set(true);
         }
         Poll::Ready(frame)
