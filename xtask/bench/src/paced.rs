@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1000)]
     rate: u32,
     /// Milliseconds measured
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 1000)]
     measure: u64,
     #[command(flatten)]
     timing: Timing,
