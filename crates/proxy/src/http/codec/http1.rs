@@ -56,7 +56,8 @@ pub async fn serve(
         let served = InRequest::begin(Rc::clone(&connection.tracked), &connection.worker);
         let request = request.map(Source::Http1);
         async move {
-            let mut answer = handle(Rc::clone(&connection), served, request).await;
+            // Boxed: an idle connection does not hold the memory of a request.
+            let mut answer = Box::pin(handle(Rc::clone(&connection), served, request)).await;
             if let Some(tunnel) = answer.body_mut().take_tunnel() {
                 connection.tunnel.replace(Some(tunnel));
             }
