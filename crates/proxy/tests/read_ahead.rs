@@ -11,12 +11,12 @@ mod support;
 
 use shunt_proxy::model::{CircuitBreakers, Cluster, HttpConnectionManager, RouteAction, Timeouts};
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::http2::{Raw, SETTINGS, by_http2_with, frame, pattern};
-use support::{Proxy, Upstream, inline, read_head};
+use support::http2::{OF_CLUSTER, OF_MANAGER, Raw, SETTINGS, by_http2_with, frame, pattern};
+use support::{Proxy, Upstream, exchange, inline, read_head};
 
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(30);
@@ -77,15 +77,18 @@ fn status(stream: &mut TcpStream) -> String {
     head.lines().next().unwrap_or_default().to_owned()
 }
 
-fn occupied(upstream: &Upstream, limit: Duration) -> (Proxy, TcpStream) {
+/// A proxy whose only connection to this upstream serves a request, within this time.
+fn occupied(upstream: &Upstream, limit: Option<Duration>) -> (Proxy, TcpStream) {
     let proxy = Proxy::http_with(&[upstream.address], |hcm, cluster| {
-        respond_within(hcm, limit);
+        if let Some(limit) = limit {
+            respond_within(hcm, limit);
+        }
         one_connection(cluster);
     });
     let mut first = proxy.connect();
     send(&mut first, b"first");
     let active = "envoy_cluster_upstream_cx_active";
-    proxy.wait_value(active, &support::http2::OF_CLUSTER, 1);
+    proxy.wait_value(active, &OF_CLUSTER, 1);
     (proxy, first)
 }
 
@@ -94,7 +97,7 @@ fn a_request_that_waits_for_a_connection_is_timed_whatever_its_body() {
     // Less than is read ahead, and more.
     for length in [10, 1_000_000] {
         let (upstream, go, told) = waiting();
-        let (proxy, _first) = occupied(&upstream, SHORT);
+        let (proxy, _first) = occupied(&upstream, Some(SHORT));
         let mut second = proxy.connect();
         let sending = {
             let mut stream = second.try_clone().unwrap();
@@ -120,10 +123,66 @@ fn a_request_that_waits_for_a_connection_is_timed_whatever_its_body() {
 }
 
 #[test]
+fn a_request_that_breaks_off_while_it_waits_is_given_up_at_once() {
+    let head = "POST / HTTP/1.1\r\nhost: shop\r\n";
+    let half = format!("{head}content-length: 10\r\n\r\nhello");
+    let broken = format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n");
+    for (limit, request, recorded) in [
+        (
+            None,
+            &half,
+            " 0 DC downstream_remote_disconnect - \"-\" 5 0 ",
+        ),
+        (
+            Some(LONG),
+            &half,
+            " 0 DC downstream_remote_disconnect - \"-\" 5 0 ",
+        ),
+        (None, &broken, " 400 DPE http1.codec_error - \"-\" 5 11 "),
+        (
+            Some(LONG),
+            &broken,
+            " 400 DPE http1.codec_error - \"-\" 5 11 ",
+        ),
+    ] {
+        let (upstream, go, told) = waiting();
+        let (proxy, mut first) = occupied(&upstream, limit);
+        let mut second = proxy.connect();
+        second.write_all(request.as_bytes()).unwrap();
+        second.shutdown(Shutdown::Write).unwrap();
+        // The first is served all the while.
+        let record = proxy.records(1).remove(0);
+        assert!(record.contains(recorded), "{record}");
+        proxy.wait_value("envoy_cluster_upstream_rq_active", &OF_CLUSTER, 1);
+        let mut third = proxy.connect();
+        send(&mut third, b"third");
+        for (client, body) in [(&mut first, b"first"), (&mut third, b"third")] {
+            go.send(()).unwrap();
+            assert_eq!(told.recv().unwrap(), body, "the upstream heard of another");
+            assert_eq!(status(client), "HTTP/1.1 200 OK");
+        }
+    }
+}
+
+#[test]
+fn what_had_come_of_a_request_is_recorded_though_nobody_waits_for_its_answer() {
+    let (upstream, _go, _told) = waiting();
+    let (proxy, _first) = occupied(&upstream, None);
+    let mut second = proxy.connect();
+    send(&mut second, b"second");
+    // What was sent before this is answered has come.
+    exchange(&mut proxy.connect(), "GET / HTTP/1.1\r\n\r\n");
+    drop(second);
+    let record = proxy.records(2).remove(1);
+    let recorded = " 0 DC downstream_remote_disconnect - \"-\" 6 0 ";
+    assert!(record.contains(recorded), "{record}");
+}
+
+#[test]
 fn what_was_read_ahead_comes_before_the_rest() {
     for length in [10, 60_000, 70_000, 3_000_000] {
         let (upstream, go, told) = waiting();
-        let (proxy, mut first) = occupied(&upstream, LONG);
+        let (proxy, mut first) = occupied(&upstream, Some(LONG));
         let body = pattern(length);
         let mut second = proxy.connect();
         let sending = {
@@ -131,7 +190,7 @@ fn what_was_read_ahead_comes_before_the_rest() {
             thread::spawn(move || send(&mut stream, &body))
         };
         let pending = "envoy_http_downstream_rq_active";
-        proxy.wait_value(pending, &support::http2::OF_MANAGER, 2);
+        proxy.wait_value(pending, &OF_MANAGER, 2);
         go.send(()).unwrap();
         assert_eq!(told.recv().unwrap(), b"first");
         assert_eq!(status(&mut first), "HTTP/1.1 200 OK");

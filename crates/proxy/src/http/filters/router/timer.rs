@@ -74,18 +74,6 @@ impl Timer {
         }
     }
 
-    /// Whether anything is limited that begins with the end of the request, or ends with it.
-    pub(super) fn is_of_use(&self) -> bool {
-        let Deadline {
-            response,
-            attempt,
-            attempt_idle,
-            ..
-        } = self.deadline;
-        let limits = [response, attempt, attempt_idle, self.request];
-        limits.iter().any(Option::is_some)
-    }
-
     /// Ready when one of the limits is over. `progress` is of now.
     pub(super) fn poll(
         &mut self,
