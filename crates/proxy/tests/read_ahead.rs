@@ -39,8 +39,7 @@ fn one_connection(cluster: &mut Cluster) {
     };
 }
 
-/// An upstream that answers a request with the length of its body and passes the body on, each when
-/// it may.
+/// An upstream that answers a request and passes its body on as it came, each when it may.
 fn waiting() -> (Upstream, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
     let (go, may_go) = mpsc::channel::<()>();
     let (tell, told) = mpsc::channel();
@@ -51,12 +50,20 @@ fn waiting() -> (Upstream, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
             let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "));
-            let Some(length) = length else { return };
-            let mut body = vec![0; length.parse().unwrap()];
             if may_go.lock().unwrap().recv().is_err() {
                 return;
             }
-            stream.read_exact(&mut body).unwrap();
+            let mut body = Vec::new();
+            if let Some(length) = length {
+                body.resize(length.parse().unwrap(), 0);
+                stream.read_exact(&mut body).unwrap();
+            } else {
+                while !body.ends_with(b"0\r\n\r\n") {
+                    let mut bytes = [0; 4096];
+                    let read = stream.read(&mut bytes).unwrap();
+                    body.extend_from_slice(&bytes[..read]);
+                }
+            }
             tell.send(body).unwrap();
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
             stream.write_all(answer).unwrap();
@@ -199,6 +206,30 @@ fn what_was_read_ahead_comes_before_the_rest() {
         assert_eq!(status(&mut second), "HTTP/1.1 200 OK");
         sending.join().unwrap();
     }
+}
+
+#[test]
+fn what_was_read_ahead_costs_what_it_holds_however_small_its_pieces_are() {
+    let (upstream, go, told) = waiting();
+    let (proxy, mut first) = occupied(&upstream, None);
+    let mut second = proxy.connect();
+    let head = "POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n\r\n";
+    let pieces = "1\r\na\r\n".repeat(300);
+    let message = format!("{head}{pieces}0\r\n\r\n");
+    second.write_all(message.as_bytes()).unwrap();
+    // Each takes a turn of the worker, which takes several pieces.
+    for _ in 0..50 {
+        exchange(&mut proxy.connect(), "GET / HTTP/1.1\r\n\r\n");
+    }
+    go.send(()).unwrap();
+    assert_eq!(told.recv().unwrap(), b"first");
+    assert_eq!(status(&mut first), "HTTP/1.1 200 OK");
+    go.send(()).unwrap();
+    let body = told.recv().unwrap();
+    let text = String::from_utf8(body).unwrap();
+    let whole = "a".repeat(300);
+    assert_eq!(text, format!("12C\r\n{whole}\r\n0\r\n\r\n"));
+    assert_eq!(status(&mut second), "HTTP/1.1 200 OK");
 }
 
 #[test]
