@@ -277,3 +277,32 @@ fn a_client_that_is_slow_to_send_is_not_timed_by_the_response() {
     assert_eq!(told.recv().unwrap(), b"slow!");
     assert_eq!(status(&mut client), "HTTP/1.1 200 OK");
 }
+
+#[test]
+fn an_upload_that_is_under_way_is_not_timed_by_the_pauses_of_its_upstream() {
+    const TAKEN: usize = 2 * 1024 * 1024;
+    const LENGTH: usize = 24 * 1024 * 1024;
+    let (tell, told) = mpsc::channel();
+    let upstream = Upstream::start(move |mut stream| {
+        read_head(&mut stream);
+        let mut body = vec![0; LENGTH];
+        stream.read_exact(&mut body[..TAKEN]).unwrap();
+        // The pace of the upstream: its socket takes nothing for longer than a response may take.
+        thread::sleep(8 * SHORT);
+        if stream.read_exact(&mut body[TAKEN..]).is_ok() {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            tell.send(body).unwrap();
+        }
+    });
+    let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
+        respond_within(hcm, 5 * SHORT);
+    });
+    let mut client = proxy.connect();
+    let body = pattern(LENGTH);
+    let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: {LENGTH}\r\n\r\n");
+    client.write_all(head.as_bytes()).unwrap();
+    client.write_all(&body).unwrap();
+    assert_eq!(status(&mut client), "HTTP/1.1 200 OK");
+    assert!(told.recv().unwrap() == body, "other bytes");
+}

@@ -17,6 +17,12 @@ use std::time::Instant;
 /// Most bytes that are read ahead of the upstream.
 const AHEAD: usize = 64 * 1024;
 
+/// How much Envoy reads ahead of an upstream. Of a body of which more was taken, and more is to come,
+/// it waits for the end however long that takes, and so do we: a socket that takes little at a time
+/// cannot be told from one that takes nothing, since the kernel says only now and then that it
+/// takes more.
+const UNDER_WAY: u64 = 1024 * 1024;
+
 /// How far a request body is; shared by the body, which the upstream connection polls, and the
 /// request, which the downstream connection polls.
 #[derive(Debug)]
@@ -55,9 +61,10 @@ struct Reading {
 /// What is known of the part of a body that its upstream has not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ahead {
-    /// The downstream has more to send.
+    /// The downstream has more to send, and the upstream takes it as far as can be told.
     Coming,
-    /// As much as is read ahead is there, and the upstream has taken nothing since.
+    /// As much as is read ahead is there, and the upstream, which has taken little of it yet or has
+    /// little of it left to take, has taken nothing since.
     Full(Instant),
     /// All of it has come.
     Received,
@@ -146,7 +153,10 @@ impl Upload {
         let may_read = self.held.get().is_none() && !self.is_awaited.get();
         while may_read && !self.received.get() && !reading.has_ended {
             if reading.ahead.bytes() >= AHEAD {
-                return Ahead::Full(self.taken_at.get());
+                return match reading.is_under_way(self.bytes.get()) {
+                    true => Ahead::Coming,
+                    false => Ahead::Full(self.taken_at.get()),
+                };
             }
             let Poll::Ready(frame) = self.read(&mut reading.incoming, cx) else {
                 break;
@@ -186,6 +196,12 @@ impl Upload {
 }
 
 impl Reading {
+    /// Whether the upstream has taken much of it, and much is left, now that so much has come.
+    fn is_under_way(&self, came: u64) -> bool {
+        let taken = came.saturating_sub(self.ahead.bytes() as u64);
+        taken > UNDER_WAY && self.left.is_none_or(|left| left > UNDER_WAY)
+    }
+
     fn is_end_stream(&self) -> bool {
         self.ahead.is_empty()
             && self.broken.is_none()
