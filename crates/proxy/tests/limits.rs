@@ -12,6 +12,7 @@ mod support;
 use shunt_proxy::model::{NetworkFilter, TcpKeepalive, UpstreamProtocol};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use support::http2::{DATA, GOAWAY, Raw, answer, ask, block_on, client, get, request, upstream};
 use support::{CLUSTER, Proxy, Upstream, exchange, read_message};
@@ -47,7 +48,7 @@ fn connections_that_rest_are_probed_where_that_is_configured() {
             time: Some(Duration::from_secs(60)),
             interval: None,
         });
-        let (seen, peers) = std::sync::mpsc::channel();
+        let (seen, peers) = mpsc::channel();
         let upstream = Upstream::start(move |mut stream| {
             seen.send(stream.peer_addr().unwrap()).unwrap();
             while read_message(&mut stream).is_some() {
@@ -72,17 +73,21 @@ fn connections_that_rest_are_probed_where_that_is_configured() {
     }
 }
 
-/// The streams that are answered on a connection before it ends, which GOAWAY has announced.
-fn served_until_sent_away(mut client: Raw) -> Vec<u32> {
-    let (mut served, mut told) = (Vec::new(), false);
+/// The streams that are answered on a connection before it ends, which GOAWAY has announced; `told`
+/// is called when it comes.
+fn served_until_sent_away(mut client: Raw, mut told: impl FnMut()) -> Vec<u32> {
+    let (mut served, mut is_told) = (Vec::new(), false);
     while let Some(frame) = client.read() {
         match frame.kind {
             DATA if frame.payload == b"hi" => served.push(frame.stream),
-            GOAWAY => told = true,
+            GOAWAY => {
+                is_told = true;
+                told();
+            }
             _ => {}
         }
     }
-    assert!(told, "no GOAWAY");
+    assert!(is_told, "no GOAWAY");
     served.sort_unstable();
     served
 }
@@ -97,14 +102,16 @@ fn a_client_of_http2_is_sent_away_after_as_many_requests_as_may_be() {
     let mut client = Raw::connect(proxy.address, &[]);
     client.send(&request(1));
     client.send(&request(3));
-    assert_eq!(served_until_sent_away(client), [1, 3]);
+    assert_eq!(served_until_sent_away(client, || {}), [1, 3]);
 }
 
 #[test]
 fn an_old_connection_of_http2_is_drained_and_its_stream_goes_on() {
-    let upstream = Upstream::start(|mut stream| {
+    let (go, may_go) = mpsc::channel();
+    let may_go = Arc::new(Mutex::new(may_go));
+    let upstream = Upstream::start(move |mut stream| {
         read_message(&mut stream);
-        std::thread::sleep(Duration::from_millis(300));
+        may_go.lock().unwrap().recv().unwrap();
         let _gone = stream.write_all(OK.as_bytes());
     });
     let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
@@ -113,7 +120,10 @@ fn an_old_connection_of_http2_is_drained_and_its_stream_goes_on() {
     });
     let mut client = Raw::connect(proxy.address, &[]);
     client.send(&request(1));
-    assert_eq!(served_until_sent_away(client), [1]);
+    let told = || {
+        let _answered = go.send(());
+    };
+    assert_eq!(served_until_sent_away(client, told), [1]);
 }
 
 #[test]
