@@ -28,7 +28,9 @@ const SHUNT: &str = "shunt-init";
 const NFT: &str = "nft -f, the same rules";
 const LEGACY: &str = "iptables-legacy-restore, v4 + v6";
 
-/// How many blocks are excluded in the curve.
+const MIXED: &str = "shunt-init, 10000 excludes, blocks among them";
+
+/// How many addresses are excluded in the curve.
 const CURVE: [u32; 4] = [10, 100, 1_000, 10_000];
 
 #[derive(Serialize)]
@@ -96,6 +98,10 @@ fn curve() -> Result<Vec<Way>> {
             policy.restore("legacy")?,
         ));
     }
+    ways.push(Way::new(
+        MIXED,
+        vec![Policy::with_mixed_excludes(10_000).shunt()],
+    ));
     Ok(ways)
 }
 
