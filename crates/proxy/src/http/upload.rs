@@ -238,3 +238,73 @@ impl UploadFailure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use std::convert::Infallible;
+    use std::future::{pending, poll_fn};
+    use tokio::io::AsyncWriteExt;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::mpsc;
+
+    fn block_on<T>(test: impl Future<Output = T>) -> T {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.build_local(LocalOptions::default());
+        runtime.unwrap().block_on(test)
+    }
+
+    /// The body of a request of this many bytes, from a peer that sends some of them and goes.
+    async fn body(length: usize, sent: &str) -> Upload {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (give, mut given) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: http::Request<_>| {
+            let _test_over = give.send(request.into_body());
+            pending::<Result<http::Response<String>, Infallible>>()
+        });
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        tokio::task::spawn_local(serving);
+        let request = format!("PUT / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{sent}");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        Upload::new(Source::Http1(given.recv().await.unwrap()), Instant::now())
+    }
+
+    /// Read ahead all that comes, then take it: what there is, and how often it broke off.
+    async fn taken(upload: &Upload) -> (Vec<u8>, usize) {
+        poll_fn(|cx| {
+            let ahead = upload.read_ahead(Instant::now, cx);
+            match ahead == Ahead::Received || upload.failed.get().is_some() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        let (mut data, mut broken) = (Vec::new(), 0);
+        while let Some(frame) = poll_fn(|cx| upload.poll_taken(Instant::now, cx)).await {
+            match frame {
+                Ok(frame) => data.extend(frame.into_data().unwrap()),
+                Err(_) => broken += 1,
+            }
+            assert!(broken == 0 || !upload.complete.get());
+        }
+        (data, broken)
+    }
+
+    #[test]
+    fn what_broke_off_after_it_was_read_ahead_is_never_complete() {
+        block_on(async {
+            let upload = body(10, "parts").await;
+            assert_eq!(taken(&upload).await, (b"parts".to_vec(), 1));
+            assert!(!upload.complete.get());
+            assert_eq!(upload.failed.get(), Some(UploadFailure::Ended));
+
+            let upload = body(5, "whole").await;
+            assert_eq!(taken(&upload).await, (b"whole".to_vec(), 0));
+            assert!(upload.complete.get() && upload.failed.get().is_none());
+        });
+    }
+}
