@@ -1,5 +1,6 @@
 //! HTTP: the connection manager, its filters, and what they pass along.
 
+pub mod active;
 pub mod answer;
 pub mod body;
 pub mod client_cert;
@@ -13,6 +14,7 @@ pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod in_request;
 pub mod normalize;
 pub mod path;
 pub mod replay;

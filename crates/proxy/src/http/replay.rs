@@ -5,8 +5,9 @@
 //! rested, without a word, may have: only what is idempotent is sent again (RFC 9110 §9.2.2,
 //! RFC 9112 §9.3.1).
 
-use crate::http::body::{BodyError, Polled, RequestBody};
+use crate::http::body::RequestBody;
 use crate::http::codec::pump::Interrupted;
+use crate::http::source::{BodyError, Polled};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};

@@ -1,9 +1,8 @@
 //! How far the body of a request is on its way upstream.
 
 use crate::error::Failure;
-use crate::http::body::{BodyError, Polled};
 use crate::http::go_on::Wanted;
-use crate::http::source::Source;
+use crate::http::source::{BodyError, Polled, Source};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::cell::{Cell, OnceCell, RefCell};
