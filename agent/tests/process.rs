@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_shunt-agent");
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 const PORT: u16 = 18080;
 
 /// One HTTP listener whose cluster nobody serves.
@@ -76,7 +76,14 @@ impl Sidecar {
     fn start(config: &Path, stderr: impl Into<Stdio>) -> Self {
         let mut command = Command::new(PROGRAM);
         command
-            .args(["sidecar", "--concurrency", "2", "-c"])
+            .args([
+                "sidecar",
+                "--concurrency",
+                "2",
+                "--drain-time-s",
+                "600",
+                "-c",
+            ])
             .arg(config);
         Self(
             command
@@ -128,6 +135,11 @@ fn full_pipe() -> (PipeReader, Stdio) {
 
 /// The status that the sidecar answers with.
 fn status() -> Option<String> {
+    asked().map(|(_connection, status)| status)
+}
+
+/// A connection that was served, and the status that it was answered with.
+fn asked() -> Option<(TcpStream, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", PORT)).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream
@@ -135,7 +147,8 @@ fn status() -> Option<String> {
         .unwrap();
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).expect("an answer");
-    Some(String::from_utf8_lossy(&answer[9..]).into_owned())
+    let status = String::from_utf8_lossy(&answer[9..]).into_owned();
+    Some((stream, status))
 }
 
 #[test]
@@ -181,7 +194,9 @@ fn a_standard_error_that_nobody_reads_blocks_no_request_and_no_end() {
         let (_unread, stderr) = full_pipe();
         let mut sidecar = Sidecar::start(&config, stderr);
         assert_eq!(until("it answers", status), "503");
-        let _open = TcpStream::connect(("127.0.0.1", PORT)).unwrap();
+        // One that was served, so that it is not in the listener's queue only.
+        let (_open, answer) = asked().unwrap();
+        assert_eq!(answer, "503");
         sidecar.terminate();
         until("readiness fails", || {
             let mut probe = TcpStream::connect(("127.0.0.1", 15021)).unwrap();
@@ -191,14 +206,9 @@ fn a_standard_error_that_nobody_reads_blocks_no_request_and_no_end() {
             probe.read_to_string(&mut answer).unwrap();
             answer.starts_with("HTTP/1.1 503").then_some(())
         });
-        let before = Instant::now();
         sidecar.terminate();
+        // Long before the drain time is over.
         assert_eq!(sidecar.code(), Some(143));
-        assert!(
-            before.elapsed() < Duration::from_secs(2),
-            "{:?}",
-            before.elapsed()
-        );
     });
 }
 

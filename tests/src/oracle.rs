@@ -13,8 +13,8 @@ pub struct Traces {
     pub rules: String,
     /// `ip rule` of both families.
     pub policies: String,
-    /// The routes of all tables and both families, multicast ones left out: the kernel adds and
-    /// removes those on its own.
+    /// The routes of all tables and both families, multicast ones and that to `::6` itself left out:
+    /// the kernel adds and removes those on its own, that to an address some time after it.
     pub routes: String,
     /// All addresses.
     pub addresses: String,
@@ -40,7 +40,9 @@ impl Pod {
             policies: both("rule show")?,
             routes: routes
                 .lines()
-                .filter(|line| !line.starts_with("multicast"))
+                .filter(|line| {
+                    !line.starts_with("multicast") && !line.starts_with("local ::6 dev lo")
+                })
                 .map(|line| format!("{line}\n"))
                 .collect(),
             addresses: ip("-brief address")?,

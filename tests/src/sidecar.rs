@@ -8,7 +8,7 @@ use shunt_abi::port;
 use crate::DEADLINE;
 use crate::client::http::Request;
 use crate::expect::access_log::AccessRecord;
-use crate::expect::eventually::poll;
+use crate::expect::eventually::{eventually, poll};
 use crate::expect::metrics::Metrics;
 use crate::net::{Pod, User};
 use crate::process::{Command, Output, Running};
@@ -94,6 +94,19 @@ impl Pod {
     /// It does not answer 200, or not in the text format.
     pub fn metrics(&self) -> Result<Metrics> {
         Metrics::parse(&self.admin("/stats/prometheus")?)
+    }
+
+    /// Waits until no connection of a listener is open: a client hears of the end of its own a moment
+    /// before it is counted.
+    ///
+    /// # Errors
+    /// Some stay open.
+    pub fn eventually_idle(&self) -> Result<()> {
+        let open = "envoy_listener_downstream_cx_active";
+        eventually("all connections are closed", || {
+            self.metrics()
+                .is_ok_and(|metrics| metrics.count(open, &[]) == 0)
+        })
     }
 
     /// Asks the sidecar's admin interface on loopback.

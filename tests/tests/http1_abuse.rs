@@ -289,12 +289,7 @@ fn a_connection_without_a_word_ends_after_its_time_and_was_no_request() -> Resul
     // A request later shows that the log has no record but its own.
     assert_eq!(status(&front.exchange(LAST)?), "200");
     assert_eq!(front.record()?.get("request"), "GET / HTTP/1.1");
-    let open = front
-        .pod
-        .metrics()?
-        .sum("envoy_listener_downstream_cx_active", &[]);
-    assert_eq!(open, 0.0);
-    Ok(())
+    front.pod.eventually_idle()
 }
 
 #[test]

@@ -146,20 +146,20 @@ fn only_what_went_to_an_endpoint_moves_when_it_leaves_and_comes_back_with_it() {
     let without = by_hash(&log, vec![user()], balanced(&all[..4], ring()));
     let mut proxy = Proxy::serve(log, before.clone());
     let mut client = proxy.connect();
-    let first = places(&mut client, 100);
+    let first = places(&mut client, 400);
     let seen = |places: &[String], number| places.iter().filter(|p| *p == number).count();
     for number in ANSWERS {
-        assert!(seen(&first, number) > 5, "{first:?}");
+        assert!(seen(&first, number) > 20, "{first:?}");
     }
     proxy.control.apply(&without).unwrap();
-    let second = places(&mut client, 100);
+    let second = places(&mut client, 400);
     assert_eq!(seen(&second, "4"), 0);
     let moved = first.iter().zip(&second);
     let moved = moved.filter(|(f, s)| f != s && *f != "4").count();
     // The others have more places now, and get some of each other's.
-    assert!(moved < 25, "{moved}");
+    assert!(moved < 100, "{moved}");
     proxy.control.apply(&before).unwrap();
-    assert_eq!(places(&mut client, 100), first);
+    assert_eq!(places(&mut client, 400), first);
 }
 
 #[test]
@@ -241,12 +241,14 @@ fn at_random_all_endpoints_get_some() {
     assert!(!in_turn, "{turns:?}");
 }
 
-/// An upstream that holds requests back until it is told to answer one.
-fn slow() -> (Upstream, mpsc::Sender<()>) {
+/// An upstream that holds requests back until it is told to answer one; it tells that one has come.
+fn slow() -> (Upstream, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (answer, told) = mpsc::channel();
+    let (came, comes) = mpsc::channel();
     let told = Arc::new(Mutex::new(told));
     let upstream = Upstream::start(move |mut stream| {
         while read_message(&mut stream).is_some() {
+            let _test_over = came.send(());
             if told.lock().unwrap().recv().is_err() {
                 return;
             }
@@ -256,12 +258,12 @@ fn slow() -> (Upstream, mpsc::Sender<()>) {
             }
         }
     });
-    (upstream, answer)
+    (upstream, answer, comes)
 }
 
 #[test]
 fn an_endpoint_with_requests_in_flight_gets_no_more_until_they_are_answered() {
-    let (slow, answer) = slow();
+    let (slow, answer, comes) = slow();
     let fast = upstreams(2);
     let policy = LbPolicy::LeastRequest(LeastRequest {
         choices: Choices::All,
@@ -276,17 +278,20 @@ fn an_endpoint_with_requests_in_flight_gets_no_more_until_they_are_answered() {
     let mut proxy = Proxy::serve(log, before);
     // Until one is held: both are equal before.
     let mut held = proxy.connect();
-    held.set_read_timeout(Some(Duration::from_millis(100)))
-        .unwrap();
+    let patience = |held: &TcpStream, time| held.set_read_timeout(Some(time)).unwrap();
     let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-    loop {
+    'held: loop {
         held.write_all(request).unwrap();
-        let mut first = [0];
-        if held.read_exact(&mut first).is_err() {
-            break;
+        // It is answered, or it has come to where it is held.
+        patience(&held, Duration::from_millis(10));
+        while held.peek(&mut [0]).is_err() {
+            if comes.try_recv().is_ok() {
+                break 'held;
+            }
         }
+        patience(&held, support::DEADLINE);
         read_head(&mut held);
-        held.read_exact(&mut first).unwrap();
+        held.read_exact(&mut [0]).unwrap();
     }
     let mut client = proxy.connect();
     assert_eq!(
@@ -302,7 +307,7 @@ fn an_endpoint_with_requests_in_flight_gets_no_more_until_they_are_answered() {
         "{new:?}"
     );
     answer.send(()).unwrap();
-    held.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    patience(&held, support::DEADLINE);
     assert!(read_message(&mut held).unwrap().ends_with('s'));
     for _ in 0..1000 {
         let _all = answer.send(());

@@ -10,22 +10,13 @@ mod support;
 
 use shunt_proxy::model::{CircuitBreakers, Timeouts};
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use support::{CLUSTER, DEADLINE, Proxy, Upstream, exchange, read_message};
+use support::{CLUSTER, DEADLINE, Proxy, Upstream, exchange, nobody, read_message};
 
 const GET: &str = "GET /a?b=c HTTP/1.1\r\nHost: shop\r\nX-Own: kept\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
-
-fn nobody() -> SocketAddr {
-    // Bound and closed again: nothing listens there.
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
 
 fn status(response: &str) -> &str {
     response.split(' ').nth(1).unwrap_or(response)
@@ -414,7 +405,7 @@ fn a_stream_that_idles_is_answered_with_flag_si() {
 fn an_idle_connection_is_closed_after_its_timeout() {
     let (upstream, _requests) = Upstream::http(OK);
     let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
-        hcm.idle_timeout = Some(Duration::from_millis(100));
+        hcm.idle_timeout = Some(Duration::from_secs(1));
     });
     let mut client = proxy.connect();
     exchange(&mut client, GET);

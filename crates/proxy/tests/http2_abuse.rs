@@ -129,8 +129,8 @@ fn windows_that_grow_without_end_are_no_more_than_numbers() {
 fn who_begins_and_says_no_more_is_given_up() {
     let (upstream, _requests) = Upstream::http(OK);
     let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
-        hcm.idle_timeout = Some(Duration::from_millis(200));
-        hcm.stream_idle_timeout = Some(Duration::from_millis(200));
+        hcm.idle_timeout = Some(Duration::from_secs(1));
+        hcm.stream_idle_timeout = Some(Duration::from_secs(1));
     });
     let mut without_settings = support::connect(proxy.address);
     without_settings

@@ -377,10 +377,7 @@ fn an_answer_that_cannot_be_passed_on_is_a_bad_gateway_and_costs_its_stream_alon
 
 #[test]
 fn all_that_wait_for_a_connection_learn_that_there_is_none() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = support::nobody();
     let proxy = by_http2(&[nobody]);
     block_on(async {
         let client = client(proxy.address).await;
@@ -568,10 +565,7 @@ async fn told(proxy: &Proxy, request: Request<()>) -> (String, String) {
 
 #[test]
 fn what_we_answer_to_grpc_is_in_the_form_of_grpc() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = support::nobody();
     let proxy = by_http2_with(&[nobody], |hcm, _| {
         let routes = &mut support::inline(hcm).virtual_hosts[0].routes;
         let mut direct = routes[0].clone();

@@ -106,7 +106,7 @@ fn a_connection_without_a_proxy_header_is_refused_unless_it_may_come_without() {
     let kind = ListenerFilterKind::ProxyProtocol(REQUIRED);
     let mut listener = filtered(&log, vec![ListenerFilter::always(kind)]);
     // Saying nothing is no way around it either.
-    listener.listener_filters_timeout = Some(Duration::from_millis(100));
+    listener.listener_filters_timeout = Some(Duration::from_secs(1));
     listener.continue_on_listener_filters_timeout = true;
     let proxy = Proxy::listen(log, listener, vec![cluster(CLUSTER, &[upstream.address])]);
     for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"PROXY TCP4 nonsense\r\n", b""] {

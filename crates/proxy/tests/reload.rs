@@ -296,9 +296,12 @@ fn an_idle_connection_of_a_removed_listener_ends_with_the_drain_time() {
     }
 }
 
-/// A port that is free now.
+/// A port that is free, at an address that is nobody else's: other tests of this process have their
+/// ports, and those of their clients, at others.
 fn free_port() -> SocketAddr {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    let last = u8::try_from(NEXT.fetch_add(1, SeqCst)).unwrap();
+    let socket = TcpListener::bind((Ipv4Addr::new(127, 0, 77, last), 0)).unwrap();
     socket.local_addr().unwrap()
 }
 

@@ -159,7 +159,7 @@ fn a_tunnel_that_rests_too_long_is_broken_off_on_both_sides() {
         seen.send(end).unwrap();
     });
     let proxy = proxy_with(&upstream, |hcm| {
-        hcm.stream_idle_timeout = Some(Duration::from_millis(300));
+        hcm.stream_idle_timeout = Some(Duration::from_secs(1));
     });
     block_on(async {
         let (_stream, mut body) = tunnel(&proxy).await;

@@ -247,7 +247,7 @@ fn a_side_that_breaks_off_breaks_off_the_other() {
 fn a_tunnel_that_rests_too_long_ends_and_a_drain_cuts_it_at_its_end() {
     let (upstream, _requests) = echoing();
     let proxy = with(&upstream, |hcm, _| {
-        hcm.stream_idle_timeout = Some(Duration::from_millis(300));
+        hcm.stream_idle_timeout = Some(Duration::from_secs(1));
     });
     let mut client = proxy.connect();
     client.write_all(ASK.as_bytes()).unwrap();

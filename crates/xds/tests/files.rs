@@ -408,6 +408,24 @@ fn section(sidecar: &Sidecar, message: &str) -> serde_json::Value {
     found.cloned().unwrap_or_default()
 }
 
+/// The dump of a kind of resource, once it is as it should be: what is shown follows what is served by
+/// a moment.
+fn shown(
+    sidecar: &Sidecar,
+    message: &str,
+    as_it_should_be: impl Fn(&serde_json::Value) -> bool,
+) -> serde_json::Value {
+    let seen = std::cell::RefCell::default();
+    eventually(
+        || format!("{message} is {}", seen.borrow()),
+        || {
+            *seen.borrow_mut() = section(sidecar, message);
+            as_it_should_be(&seen.borrow())
+        },
+    );
+    seen.into_inner()
+}
+
 #[test]
 fn resources_of_files_are_shown_as_they_were_taken() {
     let files = Files::new();
@@ -420,17 +438,14 @@ fn resources_of_files_are_shown_as_they_were_taken() {
         &resources(&[listener("web", at, &rds(&files, "all"))]),
     );
     let sidecar = Sidecar::start(&bootstrap(&files, "lds.yaml", "cds.yaml"));
-    sidecar.wait("envoy_listener_manager_total_listeners_warming", &[], 1);
-    let listeners = section(&sidecar, "ListenersConfigDump");
-    let waiting = &listeners["dynamic_listeners"][0];
-    assert_eq!(waiting["name"], "web");
-    assert_eq!(
-        waiting["warming_state"]["listener"]["name"], "web",
-        "{listeners}"
-    );
-    let clusters = section(&sidecar, "ClustersConfigDump");
-    let waiting = &clusters["dynamic_warming_clusters"][0]["cluster"];
-    assert_eq!(waiting["name"], "app", "{clusters}");
+    let listeners = shown(&sidecar, "ListenersConfigDump", |listeners| {
+        let waiting = &listeners["dynamic_listeners"][0];
+        waiting["warming_state"]["listener"]["name"] == "web"
+    });
+    assert_eq!(listeners["dynamic_listeners"][0]["name"], "web");
+    shown(&sidecar, "ClustersConfigDump", |clusters| {
+        clusters["dynamic_warming_clusters"][0]["cluster"]["name"] == "app"
+    });
     assert_eq!(
         section(&sidecar, "RoutesConfigDump"),
         serde_json::Value::Null
@@ -446,39 +461,34 @@ fn resources_of_files_are_shown_as_they_were_taken() {
         ]),
     );
     eventually(
-        || format!("not shown as active: {}", sidecar.dump()),
-        || {
-            !section(&sidecar, "ListenersConfigDump")["dynamic_listeners"][0]["active_state"]
-                .is_null()
-        },
+        || "not warm".to_owned(),
+        || sidecar.warm.load(Ordering::SeqCst),
     );
-    assert!(sidecar.warm.load(Ordering::SeqCst));
-    let listeners = section(&sidecar, "ListenersConfigDump");
+    let listeners = shown(&sidecar, "ListenersConfigDump", |listeners| {
+        !listeners["dynamic_listeners"][0]["active_state"].is_null()
+    });
     let active = &listeners["dynamic_listeners"][0]["active_state"]["listener"];
     assert_eq!(
         active["@type"],
         "type.googleapis.com/envoy.config.listener.v3.Listener"
     );
     assert_eq!(active["address"]["socket_address"]["port_value"], at.port());
-    let clusters = section(&sidecar, "ClustersConfigDump");
-    let active = &clusters["dynamic_active_clusters"][0]["cluster"];
-    assert_eq!(active["name"], "app");
-    let routes = section(&sidecar, "RoutesConfigDump");
-    let domains =
-        &routes["dynamic_route_configs"][0]["route_config"]["virtual_hosts"][0]["domains"];
-    assert_eq!(domains[0], "*", "{routes}");
-    let endpoints = section(&sidecar, "EndpointsConfigDump");
-    let config = &endpoints["dynamic_endpoint_configs"][0]["endpoint_config"];
-    assert_eq!(config["cluster_name"], "app", "{endpoints}");
+    shown(&sidecar, "ClustersConfigDump", |clusters| {
+        clusters["dynamic_active_clusters"][0]["cluster"]["name"] == "app"
+    });
+    shown(&sidecar, "RoutesConfigDump", |routes| {
+        let config = &routes["dynamic_route_configs"][0]["route_config"];
+        config["virtual_hosts"][0]["domains"][0] == "*"
+    });
+    shown(&sidecar, "EndpointsConfigDump", |endpoints| {
+        let config = &endpoints["dynamic_endpoint_configs"][0]["endpoint_config"];
+        config["cluster_name"] == "app"
+    });
     // A version that is not taken is not shown.
     files.put("lds.yaml", "resources: [ { a: 1 } ]");
     sidecar.wait(&lds("rejected"), &[], 1);
     assert_eq!(section(&sidecar, "ListenersConfigDump"), listeners);
     files.put("lds.yaml", EMPTY);
-    // What is shown follows what is served by a moment.
-    eventually(
-        || format!("still shown: {}", sidecar.dump()),
-        || section(&sidecar, "ListenersConfigDump").is_null(),
-    );
+    shown(&sidecar, "ListenersConfigDump", serde_json::Value::is_null);
     assert!(sidecar.names().is_empty());
 }

@@ -13,7 +13,7 @@ use crate::peers;
 use crate::process::{self, Finished};
 
 /// How long pods may take on a machine that is busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Calls of `kubectl` with a cluster's administrator.
 #[derive(Debug, Clone)]

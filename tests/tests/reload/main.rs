@@ -273,7 +273,7 @@ fn a_thousand_changes_under_load_are_seen_and_disturb_nobody() -> Result<()> {
     let files = Files::new(&version)?;
     // Longer than any client may be kept from a connection that drains; all is over in the end.
     let sidecar = pod.sidecar_under(&files.bootstrap(), |command| {
-        command.args(["--concurrency", "2", "--drain-time-s", "10"])
+        command.args(["--concurrency", "2", "--drain-time-s", "30"])
     })?;
     let mut changes = Changes {
         pod: &pod,

@@ -83,7 +83,8 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
 
-    const LIMIT: Duration = Duration::from_millis(60);
+    /// A thread of a busy machine may sleep for a good part of it longer than it was to.
+    const LIMIT: Duration = Duration::from_secs(1);
 
     async fn rests(resting: &mut Resting, complete: bool, within: Duration) -> bool {
         let over = poll_fn(|cx| resting.poll(cx, complete, Instant::now()));

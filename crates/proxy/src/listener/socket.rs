@@ -224,7 +224,7 @@ mod tests {
         let waiting = |backlog| {
             let socket = listen_as(LOOPBACK, &options(|o| o.backlog = backlog)).unwrap();
             let to = socket.local_addr().unwrap();
-            let limit = Duration::from_millis(300);
+            let limit = Duration::from_secs(1);
             let clients: Vec<_> = (0..5)
                 .map(|_| TcpStream::connect_timeout(&to, limit))
                 .collect();

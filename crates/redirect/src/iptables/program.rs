@@ -278,14 +278,14 @@ mod tests {
     fn a_program_that_does_not_end_is_killed() {
         let short = Duration::from_millis(100);
         let begun = Instant::now();
-        for line in ["exec sleep 20", "exec >&- 2>&-; exec sleep 20"] {
+        for line in ["exec sleep 600", "exec >&- 2>&-; exec sleep 600"] {
             let child = sh(line);
             let id = child.id();
             assert!(collect(child, Vec::new(), short).unwrap().is_none());
             let process = format!("/proc/{id}");
             assert!(!std::path::Path::new(&process).exists(), "{line}");
         }
-        assert!(begun.elapsed() < Duration::from_secs(15));
+        assert!(begun.elapsed() < Duration::from_secs(300));
     }
 
     #[test]

@@ -18,10 +18,10 @@ use shunt_redirect::verify::{Proof, verify};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::named;
-use crate::support::{in_namespace, in_pod, ip, output, policy};
+use crate::support::{in_namespace, in_pod, ip, link_is_settled, output, policy};
 use crate::verify::{not_live, unhurried};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const BACKENDS: [BackendChoice; 3] = [
     BackendChoice::Nft,
@@ -60,6 +60,13 @@ fn with_a_machine(test: impl FnOnce(&File) + Send) {
             });
         });
         link("eth0", 2);
+        link_is_settled("eth0");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                link_is_settled("peer0");
+            });
+        });
         test(&namespace);
         drop(leave);
         machine.join().unwrap();

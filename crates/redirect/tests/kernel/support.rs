@@ -42,13 +42,26 @@ pub(crate) fn in_pod<T: Send>(test: impl FnOnce() -> T + Send) -> T {
 
 /// The kernel brings links up some time after it was told to; what is seen before would differ.
 fn links_are_settled() {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while ["eth0", "peer0"].iter().any(|link| {
         let up = ip(&format!("link show {link}")).contains("state UP");
         !up || !ip("-6 route show table local").contains(&format!("multicast ff00::/8 dev {link}"))
     }) || !ip("-6 route show table local").contains("local fd00:9::2 dev eth0")
     {
         assert!(Instant::now() < deadline, "{}", everything());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The same of one link, whose addresses may be used then.
+pub(crate) fn link_is_settled(link: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let state = ip(&format!("-d -o addr show dev {link}"));
+        if ip(&format!("link show {link}")).contains("state UP") && !state.contains("tentative") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{state}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -17,10 +17,10 @@ use shunt_xds::{Converter, Loaded, load_bootstrap, to_json};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The folder of a test's files.
 pub(crate) struct Files(Folder);
@@ -140,8 +140,11 @@ pub(crate) fn eventually(what: impl Fn() -> String, condition: impl Fn() -> bool
     }
 }
 
-/// A port that is free now.
+/// A port that is free, at an address that is nobody else's: other tests of this process have their
+/// ports, and those of their clients, at others.
 pub(crate) fn free_port() -> SocketAddr {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let last = NEXT.fetch_add(1, Ordering::SeqCst);
+    let socket = TcpListener::bind((Ipv4Addr::new(127, 0, 77, last), 0)).unwrap();
     socket.local_addr().unwrap()
 }

@@ -18,7 +18,7 @@ use crate::net::Namespace;
 use crate::peers;
 
 /// How long each step may take on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Is the init until something it cannot do without ends.
 pub(super) fn run(home: &Home, pause: &Path) -> Result<()> {

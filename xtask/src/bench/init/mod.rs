@@ -29,10 +29,12 @@ const SHUNT: &str = "shunt-init";
 const NFT: &str = "nft -f, the same rules";
 const LEGACY: &str = "iptables-legacy-restore, v4 + v6";
 
+const MIXED: &str = "shunt-init, 10000 excludes, blocks among them";
+
 /// Whose curves are drawn.
 const COMPARED: [&str; 3] = [SHUNT, "nft -f", "iptables-legacy-restore"];
 
-/// How many blocks are excluded in the curve.
+/// How many addresses are excluded in the curve.
 const CURVE: [u32; 4] = [10, 100, 1_000, 10_000];
 
 #[derive(Serialize)]
@@ -99,6 +101,10 @@ fn curve() -> Result<Vec<Way>> {
             ways.push(Way::new(curve_name(name, excludes), runs));
         }
     }
+    ways.push(Way::new(
+        MIXED,
+        vec![Policy::with_mixed_excludes(10_000).shunt()],
+    ));
     Ok(ways)
 }
 

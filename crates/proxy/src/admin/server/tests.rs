@@ -30,7 +30,7 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(Duration::from_secs(10), stream.read_to_string(&mut answer))
+    timeout(Duration::from_secs(60), stream.read_to_string(&mut answer))
         .await
         .unwrap()
         .unwrap();
