@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::http2::{OF_CLUSTER, OF_MANAGER, Raw, SETTINGS, by_http2_with, frame, pattern};
-use support::{DEADLINE, Proxy, Upstream, exchange, inline, read_head, read_message};
+use support::{Proxy, Upstream, exchange, inline, read_head};
 
 /// Longer than an upstream may take to answer on a slow machine.
 const SHORT: Duration = Duration::from_secs(1);
@@ -277,61 +277,4 @@ fn a_client_that_is_slow_to_send_is_not_timed_by_the_response() {
     }
     assert_eq!(told.recv().unwrap(), b"slow!");
     assert_eq!(status(&mut client), "HTTP/1.1 200 OK");
-}
-
-/// An upstream that answers the first request when it may, and passes on all that came on each of
-/// its connections once that has ended.
-fn recording() -> (Upstream, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
-    let (go, may_go) = mpsc::channel::<()>();
-    let (tell, told) = mpsc::channel();
-    let may_go = Arc::new(Mutex::new(may_go));
-    let upstream = Upstream::start(move |mut stream| {
-        let mut came = read_message(&mut stream).unwrap_or_default().into_bytes();
-        let _test_over = may_go.lock().unwrap().recv();
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-        stream.write_all(answer).unwrap();
-        let _reset = stream.read_to_end(&mut came);
-        let _test_over = tell.send(came);
-    });
-    (upstream, go, told)
-}
-
-#[test]
-fn a_body_that_breaks_off_after_it_was_read_ahead_ends_the_connection_that_gets_it() {
-    let (upstream, go, told) = recording();
-    let (proxy, mut first) = occupied(&upstream, Some(LONG));
-    let mut second = proxy.connect();
-    let head = "PUT /broken HTTP/1.1\r\nhost: shop\r\ncontent-length: 10\r\n\r\n";
-    second.write_all(head.as_bytes()).unwrap();
-    second.write_all(b"parts").unwrap();
-    second.shutdown(Shutdown::Write).unwrap();
-    let active = "envoy_http_downstream_rq_active";
-    proxy.wait_value(active, &OF_MANAGER, 2);
-    go.send(()).unwrap();
-    assert_eq!(status(&mut first), "HTTP/1.1 200 OK");
-
-    // The connection served it next, and nothing after it.
-    let came = String::from_utf8(told.recv_timeout(DEADLINE).unwrap()).unwrap();
-    let broken = came.split_once("\r\n\r\nfirst").unwrap().1;
-    let (head, parts) = broken.split_once("\r\n\r\n").unwrap_or((broken, ""));
-    assert!(
-        head.is_empty() || head.starts_with("PUT /broken "),
-        "{came}"
-    );
-    assert!("parts".starts_with(parts), "{came}");
-    assert_eq!(status(&mut second), "HTTP/1.1 400 Bad Request");
-    go.send(()).unwrap();
-    send(&mut first, b"third");
-    assert_eq!(status(&mut first), "HTTP/1.1 200 OK");
-    let record = proxy.records(3).swap_remove(1);
-    assert!(
-        record.contains(" 400 DC downstream_remote_disconnect "),
-        "{record}"
-    );
-    drop((first, proxy));
-    let came = String::from_utf8(told.recv_timeout(DEADLINE).unwrap()).unwrap();
-    assert!(
-        came.starts_with("POST / ") && came.ends_with("\r\n\r\nthird"),
-        "{came}"
-    );
 }
