@@ -27,12 +27,12 @@ use crate::observe::series::{
     ClusterSeries, ClusterTlsSeries, Http2Series, HttpSeries, ListenerSeries, ListenerTlsSeries,
     TcpSeries,
 };
+use crate::observe::stats::WorkerStats;
 use crate::route::{RouteTable, Target};
 use crate::transport::tls::HandshakeError;
 use crate::transport::tls::client::ClientTls;
 use crate::transport::tls::rotating::Rotating;
 use crate::transport::tls::server::ServerTls;
-use crate::worker::Worker;
 use http::HeaderValue;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -398,19 +398,19 @@ impl Endpoints {
 
 impl ClusterTls {
     /// Count a handshake: whether it resumed a session, or why it failed.
-    pub fn count(&self, worker: &Worker, handshake: Result<bool, &HandshakeError>) {
+    pub fn count(&self, stats: &WorkerStats, handshake: Result<bool, &HandshakeError>) {
         let series = &self.series;
         match handshake {
             Ok(resumed) => {
-                worker.stats.inc(series.handshake);
+                stats.inc(series.handshake);
                 if resumed {
-                    worker.stats.inc(series.session_reused);
+                    stats.inc(series.session_reused);
                 }
             }
-            Err(HandshakeError::Untrusted(_)) => worker.stats.inc(series.fail_verify_error),
-            Err(HandshakeError::WrongName(_)) => worker.stats.inc(series.fail_verify_san),
+            Err(HandshakeError::Untrusted(_)) => stats.inc(series.fail_verify_error),
+            Err(HandshakeError::WrongName(_)) => stats.inc(series.fail_verify_san),
             Err(HandshakeError::Protocol(_) | HandshakeError::NoCertificate) => {
-                worker.stats.inc(series.connection_error);
+                stats.inc(series.connection_error);
             }
             Err(HandshakeError::Connection(_)) => {}
         }

@@ -1,13 +1,14 @@
 //! Bodies as they pass through: counted, watched, hardly held.
 
-use crate::connection::{InRequest, Kick, Tracked};
+use crate::connection::{Kick, Tracked};
+use crate::http::active::ActiveRequest;
 use crate::http::codec::pump::Interrupted;
 use crate::http::cut::Cut;
-use crate::http::filters::router::ActiveRequest;
 use crate::http::go_on::{Held, Wanted};
+use crate::http::in_request::InRequest;
 use crate::http::replay::ReplayBody;
 use crate::http::resting::Limits;
-use crate::http::source::Source;
+use crate::http::source::{BodyError, Polled, Source};
 use crate::http::tunnel::Tunnel;
 use crate::http::upload::{Ahead, Upload};
 use crate::observe::flags::Flags;
@@ -20,15 +21,11 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::borrow::Cow;
-use std::error::Error;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
-
-/// Any error of a body.
-pub type BodyError = Box<dyn Error + Send + Sync>;
 
 /// The body of a request on its way upstream.
 #[derive(Debug)]
@@ -297,9 +294,6 @@ impl Download {
         }
     }
 }
-
-/// What a body is asked for.
-pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 impl Kept {
     /// It will never be whole: the record says why, and nothing of it is used again.

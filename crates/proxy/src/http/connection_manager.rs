@@ -2,7 +2,7 @@
 
 use crate::addr::Destination;
 use crate::addr::Downstream;
-use crate::connection::{InRequest, Tracked};
+use crate::connection::Tracked;
 use crate::error::Failure;
 use crate::http::answer::Answer;
 use crate::http::body::{RequestBody, ResponseBody};
@@ -11,6 +11,7 @@ use crate::http::codec;
 use crate::http::filters::router::Router;
 use crate::http::grpc;
 use crate::http::headers::{self, Peer};
+use crate::http::in_request::InRequest;
 use crate::http::normalize::normalize;
 use crate::http::source::Source;
 use crate::http::switch::Ask;

@@ -1,5 +1,6 @@
 //! HTTP: the connection manager, its filters, and what they pass along.
 
+pub mod active;
 pub mod answer;
 pub mod backlog;
 pub mod body;
@@ -14,6 +15,7 @@ pub mod grpc;
 pub mod guard;
 pub mod guarded;
 pub mod headers;
+pub mod in_request;
 pub mod normalize;
 pub mod path;
 pub mod replay;

@@ -6,8 +6,9 @@
 //! RFC 9112 §9.3.1).
 
 use crate::http::backlog::Backlog;
-use crate::http::body::{BodyError, Polled, RequestBody};
+use crate::http::body::RequestBody;
 use crate::http::codec::pump::Interrupted;
+use crate::http::source::{BodyError, Polled};
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body, Frame, SizeHint};

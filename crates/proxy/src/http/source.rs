@@ -1,14 +1,20 @@
 //! A body as a codec reads it from the wire, whichever version of HTTP that speaks.
 
-use crate::http::body::{BodyError, Polled};
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+/// Any error of a body.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// What a body is asked for.
+pub type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 /// A body that a peer sends.
 #[derive(Debug)]

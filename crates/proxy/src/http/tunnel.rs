@@ -4,8 +4,9 @@ mod end;
 
 pub use end::{ByteStream, End};
 
-use crate::connection::{InRequest, Kick, Tracked};
-use crate::http::filters::router::ActiveRequest;
+use crate::connection::{Kick, Tracked};
+use crate::http::active::ActiveRequest;
+use crate::http::in_request::InRequest;
 use crate::listener::draining::ChainDrain;
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;

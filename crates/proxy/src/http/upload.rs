@@ -2,9 +2,8 @@
 
 use crate::error::Failure;
 use crate::http::backlog::Backlog;
-use crate::http::body::{BodyError, Polled};
 use crate::http::go_on::Wanted;
-use crate::http::source::Source;
+use crate::http::source::{BodyError, Polled, Source};
 use bytes::Bytes;
 use http_body::{Body, SizeHint};
 use std::cell::{Cell, OnceCell, RefCell};

@@ -192,11 +192,11 @@ impl Pool {
         let series = &self.cluster.series;
         match shaken {
             Ok(Ok((stream, resumed))) => {
-                tls.count(worker, Ok(resumed));
+                tls.count(&worker.stats, Ok(resumed));
                 Ok((stream, local, open))
             }
             Ok(Err(error)) => {
-                tls.count(worker, Err(&error));
+                tls.count(&worker.stats, Err(&error));
                 worker.stats.inc(series.cx_connect_fail);
                 limited::warn("upstream TLS", &error);
                 let reason = error.reason();

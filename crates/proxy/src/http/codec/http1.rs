@@ -1,6 +1,6 @@
 //! HTTP/1 from downstream: hyper behind the guard, one request after another.
 
-use crate::connection::{InRequest, Kick};
+use crate::connection::Kick;
 use crate::error::{Failure, Reply};
 use crate::http::MAX_HEAD_BYTES;
 use crate::http::body::RequestBody;
@@ -9,6 +9,7 @@ use crate::http::date;
 use crate::http::guard::{Guard, Refusal};
 use crate::http::guarded::GuardedIo;
 use crate::http::headers::{self, Upgrade};
+use crate::http::in_request::InRequest;
 use crate::http::source::Source;
 use crate::http::switch::Ask;
 use crate::http::tunnel::End;

@@ -1,6 +1,6 @@
 //! Sending a body on a stream of HTTP/2, as fast as the peer takes it.
 
-use crate::http::body::BodyError;
+use crate::http::source::BodyError;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;

@@ -7,15 +7,13 @@ mod affinity;
 mod timer;
 
 use crate::addr::Destination;
-use crate::cluster::breaker::{Permit, Resource};
-use crate::cluster::load::InFlight;
 use crate::cluster::manager::{Picked, WorkerCluster};
 use crate::connection::Kick;
 use crate::error::Failure;
+use crate::http::active::ActiveRequest;
 use crate::http::answer::Answer;
 use crate::http::body::{Download, Lease, RequestBody, touch};
 use crate::http::connection_manager::Stream;
-use crate::http::cut::Cut;
 use crate::http::go_on::Held;
 use crate::http::grpc;
 use crate::http::headers;
@@ -372,62 +370,5 @@ async fn attempts(
                 _ => return Err(Failure::ConnectionTermination),
             },
         }
-    }
-}
-
-/// A request in flight, as the cluster's counters and circuit breaker see it.
-#[derive(Debug)]
-pub struct ActiveRequest {
-    worker: Rc<Worker>,
-    cluster: Rc<WorkerCluster>,
-    _permit: Permit,
-    /// At which endpoint.
-    in_flight: Option<InFlight>,
-    counted: bool,
-}
-
-impl ActiveRequest {
-    fn begin(worker: &Rc<Worker>, cluster: &Rc<WorkerCluster>) -> Result<Self, Failure> {
-        let series = &cluster.config.series;
-        let Some(permit) = cluster.config.breaker.take(Resource::Request) else {
-            worker.stats.inc(series.rq_pending_overflow);
-            return Err(Failure::Overflow);
-        };
-        worker.stats.gauge_add(series.rq_active, 1);
-        Ok(Self {
-            worker: Rc::clone(worker),
-            cluster: Rc::clone(cluster),
-            _permit: permit,
-            in_flight: None,
-            counted: false,
-        })
-    }
-
-    /// The request is given to a connection; one that was given back counts once.
-    fn sent(&mut self, given: &Cell<bool>) {
-        given.set(true);
-        if !std::mem::replace(&mut self.counted, true) {
-            self.worker.stats.inc(self.cluster.config.series.rq_total);
-        }
-    }
-}
-
-impl ActiveRequest {
-    /// Its response was not let go on.
-    pub(in crate::http) fn was_cut(&self, cut: Cut) {
-        let series = &self.cluster.config.series;
-        self.worker.stats.inc(match cut {
-            Cut::Timeout => series.rq_timeout,
-            Cut::Resting => series.rq_per_try_idle_timeout,
-            Cut::Duration | Cut::Idle => return,
-        });
-    }
-}
-
-impl Drop for ActiveRequest {
-    fn drop(&mut self) {
-        self.worker
-            .stats
-            .gauge_add(self.cluster.config.series.rq_active, -1);
     }
 }
