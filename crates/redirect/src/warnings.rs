@@ -2,6 +2,7 @@
 //! the rules are right, but the policy may not be.
 
 mod everything;
+mod many;
 mod never;
 #[cfg(test)]
 mod tests;
@@ -48,7 +49,7 @@ pub enum Warning {
     NeverMatches {
         /// Where it stands.
         field: Field,
-        /// The entry.
+        /// The entry, perhaps with the number of those that are not named.
         item: String,
         /// Why not.
         why: Never,
@@ -57,7 +58,7 @@ pub enum Warning {
     NeverCaptured {
         /// Where it stands.
         field: Field,
-        /// The entry.
+        /// The entry, perhaps with the number of those that are not named.
         item: String,
         /// Where it is excluded.
         by: Field,
@@ -161,7 +162,7 @@ pub fn warnings(config: &CaptureConfig, pod: &PodFacts, containers: &[Container]
             }
         }
     }
-    warnings
+    many::counted(warnings)
 }
 
 fn dns(config: &CaptureConfig, pod: &PodFacts, ipv6: bool) -> Vec<Warning> {

@@ -103,14 +103,11 @@ fn ids(leaves: &Leaves) -> impl Strategy<Value = BTreeSet<u32>> + use<> {
     btree_set(leaves.id.clone(), 0..4)
 }
 
-/// Some lists are long: nf_tables hashes the addresses among them, and no longer their blocks.
+/// Those with as many as there may be are long besides: nf_tables hashes the addresses among them,
+/// and no longer their blocks.
 fn blocks(leaves: &Leaves, most: usize) -> impl Strategy<Value = Vec<IpNet>> + use<> {
-    let parts = (
-        vec(leaves.block.clone(), 0..=most),
-        proptest::bool::weighted(0.05),
-    );
-    parts.prop_map(|(mut blocks, long)| {
-        if long && !blocks.is_empty() {
+    vec(leaves.block.clone(), 0..=most).prop_map(move |mut blocks| {
+        if blocks.len() == most {
             blocks.extend((0..260).flat_map(|n| [filler(n, false), filler(n, true)]));
         }
         blocks
