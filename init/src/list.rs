@@ -9,7 +9,7 @@ use shunt_redirect::facts::PodFacts;
 use shunt_redirect::iptables::{self, Listed, State, render};
 use shunt_redirect::nft::{self, Installed};
 use shunt_redirect::ruleset::Family;
-use shunt_redirect::{Backend, BackendChoice, Plan, listing, plan, routing};
+use shunt_redirect::{Backend, BackendChoice, Plan, listing, plan, plan_for_iptables, routing};
 
 use crate::backend::place;
 use crate::failure::Failure;
@@ -34,10 +34,14 @@ pub(crate) fn list() -> Result<Vec<Message>, Failure> {
 
 /// Prints what applying a policy would change. Says whether it would change anything.
 pub(crate) fn difference(request: &Request, pod: &PodFacts) -> Result<bool, Failure> {
-    let plan = plan(&request.config, pod);
     let table = table()?;
     let chains = iptables::list().map_err(Failure::Iptables)?;
     let nft = matches!(request.backend, BackendChoice::Auto | BackendChoice::Nft);
+    let plan = if nft {
+        plan(&request.config, pod)
+    } else {
+        plan_for_iptables(&request.config, pod)
+    };
     let rules = if nft {
         let left = chains.iter().map(|listed| listed.flavour);
         let mut places: Vec<_> = left

@@ -269,10 +269,12 @@ fn own_container() -> Option<Container> {
 /// Prints the rules as the backend would write them; here, that is the deed.
 fn dry_run(request: &Request, file: Option<&Path>) -> Result<Vec<Message>, Failure> {
     let pod = PodFacts::read(&request.config).map_err(Failure::Facts)?;
-    let plan = shunt_redirect::plan(&request.config, &pod);
     let rules = match request.backend {
-        BackendChoice::Auto | BackendChoice::Nft => render::table(&plan.ruleset),
+        BackendChoice::Auto | BackendChoice::Nft => {
+            render::table(&shunt_redirect::plan(&request.config, &pod).ruleset)
+        }
         _ => {
+            let plan = shunt_redirect::plan_for_iptables(&request.config, &pod);
             let family = |family| chains::state(&plan.ruleset, family).text();
             let v6 = plan.ipv6.then(|| format!("# IPv6\n{}", family(Family::V6)));
             format!("# IPv4\n{}{}", family(Family::V4), v6.unwrap_or_default())

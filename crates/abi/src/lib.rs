@@ -176,6 +176,10 @@ pub mod name {
         pub const INBOUND_EXCLUDE_V4: &str = "inbound_exclude_v4";
         /// IPv6 clients whose connections pass.
         pub const INBOUND_EXCLUDE_V6: &str = "inbound_exclude_v6";
+        /// Blocks of IPv4 clients whose connections pass, where the addresses among them are in a set of their own.
+        pub const INBOUND_EXCLUDE_BLOCKS_V4: &str = "inbound_exclude_blocks_v4";
+        /// Blocks of IPv6 clients whose connections pass, where the addresses among them are in a set of their own.
+        pub const INBOUND_EXCLUDE_BLOCKS_V6: &str = "inbound_exclude_blocks_v6";
         /// Ports to which the proxy's calls to its own pod are not captured.
         pub const SELF_CALL_EXCLUDE_PORTS: &str = "self_call_exclude_ports";
         /// Inbound ports that pass.
@@ -190,10 +194,18 @@ pub mod name {
         pub const OUTBOUND_EXCLUDE_V4: &str = "outbound_exclude_v4";
         /// Outbound IPv6 destinations that pass.
         pub const OUTBOUND_EXCLUDE_V6: &str = "outbound_exclude_v6";
+        /// Blocks of IPv4 outbound destinations that pass, where the addresses among them are in a set of their own.
+        pub const OUTBOUND_EXCLUDE_BLOCKS_V4: &str = "outbound_exclude_blocks_v4";
+        /// Blocks of IPv6 outbound destinations that pass, where the addresses among them are in a set of their own.
+        pub const OUTBOUND_EXCLUDE_BLOCKS_V6: &str = "outbound_exclude_blocks_v6";
         /// Outbound IPv4 destinations that are captured, when not all are.
         pub const OUTBOUND_INCLUDE_V4: &str = "outbound_include_v4";
         /// Outbound IPv6 destinations that are captured, when not all are.
         pub const OUTBOUND_INCLUDE_V6: &str = "outbound_include_v6";
+        /// Blocks of IPv4 outbound destinations that are captured, when not all are, where the addresses among them are in a set of their own.
+        pub const OUTBOUND_INCLUDE_BLOCKS_V4: &str = "outbound_include_blocks_v4";
+        /// Blocks of IPv6 outbound destinations that are captured, when not all are, where the addresses among them are in a set of their own.
+        pub const OUTBOUND_INCLUDE_BLOCKS_V6: &str = "outbound_include_blocks_v6";
     }
 }
 

@@ -63,6 +63,10 @@ pub const TPROXY_EXCLUDE_PORTS: &str = "tproxy/exclude-ports";
 pub const TPROXY_EXCLUDE_SOURCES_V4: &str = "tproxy/exclude-sources-v4";
 /// Excluded IPv6 clients, TPROXY: pass.
 pub const TPROXY_EXCLUDE_SOURCES_V6: &str = "tproxy/exclude-sources-v6";
+/// Blocks of excluded IPv4 clients, where single ones are looked up apart, TPROXY: pass.
+pub const TPROXY_EXCLUDE_BLOCKS_V4: &str = "tproxy/exclude-source-blocks-v4";
+/// Blocks of excluded IPv6 clients, where single ones are looked up apart, TPROXY: pass.
+pub const TPROXY_EXCLUDE_BLOCKS_V6: &str = "tproxy/exclude-source-blocks-v6";
 /// Destination 127.0.0.1, TPROXY: passes.
 pub const TPROXY_LOOPBACK_V4: &str = "tproxy/loopback-v4";
 /// Destination ::1, TPROXY: passes.
@@ -110,6 +114,10 @@ pub const REROUTE_CAPTURE: &str = "reroute/capture";
 pub const REROUTE_INCLUDE_V4: &str = "reroute/include-cidrs-v4";
 /// The same, to a listed IPv6 destination.
 pub const REROUTE_INCLUDE_V6: &str = "reroute/include-cidrs-v6";
+/// The same, to a listed block of IPv4 destinations, where single ones are looked up apart.
+pub const REROUTE_INCLUDE_BLOCKS_V4: &str = "reroute/include-blocks-v4";
+/// The same, to a listed block of IPv6 destinations, where single ones are looked up apart.
+pub const REROUTE_INCLUDE_BLOCKS_V6: &str = "reroute/include-blocks-v6";
 /// All else that arrives by such an interface: passes.
 pub const REROUTE_INTERFACE: &str = "reroute/interface";
 /// What arrives by an excluded interface: passes.
@@ -122,6 +130,10 @@ pub const INBOUND_EXCLUDE_PORTS: &str = "inbound/exclude-ports";
 pub const INBOUND_EXCLUDE_SOURCES_V4: &str = "inbound/exclude-sources-v4";
 /// Excluded IPv6 clients: pass.
 pub const INBOUND_EXCLUDE_SOURCES_V6: &str = "inbound/exclude-sources-v6";
+/// Blocks of excluded IPv4 clients, where single ones are looked up apart: pass.
+pub const INBOUND_EXCLUDE_BLOCKS_V4: &str = "inbound/exclude-source-blocks-v4";
+/// Blocks of excluded IPv6 clients, where single ones are looked up apart: pass.
+pub const INBOUND_EXCLUDE_BLOCKS_V6: &str = "inbound/exclude-source-blocks-v6";
 /// All other inbound TCP: to the inbound capture port.
 pub const INBOUND_CAPTURE: &str = "inbound/capture";
 /// Listed inbound ports: to the inbound capture port.
@@ -190,6 +202,10 @@ pub const LOOPBACK_V6: &str = "outbound/loopback-v6";
 pub const OUTBOUND_EXCLUDE_V4: &str = "outbound/exclude-cidrs-v4";
 /// Excluded IPv6 destinations: pass.
 pub const OUTBOUND_EXCLUDE_V6: &str = "outbound/exclude-cidrs-v6";
+/// Blocks of excluded IPv4 destinations, where single ones are looked up apart: pass.
+pub const OUTBOUND_EXCLUDE_BLOCKS_V4: &str = "outbound/exclude-blocks-v4";
+/// Blocks of excluded IPv6 destinations, where single ones are looked up apart: pass.
+pub const OUTBOUND_EXCLUDE_BLOCKS_V6: &str = "outbound/exclude-blocks-v6";
 /// Outbound ports captured whatever the address: to the outbound capture port.
 pub const OUTBOUND_INCLUDE_PORTS: &str = "outbound/include-ports";
 /// All other outbound TCP: to the outbound capture port.
@@ -198,3 +214,9 @@ pub const OUTBOUND_CAPTURE: &str = "outbound/capture";
 pub const OUTBOUND_INCLUDE_V4: &str = "outbound/include-cidrs-v4";
 /// Listed IPv6 destinations: to the outbound capture port.
 pub const OUTBOUND_INCLUDE_V6: &str = "outbound/include-cidrs-v6";
+/// Listed blocks of IPv4 destinations, where single ones are looked up apart: to the outbound
+/// capture port.
+pub const OUTBOUND_INCLUDE_BLOCKS_V4: &str = "outbound/include-blocks-v4";
+/// Listed blocks of IPv6 destinations, where single ones are looked up apart: to the outbound
+/// capture port.
+pub const OUTBOUND_INCLUDE_BLOCKS_V6: &str = "outbound/include-blocks-v6";

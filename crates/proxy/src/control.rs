@@ -190,13 +190,14 @@ impl Control {
         for (id, kept) in changed(&now.routes, &before.routes) {
             store.set_route_table(*id, Some(compiled(kept)));
         }
+        // Before a socket is closed: who sees that a listener is gone is asked to go.
+        drain(&before, now, Instant::now() + self.drain_time);
         let moved = self.places.commit(places, |worker, socket| {
             // A worker that is gone takes no connections.
             let _ended = self.workers[worker].send(socket);
         });
         self.process.overload.change(moved.opened, moved.closed);
         store.set_listeners(Arc::new(Listeners::new(listeners)));
-        drain(&before, now, Instant::now() + self.drain_time);
         for id in gone(&now.routes, &before.routes) {
             store.set_route_table(*id, None);
         }
@@ -290,4 +291,109 @@ fn gone<'a, K: std::hash::Hash + Eq, V>(
     before: &'a HashMap<K, V>,
 ) -> impl Iterator<Item = &'a K> {
     before.keys().filter(|key| !now.contains_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Drain;
+    use crate::model::{
+        FilterChain, FilterChainMatch, ListenerSocket, NetworkFilter, TcpCluster, TcpProxy,
+        TrafficDirection,
+    };
+    use crate::observe::access_log::AccessLogWriter;
+    use crate::observe::series::ProcessSeries;
+    use crate::observe::stats::Registry;
+    use crate::overload::Overload;
+    use crate::store::Store;
+    use std::net::Ipv4Addr;
+    use std::pin::pin;
+    use std::sync::OnceLock;
+    use std::task::{Context, Wake};
+    use tokio::sync::mpsc::unbounded_channel;
+
+    fn control(workers: Vec<UnboundedSender<Socket>>) -> Control {
+        let registry = Registry::new(1);
+        let process = Process {
+            store: Arc::new(Store::new()),
+            series: ProcessSeries::new(&registry, ""),
+            logs: AccessLogWriter::new(&registry),
+            registry,
+            drain: Drain::new(),
+            overload: Overload::new(usize::MAX),
+            address: None,
+        };
+        Control::new(Arc::new(process), workers, Duration::from_secs(1))
+    }
+
+    fn listener() -> model::Listener {
+        let filter = NetworkFilter::Tcp(TcpProxy {
+            stat_prefix: "tcp".into(),
+            cluster: TcpCluster::Cluster("none".into()),
+            idle_timeout: None,
+            max_duration: None,
+            max_connect_attempts: 1,
+            hash_source: false,
+            access_log: vec![],
+        });
+        model::Listener {
+            name: "one".into(),
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            additional_addresses: vec![],
+            bind_to_port: true,
+            use_original_dst: false,
+            listener_filters: vec![],
+            listener_filters_timeout: None,
+            continue_on_listener_filters_timeout: false,
+            filter_chains: vec![FilterChain {
+                name: "".into(),
+                matcher: FilterChainMatch::default(),
+                tls: None,
+                handshake_timeout: None,
+                filter,
+            }],
+            default_filter_chain: None,
+            traffic_direction: TrafficDirection::Outbound,
+            access_log: vec![],
+            stat_prefix: None,
+            socket: ListenerSocket::default(),
+            keepalive: None,
+        }
+    }
+
+    /// Woken when a socket is closed: whether its connections are asked to go by then.
+    struct Closing {
+        chain: Arc<Chain>,
+        drained: OnceLock<bool>,
+    }
+
+    impl Wake for Closing {
+        fn wake(self: Arc<Self>) {
+            let _woken_again = self.drained.set(self.chain.drain.has_begun());
+        }
+    }
+
+    #[test]
+    fn connections_of_a_listener_are_asked_to_go_before_its_socket_is_closed() {
+        let (give, mut sockets) = unbounded_channel();
+        let mut control = control(vec![give]);
+        let mut resources = Resources {
+            listeners: vec![Arc::new(listener())],
+            ..Resources::default()
+        };
+        control.apply(&resources).expect("it can be bound");
+        let slot = sockets.try_recv().expect("a socket").slot;
+        let listener = slot.listener();
+        let closing = Arc::new(Closing {
+            chain: Arc::clone(listener.chains.all().next().expect("its chain")),
+            drained: OnceLock::new(),
+        });
+        let waker = Arc::clone(&closing).into();
+        let mut closed = pin!(slot.closed());
+        let polled = closed.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending() && !closing.chain.drain.has_begun());
+        resources.listeners.clear();
+        control.apply(&resources).expect("nothing is in the way");
+        assert_eq!(closing.drained.get(), Some(&true));
+    }
 }

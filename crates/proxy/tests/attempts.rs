@@ -9,7 +9,7 @@
 mod support;
 
 use shunt_proxy::model::{HttpConnectionManager, PerTry, RouteAction, Timeouts};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 use support::http2::{OF_CLUSTER, answer, ask, block_on, by_http2_with, client, get, upstream};
 use support::{DEADLINE, Proxy, Upstream, exchange, inline, read_head, read_message};
@@ -183,4 +183,71 @@ fn an_attempt_by_http2_that_takes_too_long_ends_its_stream_alone() {
         record.contains(" 504 UT upstream_per_try_timeout "),
         "{record}"
     );
+}
+
+#[test]
+fn an_answer_that_began_before_the_end_of_its_request_is_timed_from_there() {
+    let upstream = Upstream::start(|mut stream| {
+        read_head(&mut stream);
+        let begun = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+        stream.write_all(begun.as_bytes()).unwrap();
+        let _until_the_proxy_closes = stream.read_to_end(&mut Vec::new());
+    });
+    for (whole, limits) in [
+        (SHORT, PerTry::default()),
+        (SHORT, timeout(SHORT / 2)),
+        (SHORT, idle(LONG)),
+    ] {
+        let proxy = Proxy::http_with(&[upstream.address], |hcm, _| {
+            limit(hcm, Some(whole), limits);
+        });
+        let mut client = proxy.connect();
+        let head = "POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 4\r\n\r\nabc";
+        client.write_all(head.as_bytes()).unwrap();
+        read_head(&mut client);
+        client.read_exact(&mut [0; 5]).unwrap();
+        client.set_read_timeout(Some(2 * SHORT)).unwrap();
+        let early = client.read(&mut [0]).unwrap_err();
+        assert_eq!(early.kind(), ErrorKind::WouldBlock, "nothing is timed yet");
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        let ended = Instant::now();
+        client.write_all(b"d").unwrap();
+        let cut = client.read(&mut [0]).unwrap_err();
+        assert_eq!(cut.kind(), ErrorKind::ConnectionReset);
+        assert!(
+            ended.elapsed() >= SHORT - SHORT / 10,
+            "{:?}",
+            ended.elapsed()
+        );
+        let record = proxy.records(1).remove(0);
+        assert!(record.contains(" 200 UT response_timeout "), "{record}");
+        assert_eq!(counted(&proxy), [0, 0, 1]);
+    }
+}
+
+#[test]
+fn an_answer_by_http2_is_timed_from_the_end_of_its_request_too() {
+    let upstream = upstream(|_request, mut respond| async move {
+        let head = http::Response::new(());
+        let mut body = respond.send_response(head, false).unwrap();
+        body.send_data("hello".into(), false).unwrap();
+        let _reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+    });
+    let proxy = by_http2_with(&[upstream.address], |hcm, _| {
+        limit(hcm, Some(SHORT), PerTry::default());
+    });
+    block_on(async {
+        let mut client = client(proxy.address).await.ready().await.unwrap();
+        let request = http::Request::post("http://shop/").body(()).unwrap();
+        let (response, mut sent) = client.send_request(request, false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "hello");
+        let early = tokio::time::timeout(2 * SHORT, body.data()).await;
+        assert!(early.is_err(), "nothing is timed yet: {early:?}");
+        sent.send_data(bytes::Bytes::new(), true).unwrap();
+        assert!(body.data().await.unwrap().is_err(), "a reset");
+    });
+    let record = proxy.records(1).remove(0);
+    assert!(record.contains(" 200 UT response_timeout "), "{record}");
+    assert_eq!(counted(&proxy), [0, 0, 1]);
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::explain::fields;
+use crate::hashed;
 use crate::nft::render;
 use crate::ranges::{Ranges, Scalar};
 use crate::ruleset::{Elements, Hook, Rule, Ruleset, Set};
@@ -216,8 +217,16 @@ fn more(one: &Elements, other: &Elements) -> Vec<String> {
         let other: BTreeSet<_> = other.iter().collect();
         one.iter().filter(|range| !other.contains(range)).collect()
     }
+    // Address by address where a set is kept so: neighbours are no interval there.
+    fn singles<T: Scalar>(one: &Ranges<T>, other: &Ranges<T>) -> Ranges<T> {
+        let values = one.values().filter(|value| !other.contains(*value));
+        values.map(|value| (value, value)).collect()
+    }
+    let hashed = hashed::size(one).is_some();
     let rest = match (one, other) {
         (Elements::Ports(one), Elements::Ports(other)) => Elements::Ports(rest(one, other)),
+        (Elements::V4(one), Elements::V4(other)) if hashed => Elements::V4(singles(one, other)),
+        (Elements::V6(one), Elements::V6(other)) if hashed => Elements::V6(singles(one, other)),
         (Elements::V4(one), Elements::V4(other)) => Elements::V4(rest(one, other)),
         (Elements::V6(one), Elements::V6(other)) => Elements::V6(rest(one, other)),
         (Elements::Uids(one), Elements::Uids(other)) => Elements::Uids(rest(one, other)),

@@ -20,6 +20,7 @@ pub mod error;
 pub mod explain;
 pub mod facts;
 pub mod field;
+mod hashed;
 pub mod iptables;
 pub mod listing;
 mod nearest;
@@ -41,7 +42,7 @@ pub mod warnings;
 pub use backend::{Applied, Backend, BackendChoice, Change, Removed, remove};
 pub use capture::CaptureConfig;
 pub use facts::PodFacts;
-pub use plan::{Plan, plan};
+pub use plan::{Plan, plan, plan_for_iptables};
 pub use ruleset::Ruleset;
 
 /// [`backend::apply`] with nf_tables by netlink.

@@ -48,10 +48,13 @@ impl<T: Scalar> Ranges<T> {
         self.0.is_empty()
     }
 
-    /// Whether each interval is one value.
-    #[must_use]
-    pub fn are_singles(&self) -> bool {
-        self.0.iter().all(|(first, last)| first == last)
+    /// Each value of each interval: of some, more than can be counted.
+    pub(crate) fn values(&self) -> impl Iterator<Item = T> + '_ {
+        self.iter().flat_map(|(first, last)| {
+            std::iter::successors(Some(first), move |value| {
+                value.successor().filter(|next| *next <= last)
+            })
+        })
     }
 
     /// Whether `value` lies in one of the intervals.

@@ -34,9 +34,9 @@ pub struct Set {
 pub enum Elements {
     /// `inet_service`, with intervals.
     Ports(Ports),
-    /// `ipv4_addr`, with intervals, host byte order.
+    /// `ipv4_addr`, with intervals unless there are many addresses, host byte order.
     V4(Ranges<u32>),
-    /// `ipv6_addr`, with intervals, host byte order.
+    /// `ipv6_addr`, with intervals unless there are many addresses, host byte order.
     V6(Ranges<u128>),
     /// `uid`, with intervals.
     Uids(Ranges<u32>),

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
+use super::chart::{Chart, Curve};
 use super::contestant::{Contestant, Kind, PLAIN};
 use super::figures::{Samples, table};
-use super::publish;
 use super::rounds::Rounds;
+use super::{draw, publish};
 
 const ROWS: [(&str, Kind); 4] = [
     ("shunt-agent", Kind::Shunt(PLAIN)),
@@ -29,7 +30,7 @@ struct Measured {
     resident: Vec<(u32, Samples)>,
 }
 
-/// Measures and publishes the table.
+/// Measures, and publishes the table and the curve.
 ///
 /// # Errors
 /// When a contestant does not start or serves fewer connections than it is asked to.
@@ -51,7 +52,20 @@ pub(super) fn run(rounds: &Rounds) -> Result<()> {
         }
         Ok(())
     })?;
-    publish("connections", &shown(&steps, &measured), &measured)
+    publish("connections", &shown(&steps, &measured), &measured)?;
+    draw("connections", &chart(&measured))
+}
+
+fn chart(measured: &[Measured]) -> Chart {
+    let curve = |row: &Measured| {
+        let resident = row.resident.iter().map(|(count, bytes)| (*count, bytes));
+        Curve::new(row.name, resident, 1e6)
+    };
+    Chart {
+        title: "Memory with idle connections".into(),
+        labels: ["idle connections".into(), "MB".into()],
+        curves: measured.iter().map(curve).collect(),
+    }
 }
 
 /// Memory by number of connections, and what each adds between the first and the last.

@@ -23,13 +23,19 @@ impl Samples {
         }
     }
 
+    /// The least and the greatest value; NaN where there is none.
+    pub(super) fn range(&self) -> (f64, f64) {
+        let sorted = self.sorted();
+        let value = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
+        (value(sorted.first()), value(sorted.last()))
+    }
+
     /// `median (least to most)`, with this many decimals, in this unit: a value of 2000 in the
     /// unit 1000 is shown as 2.
     pub(super) fn shown(&self, unit: f64, decimals: usize) -> String {
-        let sorted = self.sorted();
-        let at = |value: Option<&f64>| value.map_or(f64::NAN, |value| value / unit);
         let median = self.median() / unit;
-        let (least, most) = (at(sorted.first()), at(sorted.last()));
+        let (least, most) = self.range();
+        let (least, most) = (least / unit, most / unit);
         format!("{median:.decimals$} ({least:.decimals$} to {most:.decimals$})")
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Every contestant has a network namespace of its own with an upstream in it; proxies are pinned
 //! to one core, load and upstream to another. Rounds are interleaved, so that a noisy minute
-//! touches all alike. The table is printed as Markdown; it and every sample go to `target/bench`.
+//! touches all alike. The table is printed as Markdown; it and every sample go to `target/bench`,
+//! and a curve where the cost of a growing number is measured.
 
 mod budget;
 mod certificates;
+mod chart;
 mod configuration;
 mod connections;
 mod contestant;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use self::chart::Chart;
 use self::rounds::Rounds;
 use crate::setup::{self, Purpose};
 use crate::workspace::{cargo, root, run as run_command};
@@ -135,5 +138,13 @@ fn publish(name: &str, table: &str, samples: &impl Serialize) -> Result<()> {
         "\n{table}\nsamples: {}",
         folder.join(name).with_extension("json").display()
     );
+    Ok(())
+}
+
+/// Draws a curve beside its table.
+fn draw(name: &str, chart: &Chart) -> Result<()> {
+    let path = folder()?.join(format!("{name}.svg"));
+    std::fs::write(&path, chart.svg()).with_context(|| format!("writing {}", path.display()))?;
+    println!("curve: {}", path.display());
     Ok(())
 }

@@ -9,7 +9,7 @@ use crate::http::replay::ReplayBody;
 use crate::http::resting::Limits;
 use crate::http::source::Source;
 use crate::http::tunnel::Tunnel;
-use crate::http::upload::Upload;
+use crate::http::upload::{Ahead, Upload};
 use crate::observe::flags::Flags;
 use crate::observe::outcome::Outcome;
 use crate::upstream::exchange::StreamLease;
@@ -241,9 +241,19 @@ impl ResponseBody {
 
 impl Download {
     /// Ready when a timeout is over.
-    fn poll_cut(&mut self, tracked: &Tracked, cx: &mut Context<'_>) -> Poll<Cut> {
+    fn poll_cut(
+        &mut self,
+        upload: Option<&Rc<Upload>>,
+        served: &InRequest,
+        cx: &mut Context<'_>,
+    ) -> Poll<Cut> {
+        let (tracked, worker) = (&served.tracked, served.worker());
         if let Some(limits) = &mut self.limits {
-            let over = limits.poll_deadline(cx);
+            let is_received = |cx: &mut Context<'_>| {
+                let ahead = upload.map(|u| u.read_ahead(|| touch(tracked, worker), cx));
+                ahead.is_none_or(|ahead| ahead == Ahead::Received)
+            };
+            let over = limits.poll_end(cx, worker.clock.now(), is_received);
             if over.is_ready() {
                 return over;
             }
@@ -254,8 +264,13 @@ impl Download {
         Poll::Pending
     }
 
-    fn poll(&mut self, served: &InRequest, complete: bool, cx: &mut Context<'_>) -> Polled {
-        if let Poll::Ready(cut) = self.poll_cut(&served.tracked, cx) {
+    fn poll(
+        &mut self,
+        upload: Option<&Rc<Upload>>,
+        served: &InRequest,
+        cx: &mut Context<'_>,
+    ) -> Polled {
+        if let Poll::Ready(cut) = self.poll_cut(upload, served, cx) {
             return Poll::Ready(Some(Err(cut.into())));
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
@@ -266,6 +281,7 @@ impl Download {
             idle.came();
             return polled;
         }
+        let complete = upload.is_none_or(|upload| upload.complete.get());
         let over = idle.poll(cx, complete, served.worker().clock.now());
         over.map(|()| Some(Err(Cut::Resting.into())))
     }
@@ -338,10 +354,10 @@ impl Interrupted for ResponseBody {
         let Some(this) = &mut self.get_mut().kept else {
             return Poll::Pending;
         };
-        let Kind::Upstream { download, .. } = &mut this.kind else {
+        let Kind::Upstream { download, upload } = &mut this.kind else {
             return Poll::Pending;
         };
-        let cut = std::task::ready!(download.poll_cut(&this.served.tracked, cx));
+        let cut = std::task::ready!(download.poll_cut(upload.as_ref(), &this.served, cx));
         this.broke_off(&cut.into());
         Poll::Ready(())
     }
@@ -363,8 +379,7 @@ impl Body for ResponseBody {
             }
             Kind::Upstream { download, upload } => (download, upload.as_ref()),
         };
-        let complete = upload.is_none_or(|upload| upload.complete.get());
-        let polled = download.poll(&this.served, complete, cx);
+        let polled = download.poll(upload, &this.served, cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {

@@ -92,8 +92,24 @@ pub(super) async fn handle(
     request: Request<Source>,
 ) -> Response<ResponseBody> {
     let (mut stream, mut request) = Stream::begin(connection, served, request);
-    let answer = stream.serve(&mut request).await;
+    let unanswered = Unanswered(&mut stream);
+    let answer = unanswered.0.serve(&mut request).await;
+    drop(unanswered);
     stream.answer(answer.unwrap_or_else(Answer::Failure))
+}
+
+/// A request that is served. However that ends, its record tells how much of its body had come.
+struct Unanswered<'a>(&'a mut Stream);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Stream {
+            outcome, upload, ..
+        } = &mut *self.0;
+        if let Some(upload) = upload {
+            outcome.bytes_received = upload.bytes.get();
+        }
+    }
 }
 
 /// What a request is routed by.
@@ -363,10 +379,9 @@ impl Stream {
             }
             _ => tracked.forgive_idle(),
         }
-        if let Some(upload) = &self.upload {
-            outcome.bytes_received = upload.bytes.get();
-        }
         let overloaded = matches!(answer, Answer::Failure(Failure::Overflow));
+        // Who went away in the middle of a request was answered nothing.
+        let unheard = matches!(answer, Answer::Failure(Failure::DownstreamEnded));
         closing |= matches!(&answer, Answer::Failure(failure) if failure.closes());
         closing |= self.is_last;
         // A client that took no for an answer would already be sending for the other end.
@@ -388,7 +403,9 @@ impl Stream {
         let most = chain.limits.max_requests_per_connection;
         closing |= most.is_some_and(|most| tracked.served() + 1 >= u64::from(most));
         closing |= self.connection.worker.process.drain.is_draining();
-        outcome.status = Some(head.status);
+        if !unheard {
+            outcome.status = Some(head.status);
+        }
         // In HTTP/1.0 only the end of the connection can be that of a body without a length.
         closing |= version < Version::HTTP_11 && body.size_hint().exact().is_none();
         match version {

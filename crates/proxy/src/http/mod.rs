@@ -1,6 +1,7 @@
 //! HTTP: the connection manager, its filters, and what they pass along.
 
 pub mod answer;
+pub mod backlog;
 pub mod body;
 pub mod client_cert;
 pub mod codec;

@@ -5,13 +5,13 @@
 //! rested, without a word, may have: only what is idempotent is sent again (RFC 9110 §9.2.2,
 //! RFC 9112 §9.3.1).
 
+use crate::http::backlog::Backlog;
 use crate::http::body::{BodyError, Polled, RequestBody};
 use crate::http::codec::pump::Interrupted;
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -64,25 +64,9 @@ pub struct ReplayBody(Rc<RefCell<State>>);
 struct State {
     body: RequestBody,
     /// What was taken of it; `None` = it cannot be sent again.
-    kept: Option<VecDeque<Piece>>,
-    kept_bytes: usize,
+    kept: Option<Backlog>,
     /// What is to be sent again, before the rest.
-    again: VecDeque<Piece>,
-}
-
-#[derive(Debug, Clone)]
-enum Piece {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl Piece {
-    fn into_frame(self) -> Frame<Bytes> {
-        match self {
-            Self::Data(data) => Frame::data(data),
-            Self::Trailers(trailers) => Frame::trailers(trailers),
-        }
-    }
+    again: Backlog,
 }
 
 impl ReplayBody {
@@ -90,9 +74,8 @@ impl ReplayBody {
     pub fn new(body: RequestBody) -> Self {
         Self(Rc::new(RefCell::new(State {
             body,
-            kept: Some(VecDeque::new()),
-            kept_bytes: 0,
-            again: VecDeque::new(),
+            kept: Some(Backlog::default()),
+            again: Backlog::default(),
         })))
     }
 
@@ -121,12 +104,11 @@ impl State {
             return;
         };
         if let Some(data) = frame.data_ref() {
-            self.kept_bytes += data.len();
-            kept.push_back(Piece::Data(data.clone()));
+            kept.push(Frame::data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
-            kept.push_back(Piece::Trailers(trailers.clone()));
+            kept.push(Frame::trailers(trailers.clone()));
         }
-        if self.kept_bytes > MOST {
+        if kept.bytes() > MOST {
             self.kept = None;
         }
     }
@@ -138,8 +120,8 @@ impl Body for ReplayBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         let mut state = self.0.borrow_mut();
-        if let Some(piece) = state.again.pop_front() {
-            return Poll::Ready(Some(Ok(piece.into_frame())));
+        if let Some(frame) = state.again.pop() {
+            return Poll::Ready(Some(Ok(frame)));
         }
         let polled = ready!(Pin::new(&mut state.body).poll_frame(cx));
         match &polled {
@@ -157,11 +139,7 @@ impl Body for ReplayBody {
 
     fn size_hint(&self) -> SizeHint {
         let state = self.0.borrow();
-        let data = |piece: &Piece| match piece {
-            Piece::Data(data) => data.len() as u64,
-            Piece::Trailers(_) => 0,
-        };
-        let again: u64 = state.again.iter().map(data).sum();
+        let again = state.again.bytes() as u64;
         let rest = state.body.size_hint().exact();
         rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(again + rest))
     }

@@ -1,13 +1,13 @@
 //! How far the body of a request is on its way upstream.
 
 use crate::error::Failure;
+use crate::http::backlog::Backlog;
 use crate::http::body::{BodyError, Polled};
 use crate::http::go_on::Wanted;
 use crate::http::source::Source;
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, SizeHint};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,8 +42,9 @@ pub struct Upload {
 struct Reading {
     incoming: Source,
     /// What was read before the upstream took it.
-    ahead: VecDeque<Result<Frame<Bytes>, BodyError>>,
-    ahead_bytes: usize,
+    ahead: Backlog,
+    /// What comes behind it, where the body broke off.
+    broken: Option<BodyError>,
     has_ended: bool,
     /// What of it is left for the upstream, where it came with a length.
     left: Option<u64>,
@@ -75,8 +76,8 @@ impl Upload {
                 left: incoming.size_hint().exact(),
                 has_begun: false,
                 incoming,
-                ahead: VecDeque::new(),
-                ahead_bytes: 0,
+                ahead: Backlog::default(),
+                broken: None,
                 has_ended: false,
             }),
             is_awaited: Cell::default(),
@@ -111,12 +112,9 @@ impl Upload {
         cx: &mut Context<'_>,
     ) -> Polled {
         let reading = &mut *self.reading.borrow_mut();
-        let frame = match reading.ahead.pop_front() {
-            Some(frame) => {
-                reading.ahead_bytes -= length(&frame);
-                Some(frame)
-            }
-            None if reading.has_ended => None,
+        let frame = match reading.ahead.pop() {
+            Some(frame) => Some(Ok(frame)),
+            None if reading.has_ended => reading.broken.take().map(Err),
             None => {
                 let polled = self.read(&mut reading.incoming, cx);
                 self.is_awaited.set(polled.is_pending());
@@ -125,14 +123,15 @@ impl Upload {
         };
         self.taken_at.set(touch());
         reading.has_begun = true;
-        if let (Some(left), Some(frame)) = (&mut reading.left, &frame) {
-            *left = left.saturating_sub(length(frame) as u64);
+        if let (Some(left), Some(Ok(frame))) = (&mut reading.left, &frame) {
+            let data = frame.data_ref().map_or(0, Bytes::len);
+            *left = left.saturating_sub(data as u64);
         }
         let is_last = match &frame {
-            None => true,
             Some(Ok(frame)) => frame.is_trailers() || reading.is_end_stream(),
-            // It broke off, however much of it was read ahead.
+            // None that broke off is complete, however much of it was read ahead.
             Some(Err(_)) => false,
+            None => self.failed.get().is_none(),
         };
         if is_last {
             self.complete.set(true);
@@ -146,20 +145,21 @@ impl Upload {
         let reading = &mut *self.reading.borrow_mut();
         let may_read = self.held.get().is_none() && !self.is_awaited.get();
         while may_read && !self.received.get() && !reading.has_ended {
-            if reading.ahead_bytes >= AHEAD {
+            if reading.ahead.bytes() >= AHEAD {
                 return Ahead::Full(self.taken_at.get());
             }
             let Poll::Ready(frame) = self.read(&mut reading.incoming, cx) else {
                 break;
             };
             touch();
-            let Some(frame) = frame else {
-                reading.has_ended = true;
-                break;
-            };
-            reading.has_ended = frame.is_err();
-            reading.ahead_bytes += length(&frame);
-            reading.ahead.push_back(frame);
+            match frame {
+                Some(Ok(frame)) => reading.ahead.push(frame),
+                Some(Err(error)) => {
+                    reading.broken = Some(error);
+                    reading.has_ended = true;
+                }
+                None => reading.has_ended = true,
+            }
         }
         match self.received.get() {
             true => Ahead::Received,
@@ -185,15 +185,11 @@ impl Upload {
     }
 }
 
-/// How much data there is in a frame.
-fn length(frame: &Result<Frame<Bytes>, BodyError>) -> usize {
-    let data = frame.as_ref().ok().and_then(Frame::data_ref);
-    data.map_or(0, Bytes::len)
-}
-
 impl Reading {
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && (self.has_ended || self.incoming.is_end_stream())
+        self.ahead.is_empty()
+            && self.broken.is_none()
+            && (self.has_ended || self.incoming.is_end_stream())
     }
 }
 
@@ -224,5 +220,75 @@ impl UploadFailure {
             },
             Self::Ended => Failure::DownstreamEnded,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use std::convert::Infallible;
+    use std::future::{pending, poll_fn};
+    use tokio::io::AsyncWriteExt;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::mpsc;
+
+    fn block_on<T>(test: impl Future<Output = T>) -> T {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.build_local(LocalOptions::default());
+        runtime.unwrap().block_on(test)
+    }
+
+    /// The body of a request of this many bytes, from a peer that sends some of them and goes.
+    async fn body(length: usize, sent: &str) -> Upload {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (give, mut given) = mpsc::unbounded_channel();
+        let service = service_fn(move |request: http::Request<_>| {
+            let _test_over = give.send(request.into_body());
+            pending::<Result<http::Response<String>, Infallible>>()
+        });
+        let serving = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        tokio::task::spawn_local(serving);
+        let request = format!("PUT / HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{sent}");
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        Upload::new(Source::Http1(given.recv().await.unwrap()), Instant::now())
+    }
+
+    /// Read ahead all that comes, then take it: what there is, and how often it broke off.
+    async fn taken(upload: &Upload) -> (Vec<u8>, usize) {
+        poll_fn(|cx| {
+            let ahead = upload.read_ahead(Instant::now, cx);
+            match ahead == Ahead::Received || upload.failed.get().is_some() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+        let (mut data, mut broken) = (Vec::new(), 0);
+        while let Some(frame) = poll_fn(|cx| upload.poll_taken(Instant::now, cx)).await {
+            match frame {
+                Ok(frame) => data.extend(frame.into_data().unwrap()),
+                Err(_) => broken += 1,
+            }
+            assert!(broken == 0 || !upload.complete.get());
+        }
+        (data, broken)
+    }
+
+    #[test]
+    fn what_broke_off_after_it_was_read_ahead_is_never_complete() {
+        block_on(async {
+            let upload = body(10, "parts").await;
+            assert_eq!(taken(&upload).await, (b"parts".to_vec(), 1));
+            assert!(!upload.complete.get());
+            assert_eq!(upload.failed.get(), Some(UploadFailure::Ended));
+
+            let upload = body(5, "whole").await;
+            assert_eq!(taken(&upload).await, (b"whole".to_vec(), 0));
+            assert!(upload.complete.get() && upload.failed.get().is_none());
+        });
     }
 }

@@ -9,7 +9,7 @@ mod any;
 mod sound;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use proptest::collection::{btree_set, vec};
@@ -103,8 +103,29 @@ fn ids(leaves: &Leaves) -> impl Strategy<Value = BTreeSet<u32>> + use<> {
     btree_set(leaves.id.clone(), 0..4)
 }
 
+/// Some lists are long: nf_tables hashes the addresses among them, and no longer their blocks.
 fn blocks(leaves: &Leaves, most: usize) -> impl Strategy<Value = Vec<IpNet>> + use<> {
-    vec(leaves.block.clone(), 0..=most)
+    let parts = (
+        vec(leaves.block.clone(), 0..=most),
+        proptest::bool::weighted(0.05),
+    );
+    parts.prop_map(|(mut blocks, long)| {
+        if long && !blocks.is_empty() {
+            blocks.extend((0..260).flat_map(|n| [filler(n, false), filler(n, true)]));
+        }
+        blocks
+    })
+}
+
+/// An address for benchmarks or documentation; the next is its neighbour's neighbour.
+fn filler(n: u32, ipv6: bool) -> IpNet {
+    if ipv6 {
+        let first = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0);
+        IpAddr::from(Ipv6Addr::from_bits(first.to_bits() + u128::from(2 * n))).into()
+    } else {
+        let first = Ipv4Addr::new(198, 18, 0, 0);
+        IpAddr::from(Ipv4Addr::from_bits(first.to_bits() + 2 * n)).into()
+    }
 }
 
 fn proxy(leaves: &Leaves) -> impl Strategy<Value = ProxyIdentity> + use<> {

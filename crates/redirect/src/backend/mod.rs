@@ -15,7 +15,7 @@ use crate::error::{ApplyError, Cause, KernelError, RemoveError};
 use crate::facts::PodFacts;
 use crate::iptables::{self, ClearError, Cleared, Flavour, IptablesError, Tools};
 use crate::nft::{Nft, Snapshot, Table};
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, plan, plan_for_iptables};
 use crate::routing::{AddedRouting, InboundSource, Route};
 use crate::ruleset::Ruleset;
 use crate::userns;
@@ -163,6 +163,13 @@ impl Writer {
         }
     }
 
+    fn plan(&self, config: &CaptureConfig, pod: &PodFacts) -> Plan {
+        match self {
+            Self::Nft(..) => plan(config, pod),
+            Self::Iptables(_) => plan_for_iptables(config, pod),
+        }
+    }
+
     /// `written`: whether rules are there though it fails.
     fn write(
         &mut self,
@@ -225,7 +232,7 @@ fn carry_out(config: &CaptureConfig, writer: &mut Writer) -> Result<Applied, App
     let mut route = Route::open()?;
     remove_leftovers(&mut route)?;
     let pod = PodFacts::of(config, route.addresses()?)?;
-    let plan = plan(config, &pod);
+    let plan = writer.plan(config, &pod);
     let mark = plan.ruleset.mark();
 
     let mut before = Before::default();

@@ -91,7 +91,10 @@ fn tproxy(stem: &str) -> Option<&'static Field> {
         | key::TPROXY_FROM_APP => &MODE,
         key::TPROXY_TUNNEL => &TUNNEL,
         key::TPROXY_EXCLUDE_PORTS => &INBOUND_EXCLUDE_PORTS,
-        key::TPROXY_EXCLUDE_SOURCES_V4 | key::TPROXY_EXCLUDE_SOURCES_V6 => &INBOUND_EXCLUDE_SOURCES,
+        key::TPROXY_EXCLUDE_SOURCES_V4
+        | key::TPROXY_EXCLUDE_SOURCES_V6
+        | key::TPROXY_EXCLUDE_BLOCKS_V4
+        | key::TPROXY_EXCLUDE_BLOCKS_V6 => &INBOUND_EXCLUDE_SOURCES,
         key::TPROXY_LOOPBACK_V4 | key::TPROXY_LOOPBACK_V6 => &LOOPBACK,
         key::TPROXY_CAPTURED | key::TPROXY_ESTABLISHED | key::TPROXY_CAPTURE => &INBOUND_CAPTURE,
         key::TPROXY_SELF_CALL_UID_V4
@@ -109,13 +112,17 @@ fn tproxy(stem: &str) -> Option<&'static Field> {
 fn inbound(stem: &str) -> Option<&'static Field> {
     Some(match stem {
         key::REROUTE_CAPTURE | key::REROUTE_INTERFACE => &REROUTE_INTERFACES,
-        key::REROUTE_INCLUDE_V4 | key::REROUTE_INCLUDE_V6 => &OUTBOUND_CAPTURE,
+        key::REROUTE_INCLUDE_V4
+        | key::REROUTE_INCLUDE_V6
+        | key::REROUTE_INCLUDE_BLOCKS_V4
+        | key::REROUTE_INCLUDE_BLOCKS_V6 => &OUTBOUND_CAPTURE,
         key::INBOUND_INTERFACE => &EXCLUDE_INTERFACES,
         key::INBOUND_TUNNEL => &TUNNEL,
         key::INBOUND_EXCLUDE_PORTS => &INBOUND_EXCLUDE_PORTS,
-        key::INBOUND_EXCLUDE_SOURCES_V4 | key::INBOUND_EXCLUDE_SOURCES_V6 => {
-            &INBOUND_EXCLUDE_SOURCES
-        }
+        key::INBOUND_EXCLUDE_SOURCES_V4
+        | key::INBOUND_EXCLUDE_SOURCES_V6
+        | key::INBOUND_EXCLUDE_BLOCKS_V4
+        | key::INBOUND_EXCLUDE_BLOCKS_V6 => &INBOUND_EXCLUDE_SOURCES,
         key::INBOUND_CAPTURE | key::INBOUND_INCLUDE_PORTS => &INBOUND_CAPTURE,
         key::INBOUND_SOURCE_V4 | key::INBOUND_SOURCE_V6 => &INBOUND,
         _ => return None,
@@ -143,12 +150,17 @@ fn outbound(stem: &str) -> Option<&'static Field> {
         key::PROXY_CGROUP => &PROXY_CGROUP,
         key::OWNER_GROUPS => &OWNERS,
         key::LOOPBACK_V4 | key::LOOPBACK_V6 => &LOOPBACK,
-        key::OUTBOUND_EXCLUDE_V4 | key::OUTBOUND_EXCLUDE_V6 => &OUTBOUND_EXCLUDE_CIDRS,
+        key::OUTBOUND_EXCLUDE_V4
+        | key::OUTBOUND_EXCLUDE_V6
+        | key::OUTBOUND_EXCLUDE_BLOCKS_V4
+        | key::OUTBOUND_EXCLUDE_BLOCKS_V6 => &OUTBOUND_EXCLUDE_CIDRS,
         key::OUTBOUND_INCLUDE_PORTS => &OUTBOUND_INCLUDE_PORTS,
         key::LOOPBACK_INTERFACE
         | key::OUTBOUND_CAPTURE
         | key::OUTBOUND_INCLUDE_V4
-        | key::OUTBOUND_INCLUDE_V6 => &OUTBOUND_CAPTURE,
+        | key::OUTBOUND_INCLUDE_V6
+        | key::OUTBOUND_INCLUDE_BLOCKS_V4
+        | key::OUTBOUND_INCLUDE_BLOCKS_V6 => &OUTBOUND_CAPTURE,
         _ => return None,
     })
 }

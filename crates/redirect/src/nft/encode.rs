@@ -16,6 +16,7 @@ use super::uapi::{
     rule as rule_abi, set as set_abi, table as table_abi,
 };
 use crate::error::Object;
+use crate::hashed;
 use crate::ruleset::{Chain, Elements, Hook, Rule, Ruleset, Set, Stage, Verdict};
 use matches::encode_match;
 pub(crate) use matches::{INTERFACE_NAME_LEN, Side, address_field, port_offset, protocol_number};
@@ -75,7 +76,7 @@ fn new_set(batch: &mut Batch, set: &Set, id: u32) {
         attributes.be32(set_abi::KEY_TYPE, shape.key_type);
         attributes.be32(set_abi::KEY_LEN, shape.key_len);
         attributes.be32(set_abi::ID, id);
-        if let Some(size) = hash_size(&set.elements) {
+        if let Some(size) = hashed::size(&set.elements) {
             attributes.nest(set_abi::DESCRIPTION, |description| {
                 description.be32(set_abi::DESCRIPTION_SIZE, size);
             });
@@ -186,7 +187,7 @@ pub(crate) fn shape(elements: &Elements) -> Shape {
         Elements::Uids(_) => (set_abi::TYPE_UID, 4),
         Elements::Gids(_) => (set_abi::TYPE_GID, 4),
     };
-    let intervals = if hash_size(elements).is_some() {
+    let intervals = if hashed::size(elements).is_some() {
         0
     } else {
         set_abi::FLAG_INTERVAL
@@ -198,24 +199,9 @@ pub(crate) fn shape(elements: &Elements) -> Shape {
     }
 }
 
-/// From how many on addresses of which no two are neighbours are kept in a hash table. The kernel
-/// fills one, when it knows the size beforehand, in a quarter of the time that a tree of the same
-/// intervals takes (docs/bench.md).
-const HASHED: usize = 256;
-
-/// How many elements a set without intervals has; `None` for one with intervals.
-pub(crate) fn hash_size(elements: &Elements) -> Option<u32> {
-    let size = match elements {
-        Elements::V4(addresses) if addresses.are_singles() => addresses.iter().len(),
-        Elements::V6(addresses) if addresses.are_singles() => addresses.iter().len(),
-        _ => return None,
-    };
-    (size >= HASHED).then_some(size)?.try_into().ok()
-}
-
 /// The elements on the wire.
 pub(crate) fn elements(elements: &Elements) -> Vec<Element> {
-    if hash_size(elements).is_some() {
+    if hashed::size(elements).is_some() {
         return match elements {
             Elements::V4(addresses) => to_singles(addresses),
             Elements::V6(addresses) => to_singles(addresses),

@@ -55,11 +55,11 @@ pub(crate) fn to_elements<T: Key>(ranges: &Ranges<T>) -> Vec<Element> {
 
 /// The elements of a set without intervals.
 pub(crate) fn to_singles<T: Key>(ranges: &Ranges<T>) -> Vec<Element> {
-    let firsts = ranges.iter().map(|(first, _)| Element {
-        key: first.to_bytes(),
+    let singles = ranges.values().map(|value| Element {
+        key: value.to_bytes(),
         end: false,
     });
-    firsts.collect()
+    singles.collect()
 }
 
 /// The intervals that the elements of a set without intervals make.

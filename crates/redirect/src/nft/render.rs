@@ -9,8 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use shunt_abi::mark::CAPTURED;
 use shunt_abi::name;
 
-use super::encode::{chain_type, hash_size};
+use super::encode::chain_type;
 use crate::capture::InterfaceName;
+use crate::hashed;
 use crate::ranges::{Ranges, v6_text};
 use crate::ruleset::{
     AddressTest, Chain, Elements, Family, Match, PortTest, Protocol, Rule, Ruleset, Set, Stage,
@@ -50,7 +51,7 @@ fn set(set: &Set) -> String {
         Elements::Uids(_) => "uid",
         Elements::Gids(_) => "gid",
     };
-    let shape = match hash_size(&set.elements) {
+    let shape = match hashed::size(&set.elements) {
         Some(size) => format!("size {size}"),
         None => "flags interval".to_owned(),
     };
@@ -61,8 +62,15 @@ fn set(set: &Set) -> String {
     )
 }
 
-/// Each interval of a set.
+/// Each interval of a set; each address of one without intervals.
 pub(crate) fn elements(elements: &Elements) -> Vec<String> {
+    if hashed::size(elements).is_some() {
+        return match elements {
+            Elements::V4(addresses) => singles(addresses, v4_range),
+            Elements::V6(addresses) => singles(addresses, v6_range),
+            _ => Vec::new(),
+        };
+    }
     match elements {
         Elements::Ports(ports) => ranges(ports, number_range),
         Elements::V4(blocks) => ranges(blocks, v4_range),
@@ -76,6 +84,10 @@ fn ranges<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String
         .iter()
         .map(|(first, last)| text(first, last))
         .collect()
+}
+
+fn singles<T: crate::ranges::Scalar>(ranges: &Ranges<T>, text: fn(T, T) -> String) -> Vec<String> {
+    ranges.values().map(|value| text(value, value)).collect()
 }
 
 fn number_range<T: PartialEq + fmt::Display>(first: T, last: T) -> String {

@@ -3,6 +3,7 @@
 use shunt_abi::name::set;
 use shunt_abi::rule as key;
 
+use super::cidrs::{ByFamily, INBOUND_EXCLUDE, Names, OUTBOUND_INCLUDE};
 use super::{Planner, by_interface, rule};
 use crate::capture::{InboundCapture, InboundMode, OutboundCapture};
 use crate::ruleset::{Match, PortTest, Protocol, Rule, Verdict};
@@ -45,8 +46,7 @@ impl Planner<'_> {
                 Verdict::Return,
             ));
         }
-        let names = [set::INBOUND_EXCLUDE_V4, set::INBOUND_EXCLUDE_V6];
-        for (key, test) in self.cidrs(names, keys.sources, &inbound.exclude_sources) {
+        for (key, test) in self.cidrs(INBOUND_EXCLUDE, keys.sources, &inbound.exclude_sources) {
             rules.push(rule(key, [Match::Source(test)], Verdict::Return));
         }
         rules
@@ -87,9 +87,7 @@ impl Planner<'_> {
                     capture,
                 )),
                 OutboundCapture::Only(cidrs) => {
-                    let names = [set::OUTBOUND_INCLUDE_V4, set::OUTBOUND_INCLUDE_V6];
-                    let keys = [key::REROUTE_INCLUDE_V4, key::REROUTE_INCLUDE_V6];
-                    for (key, test) in self.cidrs(names, keys, cidrs) {
+                    for (key, test) in self.cidrs(OUTBOUND_INCLUDE, REROUTE_INCLUDE, cidrs) {
                         rules.push(rule(
                             &by_interface(key, interface),
                             [
@@ -116,14 +114,31 @@ impl Planner<'_> {
 pub(super) struct ExceptionKeys {
     pub(super) tunnel: &'static str,
     pub(super) ports: &'static str,
-    pub(super) sources: [&'static str; 2],
+    pub(super) sources: ByFamily,
 }
 
 const INBOUND_EXCEPTIONS: ExceptionKeys = ExceptionKeys {
     tunnel: key::INBOUND_TUNNEL,
     ports: key::INBOUND_EXCLUDE_PORTS,
     sources: [
-        key::INBOUND_EXCLUDE_SOURCES_V4,
-        key::INBOUND_EXCLUDE_SOURCES_V6,
+        Names {
+            list: key::INBOUND_EXCLUDE_SOURCES_V4,
+            blocks: key::INBOUND_EXCLUDE_BLOCKS_V4,
+        },
+        Names {
+            list: key::INBOUND_EXCLUDE_SOURCES_V6,
+            blocks: key::INBOUND_EXCLUDE_BLOCKS_V6,
+        },
     ],
 };
+
+const REROUTE_INCLUDE: ByFamily = [
+    Names {
+        list: key::REROUTE_INCLUDE_V4,
+        blocks: key::REROUTE_INCLUDE_BLOCKS_V4,
+    },
+    Names {
+        list: key::REROUTE_INCLUDE_V6,
+        blocks: key::REROUTE_INCLUDE_BLOCKS_V6,
+    },
+];

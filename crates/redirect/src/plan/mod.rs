@@ -7,8 +7,10 @@
 //! without a socket.
 //!
 //! One file for each way of a packet: [`inbound`] (arriving), [`outbound`] (sent), [`tproxy`]
-//! (both, where marks carry it), [`dns`] (queries and their conntrack zones).
+//! (both, where marks carry it), [`dns`] (queries and their conntrack zones); beside them
+//! [`cidrs`], what lists of CIDRs become.
 
+mod cidrs;
 mod dns;
 mod identity;
 mod inbound;
@@ -17,12 +19,11 @@ mod tproxy;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
 use shunt_abi::name::set;
 
 use crate::capture::{CaptureConfig, Ports};
 use crate::facts::PodFacts;
-use crate::ranges::{Ranges, v4_block, v6_block};
+use crate::ranges::v4_block;
 use crate::ruleset::{
     AddressTest, Chain, Elements, Family, Hook, Match, PortTest, Rule, Ruleset, Set, Verdict,
 };
@@ -49,14 +50,26 @@ pub struct PolicyRouting {
     pub ipv6: bool,
 }
 
-/// The rules for a policy in a pod of which these facts are known.
+/// The rules for a policy in a pod of which these facts are known, as nf_tables takes them.
 #[must_use]
 pub fn plan(config: &CaptureConfig, pod: &PodFacts) -> Plan {
+    plan_with(config, pod, true)
+}
+
+/// The same as iptables takes them, which looks up nothing in a hash table: one rule for each list
+/// of CIDRs.
+#[must_use]
+pub fn plan_for_iptables(config: &CaptureConfig, pod: &PodFacts) -> Plan {
+    plan_with(config, pod, false)
+}
+
+fn plan_with(config: &CaptureConfig, pod: &PodFacts, hashes: bool) -> Plan {
     let ipv6 = pod.addresses.capture_ipv6(config.ipv6);
     let mut planner = Planner {
         config,
         pod,
         ipv6,
+        hashes,
         sets: Vec::new(),
     };
     let chains = Hook::ALL.map(|hook| Chain {
@@ -86,6 +99,8 @@ struct Planner<'a> {
     config: &'a CaptureConfig,
     pod: &'a PodFacts,
     ipv6: bool,
+    /// Whether many single addresses get a set of their own.
+    hashes: bool,
     sets: Vec<Set>,
 }
 
@@ -114,38 +129,6 @@ impl Planner<'_> {
     fn ports(&mut self, name: &str, ports: &Ports) -> Option<PortTest> {
         self.set(name, ports.is_empty(), Elements::Ports(ports.clone()))
             .map(PortTest::In)
-    }
-
-    /// Blocks split by family into sets, each with its key and test; empty ones are left out.
-    fn cidrs<'k>(
-        &mut self,
-        [name_v4, name_v6]: [&str; 2],
-        [key_v4, key_v6]: [&'k str; 2],
-        cidrs: &[IpNet],
-    ) -> Vec<(&'k str, AddressTest)> {
-        let v4: Ranges<u32> = cidrs
-            .iter()
-            .filter_map(|cidr| match cidr {
-                IpNet::V4(block) => Some(v4_block(block)),
-                IpNet::V6(_) => None,
-            })
-            .collect();
-        let v6: Ranges<u128> = cidrs
-            .iter()
-            .filter_map(|cidr| match cidr {
-                IpNet::V4(_) => None,
-                IpNet::V6(block) => Some(v6_block(block)),
-            })
-            .collect();
-        let v4 = self.set(name_v4, v4.is_empty(), Elements::V4(v4));
-        let v6 = self.set(name_v6, v6.is_empty() || !self.ipv6, Elements::V6(v6));
-        [
-            v4.map(|set| (key_v4, AddressTest::In(Family::V4, set))),
-            v6.map(|set| (key_v6, AddressTest::In(Family::V6, set))),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
     }
 
     /// Loopback addresses of each captured family: the test for them, or for all others.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use shunt_abi::name::set;
 use shunt_abi::{addr, mark, port, rule as key};
 
+use super::cidrs::{ByFamily, Names, OUTBOUND_EXCLUDE, OUTBOUND_INCLUDE};
 use super::identity::{By, Keys, ids};
 use super::{Planner, by_interface, rule};
 use crate::capture::{OutboundCapture, OwnerGroups, Port};
@@ -163,9 +164,8 @@ impl Planner<'_> {
     }
 
     fn excluded_cidrs(&mut self, rules: &mut Vec<Rule>) {
-        let names = [set::OUTBOUND_EXCLUDE_V4, set::OUTBOUND_EXCLUDE_V6];
-        let keys = [key::OUTBOUND_EXCLUDE_V4, key::OUTBOUND_EXCLUDE_V6];
-        for (key, test) in self.cidrs(names, keys, &self.config.outbound.exclude_cidrs) {
+        let cidrs = &self.config.outbound.exclude_cidrs;
+        for (key, test) in self.cidrs(OUTBOUND_EXCLUDE, EXCLUDE, cidrs) {
             rules.push(rule(key, [Match::Destination(test)], Verdict::Return));
         }
     }
@@ -187,9 +187,7 @@ impl Planner<'_> {
                 capture,
             )),
             OutboundCapture::Only(cidrs) => {
-                let names = [set::OUTBOUND_INCLUDE_V4, set::OUTBOUND_INCLUDE_V6];
-                let keys = [key::OUTBOUND_INCLUDE_V4, key::OUTBOUND_INCLUDE_V6];
-                for (key, test) in self.cidrs(names, keys, cidrs) {
+                for (key, test) in self.cidrs(OUTBOUND_INCLUDE, INCLUDE, cidrs) {
                     rules.push(rule(
                         key,
                         [Match::Destination(test), Match::Protocol(Protocol::Tcp)],
@@ -207,6 +205,28 @@ const SELF_CALL: Keys<[&str; 2]> = Keys {
     mark: [key::SELF_CALL_MARK_V4, key::SELF_CALL_MARK_V6],
     cgroup: [key::SELF_CALL_CGROUP_V4, key::SELF_CALL_CGROUP_V6],
 };
+
+const EXCLUDE: ByFamily = [
+    Names {
+        list: key::OUTBOUND_EXCLUDE_V4,
+        blocks: key::OUTBOUND_EXCLUDE_BLOCKS_V4,
+    },
+    Names {
+        list: key::OUTBOUND_EXCLUDE_V6,
+        blocks: key::OUTBOUND_EXCLUDE_BLOCKS_V6,
+    },
+];
+
+const INCLUDE: ByFamily = [
+    Names {
+        list: key::OUTBOUND_INCLUDE_V4,
+        blocks: key::OUTBOUND_INCLUDE_BLOCKS_V4,
+    },
+    Names {
+        list: key::OUTBOUND_INCLUDE_V6,
+        blocks: key::OUTBOUND_INCLUDE_BLOCKS_V6,
+    },
+];
 
 const PROXY: Keys<&str> = Keys {
     uid: key::PROXY_UID,

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 
 use shunt_abi::{addr, mark, rule as key};
 
+use super::cidrs::Names;
 use super::identity::Keys;
 use super::inbound::ExceptionKeys;
 use super::{Planner, by_interface, rule};
@@ -160,8 +161,14 @@ const TPROXY_EXCEPTIONS: ExceptionKeys = ExceptionKeys {
     tunnel: key::TPROXY_TUNNEL,
     ports: key::TPROXY_EXCLUDE_PORTS,
     sources: [
-        key::TPROXY_EXCLUDE_SOURCES_V4,
-        key::TPROXY_EXCLUDE_SOURCES_V6,
+        Names {
+            list: key::TPROXY_EXCLUDE_SOURCES_V4,
+            blocks: key::TPROXY_EXCLUDE_BLOCKS_V4,
+        },
+        Names {
+            list: key::TPROXY_EXCLUDE_SOURCES_V6,
+            blocks: key::TPROXY_EXCLUDE_BLOCKS_V6,
+        },
     ],
 };
 

@@ -35,6 +35,7 @@ const DNS_UDP: &str = "DNS over UDP is captured";
 const INBOUND_SOURCE: &str = "the proxy's calls to the application pass";
 const LOOPBACK: &str = "loopback addresses pass";
 const SOURCES: &str = "excluded clients pass";
+const SOURCE_BLOCKS: &str = "excluded blocks of clients pass";
 
 #[rustfmt::skip]
 const TITLES: &[(&str, &str)] = &[
@@ -69,6 +70,8 @@ const TITLES: &[(&str, &str)] = &[
     (key::TPROXY_EXCLUDE_PORTS, "excluded inbound ports pass"),
     (key::TPROXY_EXCLUDE_SOURCES_V4, SOURCES),
     (key::TPROXY_EXCLUDE_SOURCES_V6, SOURCES),
+    (key::TPROXY_EXCLUDE_BLOCKS_V4, SOURCE_BLOCKS),
+    (key::TPROXY_EXCLUDE_BLOCKS_V6, SOURCE_BLOCKS),
     (key::TPROXY_LOOPBACK_V4, LOOPBACK),
     (key::TPROXY_LOOPBACK_V6, LOOPBACK),
     (key::TPROXY_CAPTURED, "TPROXY: later packets find the proxy"),
@@ -89,12 +92,16 @@ const TITLES: &[(&str, &str)] = &[
     (key::REROUTE_CAPTURE, "what arrives by a rerouted interface is captured"),
     (key::REROUTE_INCLUDE_V4, "what arrives by a rerouted interface for included destinations is captured"),
     (key::REROUTE_INCLUDE_V6, "what arrives by a rerouted interface for included destinations is captured"),
+    (key::REROUTE_INCLUDE_BLOCKS_V4, "what arrives by a rerouted interface for included blocks is captured"),
+    (key::REROUTE_INCLUDE_BLOCKS_V6, "what arrives by a rerouted interface for included blocks is captured"),
     (key::REROUTE_INTERFACE, "what else arrives by a rerouted interface passes"),
     (key::INBOUND_INTERFACE, "what arrives by an excluded interface passes"),
     (key::INBOUND_TUNNEL, "the tunnel port passes"),
     (key::INBOUND_EXCLUDE_PORTS, "excluded inbound ports pass"),
     (key::INBOUND_EXCLUDE_SOURCES_V4, SOURCES),
     (key::INBOUND_EXCLUDE_SOURCES_V6, SOURCES),
+    (key::INBOUND_EXCLUDE_BLOCKS_V4, SOURCE_BLOCKS),
+    (key::INBOUND_EXCLUDE_BLOCKS_V6, SOURCE_BLOCKS),
     (key::INBOUND_CAPTURE, "inbound TCP is captured"),
     (key::INBOUND_INCLUDE_PORTS, "included inbound ports are captured"),
     (key::OUTBOUND_INTERFACE, "what leaves by an excluded interface passes"),
@@ -127,10 +134,14 @@ const TITLES: &[(&str, &str)] = &[
     (key::LOOPBACK_V6, LOOPBACK),
     (key::OUTBOUND_EXCLUDE_V4, "excluded destinations pass"),
     (key::OUTBOUND_EXCLUDE_V6, "excluded destinations pass"),
+    (key::OUTBOUND_EXCLUDE_BLOCKS_V4, "excluded blocks of destinations pass"),
+    (key::OUTBOUND_EXCLUDE_BLOCKS_V6, "excluded blocks of destinations pass"),
     (key::OUTBOUND_INCLUDE_PORTS, "included outbound ports are captured"),
     (key::OUTBOUND_CAPTURE, "outbound TCP is captured"),
     (key::OUTBOUND_INCLUDE_V4, "included destinations are captured"),
     (key::OUTBOUND_INCLUDE_V6, "included destinations are captured"),
+    (key::OUTBOUND_INCLUDE_BLOCKS_V4, "included blocks of destinations are captured"),
+    (key::OUTBOUND_INCLUDE_BLOCKS_V6, "included blocks of destinations are captured"),
 ];
 
 #[cfg(test)]

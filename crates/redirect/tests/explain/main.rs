@@ -8,6 +8,7 @@
 mod diff;
 mod istio;
 mod linkerd;
+mod lists;
 mod nft;
 mod parsers;
 mod planned;

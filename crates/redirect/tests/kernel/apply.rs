@@ -3,7 +3,7 @@
 use shunt_abi::rule;
 use shunt_redirect::backend::{self, BackendChoice};
 use shunt_redirect::error::{ApplyError, Cause, Conflict, RemoveError};
-use shunt_redirect::nft::{self as kernel, render};
+use shunt_redirect::nft as kernel;
 use shunt_redirect::routing::InboundSource;
 use shunt_redirect::{Change, apply, remove};
 
@@ -322,61 +322,6 @@ fn ten_thousand_blocks_go_in_one_transaction_and_are_recognised() {
         assert_eq!(apply(&config).unwrap().change, Change::Created);
         assert_eq!(generation(), before + 1);
         assert_eq!(apply(&config).unwrap().change, Change::Unchanged);
-    });
-}
-
-#[test]
-fn many_single_addresses_stand_in_a_hash_table_and_are_matched_one_by_one() {
-    in_pod(|| {
-        let addresses = |count: u32| -> String {
-            let addresses: Vec<_> = (0..count)
-                .map(|n| {
-                    let v4 = std::net::Ipv4Addr::from_bits(0xc633_6400 + 2 * n);
-                    format!("{v4}/32,fd00::{:x}/128", 2 * n)
-                })
-                .collect();
-            addresses.join(",")
-        };
-        let config = |count| policy(&["-i", "*", "-b", "*", "-x", &addresses(count)]);
-        let applied = apply(&config(255)).unwrap();
-        assert_eq!(listed(), render::table(&applied.plan.ruleset));
-        assert_eq!(listed().matches("flags interval").count(), 4);
-
-        let applied = apply(&config(300)).unwrap();
-        let text = listed();
-        assert_eq!(text, render::table(&applied.plan.ruleset));
-        assert_eq!(text.matches("\t\tsize 300\n").count(), 2, "{text}");
-        assert_eq!(apply(&config(300)).unwrap().change, Change::Unchanged);
-
-        ip("route add default via 10.9.0.1");
-        let counted = |address: &str| {
-            let before = kernel::list().unwrap().unwrap();
-            // Its first packet is counted before anybody answers.
-            let moment = std::time::Duration::from_millis(1);
-            let to = format!("{address}:9").parse().unwrap();
-            let _unanswered = std::net::TcpStream::connect_timeout(&to, moment);
-            let after = kernel::list().unwrap().unwrap();
-            let decided = after.rules.iter().zip(&before.rules);
-            let mut decided = decided.filter(|(after, before)| after.packets > before.packets);
-            decided.next().map(|(rule, _)| rule.key.clone())
-        };
-        for (address, decides) in [
-            ("198.51.100.0", rule::OUTBOUND_EXCLUDE_V4),
-            ("198.51.100.1", rule::OUTBOUND_CAPTURE),
-        ] {
-            assert_eq!(counted(address).as_deref(), Some(decides), "{address}");
-        }
-
-        nft("delete element inet shunt outbound_exclude_v4 { 198.51.100.2 }");
-        let healed = apply(&config(300)).unwrap();
-        assert_eq!(
-            healed.change,
-            Change::Replaced {
-                difference: "the sets differ: set outbound_exclude_v4 lacks 198.51.100.2"
-                    .to_owned()
-            }
-        );
-        assert_eq!(listed(), text);
     });
 }
 

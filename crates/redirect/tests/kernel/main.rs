@@ -13,6 +13,7 @@ mod continuity;
 mod cookies;
 mod explain;
 mod golden;
+mod hashed;
 mod iptables;
 mod preflight;
 mod random;

@@ -6,11 +6,13 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod resources;
 mod statics;
 #[path = "../support/mod.rs"]
 mod support;
 
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rcgen::KeyPair;
+use resources::{TLS, cluster, line, listener, of_file, pem};
 use shunt_proxy::store::View;
 use shunt_proxy::transport::tls::client::ClientTls;
 use shunt_proxy::transport::tls::rotating::Made;
@@ -20,17 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use support::{Files, Sidecar, eventually, free_port};
 
-const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 const REJECTED: &str = "envoy_sds_update_rejected";
 const SUCCESS: &str = "envoy_sds_update_success";
 const OWN: [(&str, &str); 1] = [("envoy_sds_secret", "own")];
 const ROOT: [(&str, &str); 1] = [("envoy_sds_secret", "root")];
-
-fn pem() -> (String, String) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
-    (cert.pem(), signing_key.serialize_pem())
-}
 
 /// A listener that terminates TLS and a cluster that originates it, both with secrets of
 /// `sds.yaml`.
@@ -41,54 +36,14 @@ fn start(files: &Files) -> (Sidecar, std::net::SocketAddr) {
         format!("{{ path_config_source: {{ path: {} }} }}", path.display())
     };
     let secret = |name: &str| format!("{{ name: {name}, sds_config: {} }}", source("sds.yaml"));
-    files.put(
-        "lds.yaml",
-        &format!(
-            r#"resources:
-- "@type": type.googleapis.com/envoy.config.listener.v3.Listener
-  name: secured
-  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }}
-  filter_chains:
-  - transport_socket:
-      name: tls
-      typed_config:
-        "@type": {TLS}.DownstreamTlsContext
-        require_client_certificate: true
-        common_tls_context:
-          tls_certificate_sds_secret_configs: [ {} ]
-          validation_context_sds_secret_config: {}
-    filters:
-    - name: tcp
-      typed_config:
-        "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-        stat_prefix: tcp
-        cluster: upstream
-"#,
-            at.port(),
-            secret("own"),
-            secret("root"),
-        ),
+    let (own, root) = (secret("own"), secret("root"));
+    let listener = of_file(
+        "envoy.config.listener.v3.Listener",
+        &listener(at.port(), &own, &root),
     );
-    files.put(
-        "cds.yaml",
-        &format!(
-            r#"resources:
-- "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
-  name: upstream
-  transport_socket:
-    name: tls
-    typed_config:
-      "@type": {TLS}.UpstreamTlsContext
-      common_tls_context:
-        tls_certificate_sds_secret_configs: [ {} ]
-        combined_validation_context:
-          default_validation_context: {{ match_typed_subject_alt_names: [ {{ san_type: DNS, matcher: {{ exact: shop.test }} }} ] }}
-          validation_context_sds_secret_config: {}
-"#,
-            secret("own"),
-            secret("root"),
-        ),
-    );
+    files.put("lds.yaml", &listener);
+    let cluster = of_file("envoy.config.cluster.v3.Cluster", &cluster(&own, &root));
+    files.put("cds.yaml", &cluster);
     files.write(
         "bootstrap.yaml",
         &format!(
@@ -234,7 +189,6 @@ fn a_secret_that_is_wrong_holds_back_itself_and_not_its_neighbours() {
     // A pair that is none, beside another authority that is one.
     let (chain, _) = pem();
     let wrong = |own: &str, chain: &str, key: &str| {
-        let line = |pem: &str| pem.replace('\r', "").replace('\n', "\\n");
         format!(
             r#"resources:
 - "@type": {TLS}.Secret
@@ -284,7 +238,7 @@ fn a_secret_that_is_not_served_or_named_twice_holds_back_itself_alone() {
     sidecar.wait(SUCCESS, &ROOT, taken);
     let secret = |rest: &str| format!("- {{ \"@type\": {TLS}.Secret, {rest} }}\n");
     let root = || {
-        let ca = pem().0.replace('\r', "").replace('\n', "\\n");
+        let ca = line(&pem().0);
         secret(&format!(
             "name: root, validation_context: {{ trusted_ca: {{ inline_string: \"{ca}\" }} }}"
         ))
@@ -375,7 +329,6 @@ fn secrets_of_a_mounted_volume_are_read_again_when_its_link_is_swapped() {
 fn secrets_are_shown_without_their_keys() {
     let files = Files::new();
     let (chain, key) = pem();
-    let line = |pem: &str| pem.replace('\r', "").replace('\n', "\\n");
     files.put(
         "sds.yaml",
         &format!(

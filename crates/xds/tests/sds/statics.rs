@@ -1,23 +1,16 @@
 //! Secrets of `static_resources.secrets`: who gets them, and what is wrong with them.
 
+use crate::resources::{cluster, line, listener, of_file, pem};
 use crate::support::{Files, Sidecar, eventually, free_port};
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use rcgen::KeyPair;
 use shunt_proxy::model::{DownstreamTls, SecretRefs, UpstreamTls};
 use shunt_xds::{Converter, LoadError, Loaded, Problem, load_bootstrap, to_json};
 use std::sync::Arc;
 
-const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
-
-fn pair() -> (String, String) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
-    let line = |pem: &str| pem.replace('\r', "").replace('\n', "\\n");
-    (line(&cert.pem()), line(&signing_key.serialize_pem()))
-}
-
 /// `own` in place, `root` in a file.
 fn secrets(files: &Files, (chain, key): &(String, String)) -> String {
-    files.write("ca.pem", &pair().0.replace("\\n", "\n"));
+    files.write("ca.pem", &pem().0);
+    let (chain, key) = (line(chain), line(key));
     format!(
         r#"
   - name: own
@@ -31,52 +24,25 @@ fn secrets(files: &Files, (chain, key): &(String, String)) -> String {
     )
 }
 
-/// A listener at this port whose chain names these secrets.
-fn listener(port: u16, own: &str, root: &str) -> String {
-    format!(
-        r#"name: secured
-    address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
-    filter_chains:
-    - transport_socket:
-        name: tls
-        typed_config:
-          "@type": {TLS}.DownstreamTlsContext
-          require_client_certificate: true
-          common_tls_context:
-            tls_certificate_sds_secret_configs: [ {{ name: {own} }} ]
-            validation_context_sds_secret_config: {{ name: {root} }}
-      filters:
-      - name: tcp
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
-          stat_prefix: tcp
-          cluster: upstream
-"#
-    )
+/// A secret of the bootstrap.
+fn named(name: &str) -> String {
+    format!("{{ name: {name} }}")
 }
 
-fn cluster() -> String {
-    format!(
-        r#"name: upstream
-    transport_socket:
-      name: tls
-      typed_config:
-        "@type": {TLS}.UpstreamTlsContext
-        common_tls_context:
-          tls_certificate_sds_secret_configs: [ {{ name: own }} ]
-          combined_validation_context:
-            default_validation_context: {{ match_typed_subject_alt_names: [ {{ san_type: DNS, matcher: {{ exact: shop.test }} }} ] }}
-            validation_context_sds_secret_config: {{ name: root }}
-"#
-    )
+/// The two secrets, and what needs them: these entries of `listeners`, and the cluster.
+fn static_resources(secrets: &str, listeners: &str) -> String {
+    let cluster = deeper(&cluster(&named("own"), &named("root")));
+    format!("static_resources:\n  secrets:{secrets}{listeners}  clusters:\n  - {cluster}")
+}
+
+/// A resource as deep as `static_resources` has it.
+fn deeper(resource: &str) -> String {
+    resource.replace("\n  ", "\n    ")
 }
 
 fn bootstrap(secrets: &str, own: &str, root: &str) -> String {
-    format!(
-        "static_resources:\n  secrets:{secrets}  listeners:\n  - {}  clusters:\n  - {}",
-        listener(15006, own, root),
-        cluster()
-    )
+    let listener = deeper(&listener(15006, &named(own), &named(root)));
+    static_resources(secrets, &format!("  listeners:\n  - {listener}"))
 }
 
 fn load(files: &Files, text: &str) -> Result<Loaded, LoadError> {
@@ -95,7 +61,7 @@ fn tls(loaded: &Loaded) -> (Arc<DownstreamTls>, Arc<UpstreamTls>) {
 #[test]
 fn a_name_without_a_source_is_that_of_a_secret_in_the_bootstrap() {
     let files = Files::new();
-    let own = pair();
+    let own = pem();
     let text = bootstrap(&secrets(&files, &own), "own", "root");
     let loaded = load(&files, &text).unwrap();
     assert!(loaded.updates.is_none(), "nothing of it changes");
@@ -110,20 +76,17 @@ fn a_name_without_a_source_is_that_of_a_secret_in_the_bootstrap() {
     assert_eq!(client_believes.trusted, server_believes.trusted);
     assert_eq!(client_believes.names.len(), 1, "those of the context stay");
     let shown = to_json(&loaded.wire, None, &Converter::InProcess).unwrap();
-    let key = own.1.split("\\n").nth(1).unwrap();
+    let key = own.1.lines().nth(1).unwrap();
     assert!(!shown.contains(key), "{shown}");
 }
 
 #[test]
 fn what_is_wrong_with_a_secret_of_a_bootstrap_is_told_with_its_path() {
     let files = Files::new();
-    let whole = secrets(&files, &pair());
-    let (chain, _) = pair();
+    let whole = secrets(&files, &pem());
+    let (chain, _) = pem();
     let other = KeyPair::generate().unwrap().serialize_pem();
-    let mismatched = secrets(
-        &files,
-        &(chain, other.replace('\r', "").replace('\n', "\\n")),
-    );
+    let mismatched = secrets(&files, &(chain, other));
     let twice = format!("{whole}{}", whole.trim_start_matches('\n'));
     let chains = "static_resources.listeners[0].filter_chains[0].transport_socket.typed_config";
     let context = format!("{chains}.common_tls_context");
@@ -183,16 +146,14 @@ fn what_is_wrong_with_a_secret_of_a_bootstrap_is_told_with_its_path() {
 fn a_listener_of_a_file_may_name_a_secret_of_the_bootstrap() {
     let files = Files::new();
     let at = free_port();
-    let indented = listener(at.port(), "own", "root").replace("\n    ", "\n  ");
-    let of_file = format!(
-        "resources:\n- \"@type\": type.googleapis.com/envoy.config.listener.v3.Listener\n  {indented}"
+    let listener = listener(at.port(), &named("own"), &named("root"));
+    files.put(
+        "lds.yaml",
+        &of_file("envoy.config.listener.v3.Listener", &listener),
     );
-    files.put("lds.yaml", &of_file);
     let text = format!(
-        "static_resources:\n  secrets:{}  clusters:\n  - {}dynamic_resources:\n  lds_config: \
-         {{ path_config_source: {{ path: {} }} }}\n",
-        secrets(&files, &pair()),
-        cluster(),
+        "{}dynamic_resources:\n  lds_config: {{ path_config_source: {{ path: {} }} }}\n",
+        static_resources(&secrets(&files, &pem()), ""),
         files.path("lds.yaml").display()
     );
     files.write("bootstrap.yaml", &text);

@@ -13,8 +13,9 @@ use self::connections::Cost;
 use self::rules::Policy;
 use self::way::{Measured, Run, Way, named};
 use super::budget::{self, Budget};
+use super::chart::{Chart, Curve};
 use super::figures::table;
-use super::{program, publish};
+use super::{draw, program, publish};
 
 /// Arguments of `cargo xtask bench init`.
 #[derive(clap::Args)]
@@ -28,7 +29,12 @@ const SHUNT: &str = "shunt-init";
 const NFT: &str = "nft -f, the same rules";
 const LEGACY: &str = "iptables-legacy-restore, v4 + v6";
 
-/// How many blocks are excluded in the curve.
+const MIXED: &str = "shunt-init, 10000 excludes, blocks among them";
+
+/// Whose curves are drawn.
+const COMPARED: [&str; 3] = [SHUNT, "nft -f", "iptables-legacy-restore"];
+
+/// How many addresses are excluded in the curve.
 const CURVE: [u32; 4] = [10, 100, 1_000, 10_000];
 
 #[derive(Serialize)]
@@ -38,7 +44,7 @@ struct Results {
     connections: Vec<Cost>,
 }
 
-/// Measures everything and publishes the tables.
+/// Measures everything, and publishes the tables and the curve.
 ///
 /// # Errors
 /// When a program fails to write its rules, or a budget is missed.
@@ -58,6 +64,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     ]
     .join("\n\n");
     publish("init", &text, &results)?;
+    draw("init", &chart(&results.curve)?)?;
     budget::check(&budgets)
 }
 
@@ -86,21 +93,37 @@ fn curve() -> Result<Vec<Way>> {
     ];
     for excludes in CURVE {
         let policy = Policy::with_excludes(excludes);
-        ways.push(Way::new(curve_name(excludes), vec![policy.shunt()]));
-        ways.push(Way::new(
-            format!("nft -f, {excludes} excludes"),
+        for (name, runs) in COMPARED.into_iter().zip([
+            vec![policy.shunt()],
             vec![policy.nft()?],
-        ));
-        ways.push(Way::new(
-            format!("iptables-legacy-restore, {excludes} excludes"),
             policy.restore("legacy")?,
-        ));
+        ]) {
+            ways.push(Way::new(curve_name(name, excludes), runs));
+        }
     }
+    ways.push(Way::new(
+        MIXED,
+        vec![Policy::with_mixed_excludes(10_000).shunt()],
+    ));
     Ok(ways)
 }
 
-fn curve_name(excludes: u32) -> String {
-    format!("{SHUNT}, {excludes} excludes")
+fn curve_name(name: &str, excludes: u32) -> String {
+    format!("{name}, {excludes} excludes")
+}
+
+fn chart(curve: &[Measured]) -> Result<Chart> {
+    let curve_of = |name: &str| -> Result<Curve> {
+        let way = |excludes| named(curve, &curve_name(name, excludes));
+        let ways: Vec<_> = CURVE.into_iter().map(way).collect::<Result<_>>()?;
+        let times = ways.into_iter().map(|way| &way.wall_us);
+        Ok(Curve::new(name, CURVE.into_iter().zip(times), 1e3))
+    };
+    Ok(Chart {
+        title: "Wall time of the whole process".into(),
+        labels: ["excluded addresses".into(), "ms".into()],
+        curves: COMPARED.into_iter().map(curve_of).collect::<Result<_>>()?,
+    })
 }
 
 fn binary_size() -> Result<u64> {
@@ -115,7 +138,7 @@ fn budgets(results: &Results) -> Result<Vec<Budget>> {
         let other = named(&results.process, name)?;
         Ok(shunt.wall_us.ratio_to(&other.wall_us).median())
     };
-    let many = named(&results.curve, &curve_name(10_000))?;
+    let many = named(&results.curve, &curve_name(SHUNT, 10_000))?;
     let none = named(&results.curve, SHUNT)?;
     let mut budgets = vec![
         Budget {

@@ -27,6 +27,21 @@ impl Policy {
         }
     }
 
+    /// The same with blocks and neighbours: of ten, one is a block and two are neighbours.
+    pub(super) fn with_mixed_excludes(count: u32) -> Self {
+        let mut policy = Self::with_excludes(count);
+        for (index, exclude) in (0..count).zip(&mut policy.excludes) {
+            let other = match index % 10 {
+                0 => (0x6400_0000 + (index << 9), "/24"),
+                // It stands just before the next.
+                1 => (0x0a00_0000 + 2 * index + 2, ""),
+                _ => continue,
+            };
+            *exclude = format!("{}{}", std::net::Ipv4Addr::from_bits(other.0), other.1);
+        }
+        policy
+    }
+
     /// `shunt-init` writing it.
     pub(super) fn shunt(&self) -> Run {
         let mut run = Run::new(program("shunt-init"), INJECTED);

@@ -6,6 +6,8 @@
 
 pub mod bounded;
 pub mod edf;
+#[cfg(test)]
+mod endpoints;
 pub mod hash;
 pub mod least_request;
 pub mod maglev;

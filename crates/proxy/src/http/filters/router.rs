@@ -117,12 +117,16 @@ impl Router<'_> {
                     return Poll::Ready(exchanged);
                 }
                 let ahead = match upload {
-                    Some(upload) if timer.is_of_use() && ask.is_none() => {
+                    Some(upload) if ask.is_none() => {
                         upload.read_ahead(|| touch(&served.tracked, worker), cx)
                     }
                     Some(upload) if !upload.received.get() => Ahead::Coming,
                     _ => Ahead::Received,
                 };
+                if let Some(failed) = upload.as_ref().and_then(|upload| upload.failed.get()) {
+                    // It waits for an upstream no longer, and none hears of it.
+                    return Poll::Ready(Err(failed.failure()));
+                }
                 let request_complete = ahead == Ahead::Received;
                 if served.tracked.kicked() == Some(Kick::Idle) {
                     // One that asks for bytes both ways never comes to its end.

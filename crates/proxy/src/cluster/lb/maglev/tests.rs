@@ -1,24 +1,7 @@
+use super::super::endpoints::{candidates, keys};
 use super::super::shares::{Candidate, Shares};
 use super::Maglev;
 use proptest::prelude::*;
-
-fn keys(count: u32) -> Vec<String> {
-    (0..count)
-        .map(|i| format!("10.0.{}.{}:8080", i / 256, i % 256))
-        .collect()
-}
-
-fn candidates<'a>(keys: &'a [String], weights: &[u32]) -> Vec<Candidate<'a>> {
-    let weights = weights.iter().copied().chain(std::iter::repeat(1));
-    let places = (0..).zip(keys).zip(weights);
-    places
-        .map(|((endpoint, key), weight)| Candidate {
-            endpoint,
-            key,
-            weight,
-        })
-        .collect()
-}
 
 fn table(candidates: &[Candidate<'_>], size: u32) -> Vec<u32> {
     let maglev = Maglev::build(&Shares::of(candidates), size);

@@ -1,3 +1,4 @@
+use super::super::endpoints::{candidates, keys};
 use super::super::hash::xx64;
 use super::super::shares::{Candidate, Shares};
 use super::Ring;
@@ -9,24 +10,6 @@ const USUAL: RingHash = RingHash {
     maximum_size: 8 << 20,
     function: HashFunction::Xx,
 };
-
-fn keys(count: u32) -> Vec<String> {
-    (0..count)
-        .map(|i| format!("10.0.{}.{}:8080", i / 256, i % 256))
-        .collect()
-}
-
-fn candidates<'a>(keys: &'a [String], weights: &[u32]) -> Vec<Candidate<'a>> {
-    let weights = weights.iter().copied().chain(std::iter::repeat(1));
-    let places = (0..).zip(keys).zip(weights);
-    places
-        .map(|((endpoint, key), weight)| Candidate {
-            endpoint,
-            key,
-            weight,
-        })
-        .collect()
-}
 
 fn ring(candidates: &[Candidate<'_>], config: &RingHash) -> Ring {
     Ring::build(&Shares::of(candidates), config)

@@ -1,6 +1,7 @@
 //! The one timer of a request, for whichever of its limits comes first.
 
 use crate::http::cut::Cut;
+use crate::http::resting::End;
 use crate::http::upload::Ahead;
 use crate::route::Deadline;
 use std::future::Future;
@@ -72,18 +73,6 @@ impl Timer {
             look_at: None,
             armed: None,
         }
-    }
-
-    /// Whether anything is limited that begins with the end of the request, or ends with it.
-    pub(super) fn is_of_use(&self) -> bool {
-        let Deadline {
-            response,
-            attempt,
-            attempt_idle,
-            ..
-        } = self.deadline;
-        let limits = [response, attempt, attempt_idle, self.request];
-        limits.iter().any(Option::is_some)
     }
 
     /// Ready when one of the limits is over. `progress` is of now.
@@ -176,13 +165,19 @@ impl Timer {
     }
 
     /// What is left of it once the response has begun: nothing limits the request any more.
-    pub(super) fn of_response(mut self) -> (Option<Pin<Box<Sleep>>>, Cut) {
+    pub(super) fn of_response(mut self) -> End {
         self.begin_response();
         self.arm();
-        match self.armed {
+        let is_coming = self.complete_at.is_none();
+        let (at, cut) = match self.armed {
             Some((Some(Over::Stream), sleep)) => (Some(sleep), Cut::Duration),
             Some((_, sleep)) => (Some(sleep), Cut::Timeout),
             None => (None, Cut::Timeout),
+        };
+        End {
+            at,
+            cut,
+            after_request: self.deadline.response.filter(|_| is_coming),
         }
     }
 
@@ -280,9 +275,10 @@ mod tests {
             assert_eq!(first(&mut timer, GIVEN).await, over);
             assert!(began.elapsed() >= 140 * MS, "{:?}", began.elapsed());
             // Nothing of an attempt limits a response that has begun.
-            let (left, cut) = timer.of_response();
-            let left = left.unwrap().deadline() - began;
-            assert!(left >= 5000 * MS && cut == Cut::Timeout, "{left:?}");
+            let end = timer.of_response();
+            let left = end.at.unwrap().deadline() - began;
+            assert!(left >= 5000 * MS && end.cut == Cut::Timeout, "{left:?}");
+            assert_eq!(end.after_request, None);
         }
     }
 
@@ -293,8 +289,9 @@ mod tests {
         assert!(none.armed.is_none());
         let mut early = timer(Some(10), None, Some(2000));
         assert!(is_pending(&mut early, COMING, MS).await);
-        assert!(early.of_response().0.is_none());
-        let (left, cut) = timer(None, Some(5), None).of_response();
-        assert!(left.is_some() && cut == Cut::Duration);
+        let end = early.of_response();
+        assert!(end.at.is_none() && end.after_request == Some(10 * MS));
+        let end = timer(None, Some(5), None).of_response();
+        assert!(end.at.is_some() && end.cut == Cut::Duration);
     }
 }
