@@ -25,10 +25,14 @@ use scenario::{Group, Scenario};
 use stage::{Proxy, Stage};
 use transcript::Transcript;
 
-/// How often a scenario is run while something differs, waiting longer each time for what is yet
-/// to come: the machines that run the tests are shared, and late at times. What an upstream could
-/// misunderstand is wrong the first time.
-const TRIES: u32 = 4;
+/// How often a scenario is run through both while something differs: the machines that run the tests
+/// are shared, and what comes late there is slow, or meets a connection that has just ended. A
+/// difference that is one is there each time. What an upstream could misunderstand is wrong the first
+/// time.
+const TRIES: u32 = 12;
+
+/// Up to how many times as long each run waits longer than the one before for what is yet to come.
+const LONGER: u32 = 4;
 
 /// Nothing has happened for this long: nothing will.
 const QUIET: Duration = Duration::from_millis(200);
@@ -103,7 +107,7 @@ fn lane(
         let mut tries = 0;
         let (different, of_envoy, of_shunt) = loop {
             tries += 1;
-            let run = |stage: &mut Stage| stage.run(scenario, QUIET * tries);
+            let run = |stage: &mut Stage| stage.run(scenario, QUIET * tries.min(LONGER));
             let (of_envoy, of_shunt) = both(|| run(&mut envoy), || run(&mut shunt))
                 .with_context(|| scenario.name.clone())?;
             let mut different = differences.compare(&scenario.name, &of_envoy, &of_shunt);
