@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -47,7 +47,8 @@ struct Client {
     trial: usize,
     flow: Flow,
     port: u16,
-    socket: Option<Socket>,
+    /// With its address.
+    socket: Option<(Socket, IpAddr)>,
     outcome: Option<Outcome>,
 }
 
@@ -143,8 +144,8 @@ impl<'b> Lab<'b> {
                     trial,
                     flow,
                     port,
+                    socket,
                     outcome,
-                    ..
                 } = client;
                 let outcome = outcome.unwrap_or_else(|| {
                     let arrived = |(_, from, protocol): &&Seen| {
@@ -162,7 +163,9 @@ impl<'b> Lab<'b> {
                 });
                 observations[trial].push(Observation {
                     outcome,
-                    tracks: tracks(&entries, &flow, port),
+                    tracks: socket.map_or_else(Vec::new, |(_, address)| {
+                        tracks(&entries, &flow, (address, port).into())
+                    }),
                 });
             }
         }
@@ -191,10 +194,10 @@ impl<'b> Lab<'b> {
             let here = clients.iter_mut().enumerate();
             for (at, client) in here.filter(|(_, client)| client.flow.from == place) {
                 match start(self.bench, client)? {
-                    Ok(socket) => {
+                    Ok((socket, address)) => {
                         let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::try_from(at)?);
                         self.epoll.add(&socket, event)?;
-                        client.socket = Some(socket);
+                        client.socket = Some((socket, address));
                     }
                     Err(errno) => client.outcome = Some(outcome_of(errno)),
                 }
@@ -232,7 +235,7 @@ impl<'b> Lab<'b> {
 impl Client {
     /// Reads the answer. Says whether this ended the flow.
     fn hear(&mut self, epoll: &Epoll, served: &Served) -> Result<bool> {
-        let Some(socket) = &self.socket else {
+        let Some((socket, _)) = &self.socket else {
             return Ok(false);
         };
         if self.flow.protocol == Protocol::Stray {
@@ -333,10 +336,11 @@ impl Served {
 }
 
 /// Opens a client's socket in the calling thread's namespace and sends its first packet.
-fn start(bench: &Bench, client: &Client) -> Result<Result<Socket, Errno>> {
+/// Also says which address it has.
+fn start(bench: &Bench, client: &Client) -> Result<Result<(Socket, IpAddr), Errno>> {
     let Client { flow, port, .. } = client;
     let to = flow.to;
-    let attempt = || -> io::Result<Socket> {
+    let attempt = || -> io::Result<(Socket, IpAddr)> {
         let socket = socket::open(flow.protocol, to.ip(), flow.owner)?;
         socket.set_reuse_address(true)?;
         let source = match flow.source {
@@ -353,6 +357,8 @@ fn start(bench: &Bench, client: &Client) -> Result<Result<Socket, Errno>> {
             Err(error) if errno(&error) != Errno::EINPROGRESS => return Err(error),
             _ => {}
         }
+        let local = socket.local_addr()?.as_socket();
+        let address = local.ok_or_else(|| io::Error::other("no address"))?.ip();
         match flow.protocol {
             Protocol::Tcp => {}
             Protocol::Udp => drop(socket.send(&socket::REQUEST)?),
@@ -361,7 +367,7 @@ fn start(bench: &Bench, client: &Client) -> Result<Result<Socket, Errno>> {
                 stray::send(&socket, (own, *port).into(), to)?;
             }
         }
-        Ok(socket)
+        Ok((socket, address))
     };
     bench.as_owner(flow.owner, || Ok(attempt().map_err(|error| errno(&error))))
 }
@@ -377,15 +383,16 @@ fn outcome_of(errno: Errno) -> Outcome {
     }
 }
 
-/// The entries that a flow made, in both directions.
-fn tracks(entries: &[Entry], flow: &Flow, port: u16) -> Vec<Track> {
+/// The entries that a flow made, in both directions. The client's port alone does not tell its
+/// answer: what an application sends from its own port to any other machine may look like it.
+fn tracks(entries: &[Entry], flow: &Flow, client: SocketAddr) -> Vec<Track> {
     let mut tracks: Vec<Track> = entries
         .iter()
         .filter(|entry| entry.protocol == flow.protocol)
         .filter_map(|entry| {
-            let by_answer = if entry.source.port() == port && entry.destination == flow.to {
+            let by_answer = if (entry.source, entry.destination) == (client, flow.to) {
                 false
-            } else if entry.destination.port() == port && entry.source == flow.to {
+            } else if (entry.source, entry.destination) == (flow.to, client) {
                 true
             } else {
                 return None;

@@ -235,6 +235,33 @@ fn application_and_proxy_ask_one_server_from_one_port_and_each_is_answered_by_it
 }
 
 #[test]
+fn a_flow_that_mirrors_the_ports_of_another_is_not_taken_for_its_answer() {
+    Bench::run(|bench| {
+        let mut lab = Lab::new(bench)?;
+        let config = CaptureConfig::default();
+        lab.in_pod(|_| Ok(shunt_redirect::apply(&config)?))?;
+        for [arriving, opened] in [
+            ["100.64.0.2:15053", "10.96.0.10:53"],
+            ["[fd64::2]:15053", "[fd00:96::10]:53"],
+        ] {
+            let from_port = |port, flow: Flow| Flow {
+                source: Source::Port(port),
+                ..flow
+            };
+            let arriving = flow(Place::Peer, Owner::APP, Protocol::Udp, arriving);
+            let opened = flow(Place::Pod, Owner::APP, Protocol::Udp, opened);
+            let trials = [from_port(53, arriving), from_port(15053, opened)].map(Trial::from);
+            for seen in lab.run(&Proxy::of(&config), &trials)?.iter().flatten() {
+                assert!(seen.arrival().is_some(), "{seen}");
+                assert_eq!(seen.tracks, []);
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_closed_port_refuses_and_a_dropped_flow_is_silent() {
     Bench::run(|bench| {
         let mut lab = Lab::new(bench)?;
