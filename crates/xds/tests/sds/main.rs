@@ -39,7 +39,7 @@ fn start(files: &Files) -> (Sidecar, std::net::SocketAddr) {
     let (own, root) = (secret("own"), secret("root"));
     let listener = of_file(
         "envoy.config.listener.v3.Listener",
-        &listener(at.port(), &own, &root),
+        &listener(at, &own, &root),
     );
     files.put("lds.yaml", &listener);
     let cluster = of_file("envoy.config.cluster.v3.Cluster", &cluster(&own, &root));

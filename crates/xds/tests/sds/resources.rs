@@ -1,6 +1,7 @@
 //! What the tests serve: certificates, and a listener and a cluster that need secrets.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use std::net::SocketAddr;
 
 pub(crate) const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
 
@@ -16,12 +17,13 @@ pub(crate) fn line(pem: &str) -> String {
     pem.replace('\r', "").replace('\n', "\\n")
 }
 
-/// A listener at this port that terminates TLS, with these `SdsSecretConfig`s; as an entry of the
+/// A listener at this address that terminates TLS, with these `SdsSecretConfig`s; as an entry of the
 /// `resources` of a file.
-pub(crate) fn listener(port: u16, own: &str, root: &str) -> String {
+pub(crate) fn listener(at: SocketAddr, own: &str, root: &str) -> String {
+    let (ip, port) = (at.ip(), at.port());
     format!(
         r#"name: secured
-  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+  address: {{ socket_address: {{ address: {ip}, port_value: {port} }} }}
   filter_chains:
   - transport_socket:
       name: tls

@@ -5,6 +5,7 @@ use crate::support::{Files, Sidecar, eventually, free_port};
 use rcgen::KeyPair;
 use shunt_proxy::model::{DownstreamTls, SecretRefs, UpstreamTls};
 use shunt_xds::{Converter, LoadError, Loaded, Problem, load_bootstrap, to_json};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// `own` in place, `root` in a file.
@@ -35,13 +36,16 @@ fn static_resources(secrets: &str, listeners: &str) -> String {
     format!("static_resources:\n  secrets:{secrets}{listeners}  clusters:\n  - {cluster}")
 }
 
+/// Where nobody listens: what is loaded is not served.
+const AT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15006);
+
 /// A resource as deep as `static_resources` has it.
 fn deeper(resource: &str) -> String {
     resource.replace("\n  ", "\n    ")
 }
 
 fn bootstrap(secrets: &str, own: &str, root: &str) -> String {
-    let listener = deeper(&listener(15006, &named(own), &named(root)));
+    let listener = deeper(&listener(AT, &named(own), &named(root)));
     static_resources(secrets, &format!("  listeners:\n  - {listener}"))
 }
 
@@ -146,7 +150,7 @@ fn what_is_wrong_with_a_secret_of_a_bootstrap_is_told_with_its_path() {
 fn a_listener_of_a_file_may_name_a_secret_of_the_bootstrap() {
     let files = Files::new();
     let at = free_port();
-    let listener = listener(at.port(), &named("own"), &named("root"));
+    let listener = listener(at, &named("own"), &named("root"));
     files.put(
         "lds.yaml",
         &of_file("envoy.config.listener.v3.Listener", &listener),
