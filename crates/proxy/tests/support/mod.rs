@@ -152,7 +152,9 @@ impl Proxy {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            // The last may be half written.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let lines: Vec<String> = whole.lines().map(str::to_owned).collect();
             if lines.len() >= n {
                 return lines;
             }
